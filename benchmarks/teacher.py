@@ -12,7 +12,7 @@ from fastai.callback.all import ChannelsLast
 from fastai.vision.all import Learner, accuracy, set_seed
 
 from sskd_tutor.callbacks import Bf16
-from sskd_tutor.data import DeviceDL, ImageSet, embedded_fashion, fashion_dls, full_fashion, pkg_data
+from sskd_tutor.data import ImageSet, embedded_fashion, fashion_dls, full_fashion, pkg_data
 from sskd_tutor.stages import load_weights, save_weights, tutorial_resnet
 
 CARD = """# Teacher `{name}`
@@ -33,7 +33,7 @@ CARD = """# Teacher `{name}`
 {note}
 """
 NOTES = dict(full="This teacher has seen 60,000 labels: more than a student that learns from the embedded 8,000 images.",
-             same_data="This teacher has seen exactly the 8,000 labelled images that the student sees.")
+             **{'same-data': "This teacher has seen exactly the 8,000 labelled images that the student sees."})
 
 def main():
     p = argparse.ArgumentParser()
@@ -53,17 +53,19 @@ def main():
     t = time.time()
     learn.fit_one_cycle(a.epochs, a.lr, wd=a.wd)
     minutes = (time.time() - t)/60
-    name, net = f'teacher_{a.kind}', learn.model.float().to(memory_format=torch.contiguous_format)
+    publish(a, dls, learn.model.float().to(memory_format=torch.contiguous_format), minutes)
+
+def publish(a, dls, net, minutes):
+    name = f"teacher_{a.kind.replace('-', '_')}"
     path = a.out/f'{name}.safetensors'
     tested = {}
     save_weights(net, path, half=True, overwrite=True)
     load_weights(net, path)
     plain = Learner(dls, net, metrics=accuracy)
     for k, images in (('acc', full_fashion('valid', a.folder)), ('acc2', embedded_fashion('valid'))):
-        dl = DeviceDL(ImageSet(images, 1), bs=500, after_batch=dls.valid.after_batch, device=dls.device)
-        tested[k] = 100*plain.validate(dl=dl)[1]
+        tested[k] = 100*plain.validate(dl=dls.valid.new(ImageSet(images, 1)))[1]
     views = dls.train.views
-    meta = dict(name=name, data='the full training set' if full else 'the embedded training images', n=len(dls.train_ds), seed=a.seed,
+    meta = dict(name=name, data='the full training set' if a.kind == 'full' else 'the embedded training images', n=len(dls.train_ds), seed=a.seed,
                 epochs=a.epochs, lr=a.lr, wd=a.wd, bs=a.bs, views=repr(views), **{k: round(v, 2) for k, v in tested.items()})
     save_weights(net, path, meta, half=True, overwrite=True)
     sha = hashlib.sha256(path.read_bytes()).hexdigest()

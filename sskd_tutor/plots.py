@@ -108,7 +108,7 @@ def stitched_curve(
     fig.update_yaxes(title='accuracy, %', range=[max(0, 100*min(lows) - 4), min(103, 100*teacher_accuracy + 4)])
     return shade(styled(fig, 'Stitched accuracy climbs toward the teacher', theme), spans, colours)
 
-# %% ../nbs/11_plots.ipynb #56d9b04b
+# %% ../nbs/11_plots.ipynb #410df9ef
 def method_bars(
     results: dict,           # method -> accuracy in %
     n_images: int = 2_000,   # how many validation images; for the whisker
@@ -117,7 +117,7 @@ def method_bars(
     "Teacher, labels only, distilled"
     low = max(0, 5*int(min(results.values())/5) - 5)
     low = 0 if low < 10 else low
-    fig = go.Figure()
+    fig = styled(go.Figure(), f'Accuracy on {n_images:,} validation images', theme)
     for m, v in results.items():
         name, err = method_names.get(m, m), 100*(v/100*(1 - v/100)/n_images)**.5
         fig.add_bar(x=[name], y=[v - low], base=low, width=.55, marker=dict(color=method_colours.get(m, '#56B4E9'), line_width=0), name=name,
@@ -126,8 +126,7 @@ def method_bars(
         fig.add_annotation(x=name, y=v + err, text=f'<b>{v:.1f} %</b>', yanchor='bottom', showarrow=False, font_size=15)
         if low: fig.add_annotation(x=name, y=low, yshift=16, text='≈', font=dict(size=34, color=paper[theme]), showarrow=False)
     fig.update_yaxes(title='accuracy, %' + (f' (axis starts at {low})' if low else ''), range=[low, 100])
-    fig.update_xaxes(showgrid=False)
-    return styled(fig, f'Accuracy on {n_images:,} validation images', theme)
+    return fig.update_xaxes(showgrid=False)
 
 # %% ../nbs/11_plots.ipynb #3c49f6f8
 def cost_bars(
@@ -147,7 +146,7 @@ def cost_bars(
     fig.update_xaxes(title='multiply-adds, 10⁹ (GMACs)').update_yaxes(autorange='reversed', showgrid=False, ticksuffix='  ')
     return styled(fig, 'What training cost', theme, 120 + 90*(1 + bool(labels_only_gmacs))).update_layout(margin_l=96)
 
-# %% ../nbs/11_plots.ipynb #5edde6ba
+# %% ../nbs/11_plots.ipynb #90b69b88
 def _cell(v):
     if v is None or v != v: return '–'
     if isinstance(v, bool) or not isinstance(v, int | float): return html.escape(str(v))
@@ -179,7 +178,7 @@ def outcome(
     noise = 100*(2*(r['distilled']/100)*(1 - r['distilled']/100)/n)**.5
     say = f"{abs(gain):.2f} points {'above' if gain >= 0 else 'below'} the one that learned from labels alone"
     return (f"The distilled student is {say}, for the same number of multiply-adds. One seed and {n:,} images: a difference of two such accuracies "
-            f"has a standard error of about {noise:.1f} points" + (", so this one alone proves nothing." if abs(gain) < 2*noise else "."))
+            f"has a standard error of up to {noise:.1f} points" + (", so this one alone proves nothing." if abs(gain) < 2*noise else "."))
 
 def _figures(history, info):
     acc, stages = info['results'], pd.DataFrame(info['stages']).set_index('stage')
@@ -189,7 +188,7 @@ def _figures(history, info):
             themed(stitched_curve, history, acc['teacher']/100, acc['labels_only']/100),
             themed(stage_timeline, history), themed(cost_bars, stages, info['cost']['labels_only'])]
 
-# %% ../nbs/11_plots.ipynb #401d1da2
+# %% ../nbs/11_plots.ipynb #1a2f39a7
 def report_html(
     history: pd.DataFrame,  # tidy: phase, stage, epoch, measure, value
     info: dict,             # run.json
@@ -204,7 +203,7 @@ def report_html(
     page = Template((files('sskd_tutor')/'data_files'/'report_page.html').read_text(encoding='utf-8'))
     Path(path).write_text(page.substitute(
         title=html.escape(info['title']), cards=_cards(info['results']), seen=html.escape(seen(info)), outcome=outcome(info),
-        subtitle=html.escape(f"{env['time']} · {env['device_name']}, {env['threads']} threads · {info['seconds']:.0f} s in all"),
+        subtitle=html.escape(f"{env['time'].replace('T', ' ').replace('+00:00', ' UTC')} · {env['device_name']}, {env['threads']} threads · {info['seconds']:.0f} s in all"),
         stages=_table(rows, heads), settings=_table(info['settings'].items()), prints=_table(prints.items()), command=html.escape(info['command']),
         plotlyjs=get_plotlyjs(), figures=json.dumps(_figures(history, info)).replace('</', '<\\/')), encoding='utf-8')
     return Path(path)

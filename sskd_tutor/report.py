@@ -65,7 +65,7 @@ def file_sha256(
     "Fingerprint of a file"
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
-# %% ../nbs/09_report.ipynb #5cd5c260
+# %% ../nbs/09_report.ipynb #abdb0594
 run_format = 1
 run_files = ['student.safetensors', 'metrics.csv', 'run.json']
 
@@ -85,6 +85,8 @@ def check_folder(
 ) -> Path:                    # the same
     "Refuse, before any training, a folder in which something else would be lost"
     folder = Path(folder)
+    parent = next(p for p in folder.absolute().parents if p.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK): raise PermissionError(f"{folder} cannot be made: {parent} is no folder that you may write to")
     inside = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
     if folder.exists() and not folder.is_dir(): raise FileExistsError(f"{folder} is a file; name a new folder")
     if not inside: return folder
@@ -125,7 +127,7 @@ def save_run(
     finally: shutil.rmtree(tmp, ignore_errors=True)
     return folder
 
-# %% ../nbs/09_report.ipynb #7d3bc652
+# %% ../nbs/09_report.ipynb #32b38cdb
 @dataclass
 class RunFolder:
     "A run read from its folder"
@@ -146,4 +148,4 @@ def load_run(
         if file_sha256(folder/f) != want:
             raise ValueError(f"{folder/f} is damaged or was changed after the run: its sha256 is not the one in run.json. Repeat the run, "
                              "or copy the folder again")
-    return RunFolder(pd.read_csv(folder/'metrics.csv', float_precision='round_trip'), info, folder)
+    return RunFolder(pd.read_csv(folder/'metrics.csv', converters=dict(value=float)), info, folder)
