@@ -22,11 +22,11 @@ def cells(a):
     if a.stage == 'choose':
         for method in ('labels_adamw', 'labels_sgd', 'sskd', 'sskd_mse', 'sskd_stitched'): yield dict(method=method, teacher='none' if method.startswith('labels') else 'full', seed=0)
         return
-    for seed in range(a.seeds):
-        for teacher in ('full', 'same-data'):
+    for teacher in ('full', 'same-data'):
+        for seed in range(a.seeds):
+            if teacher == 'full': yield dict(method=best_labels(), teacher='none', seed=seed)
             yield dict(method='sskd', teacher=teacher, seed=seed)
             yield dict(method='kd', teacher=teacher, seed=seed)
-        yield dict(method=best_labels(), teacher='none', seed=seed)
 
 def best_labels():  # AdamW or SGD, by what `--stage choose` found on held-out training images
     tried = [r for r in rows_of(RESULTS/'choose.csv') if r['method'] == 'labels']

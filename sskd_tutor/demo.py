@@ -9,7 +9,7 @@ __all__ = ['DemoSettings', 'new_learner', 'teacher_card', 'percent_right', 'labe
            'showing', 'distil', 'train_labels_only', 'labels_history', 'result_text', 'DemoResult', 'run_demo',
            'n_threads', 'rerun']
 
-# %% ../nbs/13_demo.ipynb #8670cf99
+# %% ../nbs/13_demo.ipynb #4177efc6
 import sys, time
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -24,7 +24,7 @@ from fastcore.all import IN_NOTEBOOK, patch
 
 from .data import fashion_dls, fashion_sha256
 from .distill import SSKDRun, step_macs
-from .plots import report_html, seen
+from .plots import report_html
 from .report import check_folder, environment, load_run, records, save_run, tensors_sha256, tidy
 from .stages import StagedNet, fashion_teacher, teacher_path, teachers, tutorial_resnet, weights_meta
 

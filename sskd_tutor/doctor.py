@@ -8,7 +8,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/doctor.html.md"""
 __all__ = ['checks', 'parts', 'bits', 'n_hooks', 'Witness', 'complaints', 'Interrupt', 'self_test', 'check_packages',
            'check_device', 'check_widgets', 'check_data', 'check_teachers', 'check_self_test', 'examine']
 
-# %% ../nbs/14_doctor.ipynb #97742659
+# %% ../nbs/14_doctor.ipynb #8eab351f
 import time
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +19,7 @@ from fastai.learner import Learner
 from fastai.torch_core import set_seed
 
 from .data import embedded_fashion, fashion_dls, fashion_sha256
-import sskd_tutor.distill  # gives Learner its fit_sskd
+import sskd_tutor.distill  # noqa: F401, gives Learner its fit_sskd
 from .report import environment
 from .stages import StagedNet, fashion_teacher, teachers, tutorial_resnet
 

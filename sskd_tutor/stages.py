@@ -231,8 +231,8 @@ def weights_meta(
     "The notes in the header of a weights file"
     with safe_open(path, 'pt') as f: return json.loads((f.metadata() or {}).get('sskd_tutor', '{}'))
 
-# %% ../nbs/01_stages.ipynb #2f8d5e97
-teachers = {'full': 'b3d889e58d428a2fc0b217c7c830c86b0beff0ad1fe6541429e2caf7c4502bbd', 'same-data': 'SHA_SAME'}  # sha256 of each file
+# %% ../nbs/01_stages.ipynb #5835e721
+teachers = {'full': 'b3d889e58d428a2fc0b217c7c830c86b0beff0ad1fe6541429e2caf7c4502bbd', 'same-data': 'be687f0f0ce3e670cc5bc1bf2f21312fc75765ddc252515b84706e9d429784f4'}  # sha256 of each file
 
 def teacher_path(
     kind: str = 'full',  # 'full' or 'same-data'
