@@ -7,14 +7,15 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/distill.html.md"""
 # %% auto #0
 __all__ = ['check_pair', 'make_adapters', 'step_macs', 'SSKDRun']
 
-# %% ../nbs/08_distill.ipynb #73041670
+# %% ../nbs/08_distill.ipynb #0f9298cc
 import copy, time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from numbers import Number
 
 import pandas as pd
 import torch
 import fastai.callback.schedule  # patches Learner.fit_one_cycle
+from fastai.callback.fp16 import MixedPrecision
 from fastai.learner import Callback, Learner
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import trainable_params
@@ -113,17 +114,19 @@ def step_macs(
     for p, g in zip(net.parameters(), grads): p.grad = g
     return macs/len(x)
 
-# %% ../nbs/08_distill.ipynb #a44c6e0e
+# %% ../nbs/08_distill.ipynb #680dc871
 @contextmanager
 def _as(learn, **attrs):
     "The learner with other attributes, put back by whichever way the block is left"
     old = {k: getattr(learn, k) for k in attrs}
     for k, v in attrs.items(): setattr(learn, k, v)
     device = learn.dls.device.type
-    try:
-        with torch.autocast(device, enabled=torch.is_autocast_enabled(device)) if torch.amp.is_autocast_available(device) else nullcontext(): yield
+    cast = torch.is_autocast_enabled(device)
+    try: yield
     finally:
         for k, v in old.items(): setattr(learn, k, v)
+        if torch.is_autocast_enabled(device) != cast:  # cut short between before_batch and after_loss
+            for cb in learn._grab_cbs(MixedPrecision): cb.autocast.__exit__(None, None, None)
 
 class _Diary(Callback):
     "Tells the loader its epoch, if it wants to know, and keeps a tidy row of each number"
