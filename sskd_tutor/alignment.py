@@ -43,7 +43,7 @@ def stitched_accuracy(student, adapter, teacher, stage, dl):
         for m in (student, adapter, teacher): m.eval()
         return dl_accuracy(lambda x: stitched_logits(student, adapter, teacher, stage, x), dl)
 
-# %% ../nbs/05_alignment.ipynb #f3c8d9b9
+# %% ../nbs/05_alignment.ipynb #203b4c3d
 class NMSE(Metric):
     "Squared error of the adapted taps over the hints' variance about their channels' means, over the whole set"
     name = 'nmse'
@@ -53,8 +53,8 @@ class NMSE(Metric):
         pred, hint = learn.pred.float(), learn.yb[0].float()
         dims = [d for d in range(hint.dim()) if d != 1]
         self.n += hint.numel()//hint.shape[1]
-        parts = (pred - hint).square().sum(), hint.double().sum(dims), hint.double().square().sum()
-        self.sums = [s + p.detach().cpu().double() for s, p in zip(self.sums, parts)]
+        parts = (pred - hint).square().sum(), hint.sum(dims), hint.square().sum()
+        self.sums = [s + p.detach().cpu().double() for s, p in zip(self.sums, parts)]  # not every device has float64
 
     @property
     def value(self):

@@ -9,8 +9,8 @@ __all__ = ['vocab', 'sizes', 'pkg_data', 'fashion_file', 'fashion_sha256', 'mean
            'embedded_fashion', 'read_idx', 'full_fashion', 'build_fashion', 'randints', 'Views', 'ImageSet', 'DeviceDL',
            'balanced', 'fashion_dls']
 
-# %% ../nbs/00_data.ipynb #d8180b73
-import gzip, hashlib, io, lzma
+# %% ../nbs/00_data.ipynb #0cf30f98
+import gzip, hashlib, io, lzma, zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -59,14 +59,15 @@ def embedded_fashion(
     z = np.load(io.BytesIO(lzma.decompress(verified(fashion_file, fashion_sha256))), allow_pickle=False)
     return Images(*(torch.from_numpy(z[f'{split}_{k}'].astype(t)) for k, t in (('x', 'u1'), ('y', 'i8'), ('idx', 'i8'))))
 
-# %% ../nbs/00_data.ipynb #c42f9a7d
+# %% ../nbs/00_data.ipynb #4c3c9019
 def read_idx(
     path: Path,   # an idx file, plain or .gz
 ) -> np.ndarray:  # uint8, the shape that the header names
     "Read one idx file, refusing one that is cut short"
-    raw = (gzip.decompress if path.suffix == '.gz' else bytes)(path.read_bytes())
     cure = "Download the four Fashion-MNIST files again."
-    if len(raw) < 4 or raw[:3] != b'\0\0\x08': raise _damaged(path, "not an idx file of bytes", cure)
+    try: raw = (gzip.decompress if path.suffix == '.gz' else bytes)(path.read_bytes())
+    except (EOFError, OSError, zlib.error) as e: raise _damaged(path, f"not a whole gzip file ({e})", cure) from e
+    if len(raw) < 4 or raw[:3] != b'\0\0\x08' or len(raw) < 4 + 4*raw[3]: raise _damaged(path, "not an idx file of bytes", cure)
     shape = np.frombuffer(raw, '>i4', raw[3], 4).tolist()
     body = raw[4 + 4*raw[3]:]
     if len(body) != np.prod(shape): raise _damaged(path, f"cut short: {len(body)} bytes for shape {shape}", cure)
@@ -105,8 +106,8 @@ def build_fashion(
     out.write_bytes(lzma.compress(buf.getvalue(), preset=9))
     return hashlib.sha256(out.read_bytes()).hexdigest()
 
-# %% ../nbs/00_data.ipynb #dabaa913
-def _mix(x):  # a 32-bit integer hash (constants by T. Mueller), exact in int64 on every device
+# %% ../nbs/00_data.ipynb #5e52c855
+def _mix(x):  # a 32-bit integer hash (constants by T. Mueller) of an int or an int64 tensor, exact on every device
     for _ in range(2): x = (((x >> 16) ^ x)*0x45d9f3b) & 0xffffffff
     return (x >> 16) ^ x
 
@@ -117,8 +118,8 @@ def randints(
     highs: list,     # one upper bound (exclusive) a draw, each below 2**31
 ) -> list:           # of (b,) int64 tensors, uniform on [0, high)
     "Integers that depend on nothing but the arguments"
-    h = _mix(sample ^ _mix(torch.tensor(view + 0x9e3779b9*(seed + 1) & 0xffffffff, device=sample.device)))
-    return [_mix(h ^ _mix(torch.tensor(i + 1, device=h.device)))*high >> 32 for i, high in enumerate(highs)]
+    h = _mix(sample ^ _mix(view + 0x9e3779b9*(seed + 1) & 0xffffffff))
+    return [_mix(h ^ _mix(i + 1))*high >> 32 for i, high in enumerate(highs)]
 
 # %% ../nbs/00_data.ipynb #9fd049aa
 class Views:
@@ -150,7 +151,7 @@ class Views:
 
     def __repr__(self): return f"Views(crop={self.crop}, flip={self.flip}, erase={self.erase}, seed={self.seed})"
 
-# %% ../nbs/00_data.ipynb #fa201b94
+# %% ../nbs/00_data.ipynb #1f796ea2
 class ImageSet:
     "Pictures and labels with what fastai asks of a data set"
     loss_func = CrossEntropyLossFlat()
@@ -164,6 +165,7 @@ class ImageSet:
         self.c = len(vocab)
     def __len__(self): return len(self.images.y)
     def __getitem__(self, i): return TensorImageBW(self.images.x[i]), TensorCategory(self.images.y[i])
+    def new_empty(self): return ImageSet(Images(*(t[:0] for t in self.images)), self.split_idx, self.vocab)
     def decode(self, o, full=True): return o[0], Category(self.vocab[int(o[1])])
 
 class DeviceDL(TfmdDL):
@@ -175,6 +177,10 @@ class DeviceDL(TfmdDL):
     def new(self, dataset=None, cls=None, **kwargs):
         return super().new(dataset, cls, **{**dict(views=self.views, seed=self.seed, epoch=self.epoch), **kwargs})
 
+    def create_item(self, s):  # what is not ours, a single picture for `learn.predict` say, still makes batches that are tuples
+        item = super().create_item(s)
+        return item if isinstance(item, tuple) else (item,)
+
     def set_epoch(self,
         epoch: int,  # decides the order (if shuffled) and the view of the next pass
     ): self.epoch = epoch
@@ -184,10 +190,11 @@ class DeviceDL(TfmdDL):
         return torch.randperm(len(self.dataset), generator=torch.Generator().manual_seed(self.seed*1_000_003 + self.epoch)).tolist()
 
     def create_batches(self, samps):
+        if not isinstance(self.dataset, ImageSet): return (yield from super().create_batches(samps))  # e.g. `learn.predict`
         if self._resident is None or self._resident[0].device != torch.device(self.device):
             self._resident = [t.to(self.device) for t in self.dataset.images[:2]]
         x, y = self._resident
-        for idx in torch.tensor(list(samps), device=x.device).split(self.bs):
+        for idx in torch.tensor(list(samps), dtype=torch.long, device=x.device).split(self.bs):
             if self.drop_last and len(idx) < self.bs: return
             xb = x[idx] if self.views is None else self.views(x[idx], idx, self.epoch)
             yield TensorImageBW(xb), TensorCategory(y[idx])

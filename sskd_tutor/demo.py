@@ -28,7 +28,7 @@ from .plots import report_html
 from .report import check_folder, environment, load_run, records, save_run, tensors_sha256, tidy
 from .stages import StagedNet, fashion_teacher, teacher_path, teachers, tutorial_resnet, weights_meta
 
-# %% ../nbs/13_demo.ipynb #bc3e8640
+# %% ../nbs/13_demo.ipynb #e0d21ded
 @dataclass
 class DemoSettings:
     "What the demo trains, and for how long"
@@ -36,7 +36,7 @@ class DemoSettings:
     epochs: int = 3           # of each stage
     head_epochs: int = 3
     lr: float = 5e-3          # highest learning rate of each one-cycle schedule, of both students
-    bs: int = 128             # images a batch
+    bs: int = 32              # images a batch
     width: int = 32           # channels of the student's first stage
     blocks: int = 1           # blocks a stage of the student
     teacher: str = 'full'     # 'full' (has seen 60,000 labels) or 'same-data' (8,000)
@@ -238,11 +238,11 @@ class DemoResult:
                     student_sha256=tensors_sha256(self.student), folder=self.folder and str(self.folder),
                     **{k: self.info[k] for k in ('repeats',) if k in self.info})
 
-# %% ../nbs/13_demo.ipynb #2ca46724
+# %% ../nbs/13_demo.ipynb #168f8b3e
 def _opening(s, card, gmacs):
     return (f"teacher   {card['name']}, has seen {card['labels_seen']:,} labels\n"
             f"students  width {s.width}, {s.blocks} block{'s'[:s.blocks > 1]} a stage; {s.n:,} images, seed {s.seed}\n"
-            f"plan      {s.epochs} epoch{'s'[:s.epochs > 1]} a stage, {s.head_epochs} for the head, then labels only at the same cost: "
+            f"plan      {s.epochs} epoch{'s'[:s.epochs > 1]} a stage, {s.head_epochs} for the head, then labels only at about the same cost: "
             f"2 x {gmacs:,.0f} G multiply-adds\n"
             f"machine   {s.device}, {torch.get_num_threads()} threads\n")
 
@@ -258,6 +258,7 @@ def _train(s, teacher, progress, card):  # -> (SSKDRun, labels-only Learner, sec
     t0 = time.time()
     run, t1 = distil(s, teacher, lines), time.time()
     n = max(1, round(run.gmacs/epoch_gmacs))
+    if lines: lines.phases[-1] = ('labels only', n, sum(plan['labels only']))
     labels = train_labels_only(s, n, lines)
     return run, labels, dict(distilled=t1 - t0, labels_only=time.time() - t1), dict(distilled=run.gmacs, labels_only=n*epoch_gmacs), n
 

@@ -146,7 +146,7 @@ def cost_bars(
     fig.update_xaxes(title='multiply-adds, 10⁹ (GMACs)').update_yaxes(autorange='reversed', showgrid=False, ticksuffix='  ')
     return styled(fig, 'What training cost', theme, 120 + 90*(1 + bool(labels_only_gmacs))).update_layout(margin_l=96)
 
-# %% ../nbs/11_plots.ipynb #90b69b88
+# %% ../nbs/11_plots.ipynb #610e4bfa
 def _cell(v):
     if v is None or v != v: return '–'
     if isinstance(v, bool) or not isinstance(v, int | float): return html.escape(str(v))
@@ -170,14 +170,15 @@ def seen(
     return f"The teacher ({info['teacher']['name']}) has seen {t:,} labels, both students {n:,}. {more}"
 
 def outcome(
-    info: dict,  # run.json: results in %, data.n_valid
+    info: dict,  # run.json: results in %, cost, data.n_valid
 ) -> str:
     "What the accuracies say, and what they do not"
     r, n = info['results'], info['data']['n_valid']
     gain = r['distilled'] - r['labels_only']
     noise = 100*(2*(r['distilled']/100)*(1 - r['distilled']/100)/n)**.5
     say = f"{abs(gain):.2f} points {'above' if gain >= 0 else 'below'} the one that learned from labels alone"
-    return (f"The distilled student is {say}, for the same number of multiply-adds. One seed and {n:,} images: a difference of two such accuracies "
+    cost = [f'{info["cost"][k]:,.0f}' for k in ('distilled', 'labels_only')]
+    return (f"The distilled student is {say}, for {cost[0]} and {cost[1]} thousand million multiply-adds. One seed and {n:,} images: a difference of two such accuracies "
             f"has a standard error of up to {noise:.1f} points" + (", so this one alone proves nothing." if abs(gain) < 2*noise else "."))
 
 def _figures(history, info):

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .data import pkg_data, verified
 
-# %% ../nbs/01_stages.ipynb #5300de88
+# %% ../nbs/01_stages.ipynb #31291e52
 def nearest(
     name,     # what was asked for
     names,    # what there is
@@ -40,6 +40,7 @@ class StagedNet(nn.Module):
         head: nn.Module,   # takes the last stage's map, gives the answer, e.g. (b,n_classes)
     ):
         super().__init__()
+        if 'head' in stages: raise ValueError("no stage can be named 'head': that is what follows the last stage; rename it")
         if not stages: raise ValueError("stages is empty; give at least one named nn.Module")
         self.stages, self.head = nn.ModuleDict(stages), head
 
