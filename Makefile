@@ -1,0 +1,41 @@
+PYTHON ?= python3
+bin := .venv/bin
+min := $(shell sed -n 's/^min_python *= *//p' settings.ini)
+
+.PHONY: help demo test test-slow lab readme config clean
+help:  ## what can be made here
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
+
+demo: .venv/.core  ## distil the shipped teacher into a student; leaves a run folder
+	$(bin)/sskd_tutor demo $(ARGS)
+
+test: .venv/.dev  ## everything but the slow tests
+	$(bin)/python -m pytest $(ARGS)
+
+test-slow: .venv/.dev  ## what is too long for every commit
+	$(bin)/python -m pytest -m slow $(ARGS)
+
+lab: .venv/.core  ## JupyterLab on the first page
+	$(bin)/jupyter-lab nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
+
+readme: .venv/.dev  ## README.md from nbs/index.ipynb
+	$(bin)/python tools/readme.py
+
+config: .venv/.dev  ## pyproject.toml, environment.yml and all links from settings.ini
+	$(bin)/python tools/config.py
+	$(bin)/nbdev-export
+	$(bin)/python tools/readme.py
+
+clean:  ## outputs of the documentation and of builds; the environment and the runs stay
+	rm -rf _proc _docs build dist .pytest_cache .ruff_cache
+
+.venv/.core: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(min)".split("."))))' || \
+	  { echo "Python $(min) or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python$(min)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(bin)/python -m pip install --editable .
+	@touch $@
+
+.venv/.dev: .venv/.core
+	$(bin)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@

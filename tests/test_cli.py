@@ -1,0 +1,176 @@
+"""The command line as a user meets it: real commands, their exit codes, what they print and leave behind."""
+import json, os, re, signal, subprocess, sys, time
+from pathlib import Path
+
+import pytest
+
+import sskd_tutor
+from sskd_tutor.cli import main
+from sskd_tutor.report import load_run, tensors_sha256
+from sskd_tutor.stages import load_weights, tutorial_resnet
+
+root = Path(__file__).resolve().parent.parent
+cmd = [sys.executable, '-m', 'sskd_tutor.cli']
+env = os.environ | {'PYTHONPATH': str(root), 'PYTHONUTF8': '1', 'OMP_WAIT_POLICY': 'PASSIVE'}
+tiny = ['--images', '130', '--epochs', '1', '--head-epochs', '1', '--device', 'cpu']
+
+def call(*args, cwd, timeout=900):
+    return subprocess.run([*cmd, *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout,
+                          stdin=subprocess.DEVNULL)
+
+@pytest.fixture(scope='module')
+def first(tmp_path_factory):
+    "A tiny demo: (finished process, its JSON line, folder in which it ran)"
+    cwd = tmp_path_factory.mktemp('demo')
+    p = call('demo', *tiny, '--seed', 3, '--out', 'runs/first', '--json', cwd=cwd)
+    assert p.returncode == 0, p.stderr
+    return p, json.loads(p.stdout.splitlines()[-1]), cwd
+
+# --- demo
+
+def test_demo_json(first):
+    p, table, cwd = first
+    assert len(p.stdout.splitlines()) == 1  # nothing but the table, so that `| jq` works
+    for k in ('teacher', 'labels_only', 'distilled'): assert 0 <= table[k] <= 100
+    assert table['teacher'] > 80
+    assert [r['stage'] for r in table['stages']] == ['stage1', 'stage2', 'stage3']
+    assert all(r['mimic_loss'] > 0 and 0 <= r['stitched'] <= 100 for r in table['stages'])
+    assert table['folder'] == str(Path('runs/first')) and table['seconds'] > 0
+    assert table['gmacs']['labels_only'] == pytest.approx(table['gmacs']['distilled'], rel=.25)  # whole epochs of a short run
+
+def test_demo_says_what_it_does(first):
+    err = first[0].stderr
+    assert '130 images, seed 3' in err and 'has seen 60,000 labels' in err
+    for row in (r'stage1\s+1/1\s+mimic loss \d', r'stage3\s+1/1.*stitched', r'head\s+1/1.*accuracy',
+                r'labels only.*\[100 %, done\]'):
+        assert re.search(row, err), row
+    assert '\r' not in err and '\x1b' not in err  # a log, not a terminal
+    assert all(f'{first[1][k]:.2f} %' in err for k in ('teacher', 'labels_only', 'distilled')) and 'Traceback' not in err
+
+def test_demo_leaves_a_run(first):
+    run = load_run(first[2]/'runs/first')
+    left = {'student.safetensors', 'metrics.csv', 'run.json', 'report.html'}
+    assert set(run.info['files']) == left == {f.name for f in run.path.iterdir()}
+    student = load_weights(tutorial_resnet(width=32, blocks=1), run.path/'student.safetensors')
+    assert tensors_sha256(student) == run.info['student_sha256'] == first[1]['student_sha256']
+    assert set(run.history.phase) == {'mimic', 'head', 'labels_only'}
+    for k in ('settings', 'environment', 'data', 'teacher', 'sha256', 'cost', 'seconds', 'command'): assert run.info[k], k
+    assert run.info['settings']['seed'] == 3 and run.info['environment']['sskd_tutor'] == sskd_tutor.__version__
+
+def test_the_same_run_again(first):
+    "run.json is enough to get the same student, to the bit"
+    p = call('demo', '--like', 'runs/first/run.json', '--out', 'runs/again', '--json', cwd=first[2])
+    assert p.returncode == 0, p.stderr
+    table = json.loads(p.stdout)
+    assert table['repeats']['same_bits'] and table['student_sha256'] == first[1]['student_sha256']
+    assert table['labels_only'] == first[1]['labels_only'] and 'is the same as' in p.stderr
+    a, b = (load_run(first[2]/'runs'/n).history.query("measure != 'seconds'").reset_index(drop=True) for n in ('first', 'again'))
+    assert a.equals(b)
+
+def test_demo_never_overwrites_untold(first):
+    begun = time.time()
+    p = call('demo', *tiny, '--out', 'runs/first', cwd=first[2])
+    assert p.returncode == 2 and '--overwrite' in p.stderr and 'Traceback' not in p.stderr and 'stage1' not in p.stderr
+    assert load_run(first[2]/'runs/first').info['settings']['seed'] == 3 and time.time() - begun < 60
+
+def test_ctrl_c(tmp_path):
+    p = subprocess.Popen([*cmd, 'demo', *tiny, '--out', 'runs/x'], cwd=tmp_path, env=env, text=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for line in p.stderr:
+        if line.startswith('stage1'): break
+    p.send_signal(signal.SIGINT)
+    _, err = p.communicate(timeout=60)
+    assert p.returncode == 130 and 'interrupted' in err and 'Traceback' not in err
+    assert not [f for f in tmp_path.rglob('*') if f.is_file()]
+
+# --- bad use
+
+@pytest.mark.parametrize('line, says', [
+    ('demo --images 15', 'multiple of 10'), ('demo --images 9000', '8,000'), ('demo --images 20', 'a batch must be filled'),
+    ('demo --epochs 0', '1 or more'), ('demo --seed -1', 'seed is -1'), ('demo --device warp', "device 'warp'"),
+    ('demo --like nowhere/run.json', 'no run folder'), ('demo --like a/run.json --quick --seed 1', 'leave out --quick, --seed'),
+    ('demo --out file', 'is a file'), ('demo --out full', 'no run'), ('demo --out full --overwrite', 'no run'),
+    ('info resnet18', 'package.module:function'), ('info tutorial:widht=3', "did you mean 'width'"),
+    ('info tutorial:width=x', 'whole number'),
+    ('info tutorial:width=0', 'whole number'), ('info no.such:net', 'ModuleNotFoundError'), ('info json:loads', 'TypeError'),
+    ('info collections:OrderedDict', 'expected a StagedNet'), ('info tutorial --input 3x28x28', '--input'),
+    ('info tutorial --input big', '1x28x28'),
+    ('data nowhere new.xz', 'apt-get'), ('data nowhere file', 'exists')])
+def test_bad_use(line, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/'file').write_text('mine')
+    (tmp_path/'full').mkdir()
+    (tmp_path/'full/mine.txt').write_text('mine')
+    assert main(line.split()) == 2
+    out, err = capsys.readouterr()
+    told = err.replace('loading PyTorch and fastai ...', '').strip()
+    assert says in told and '\n' not in told and out == ''
+    assert (tmp_path/'file').read_text() == (tmp_path/'full/mine.txt').read_text() == 'mine'
+    assert len(list(tmp_path.iterdir())) == 2
+
+@pytest.mark.parametrize('line', ['', 'dem', 'demo --images many', 'demo --teacher big', 'info', 'doctor --jsn'])
+def test_unknown_words(line, capsys):
+    with pytest.raises(SystemExit) as e: main(line.split())
+    assert e.value.code == 2 and 'usage: sskd_tutor' in capsys.readouterr().err
+
+def test_nan_is_a_failure(monkeypatch, capsys, tmp_path):
+    import sskd_tutor.demo
+    def fail(*_): raise FloatingPointError("stage2: the loss or a weight is not finite at epoch 0, batch 3")
+    monkeypatch.setattr(sskd_tutor.demo, 'run_demo', fail)
+    assert main(['demo', '--out', str(tmp_path/'x')]) == 1 and 'stage2' in capsys.readouterr().err
+
+def test_traceback_on_demand():
+    with pytest.raises(ValueError, match='no network'): main(['--traceback', 'info', 'resnet18'])
+
+# --- info, doctor, data, help
+
+def test_help_is_quick_and_has_examples(tmp_path):
+    begun = time.time()
+    for c in ([], ['demo'], ['info'], ['doctor'], ['data']):
+        p = call(*c, '--help', cwd=tmp_path)
+        assert p.returncode == 0 and 'example: sskd_tutor' in p.stdout
+    p = call('--version', cwd=tmp_path)
+    assert p.stdout.split() == ['sskd_tutor', sskd_tutor.__version__] and time.time() - begun < 12
+    code = "import sys, sskd_tutor.cli; assert not {'torch', 'fastai', 'plotly', 'pandas'} & set(sys.modules)"
+    subprocess.run([sys.executable, '-c', code], env=env, cwd=tmp_path, check=True)
+
+def test_info(capsys):
+    assert main(['info', 'teacher', '--json']) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert table['params'] == sum(p.numel() for p in tutorial_resnet().parameters()) == sum(r['params'] for r in table['stages'])
+    assert [r['num_chs'] for r in table['stages']] == [32, 64, 128, 10]
+    assert table['macs'] == sum(r['macs'] for r in table['stages'])
+    assert main(['info', 'teacher']) == 0 and f"{table['params']:,}" in capsys.readouterr().out
+
+def test_info_of_ones_own(tmp_path):
+    (tmp_path/'mynets.py').write_text('from sskd_tutor.stages import tutorial_resnet\n'
+                                      'def build(): return tutorial_resnet(width=8, n_stages=2, c_in=3)\n')
+    p = call('info', 'mynets:build', '--input', '3x32x32', '--json', cwd=tmp_path)
+    assert p.returncode == 0, p.stderr
+    assert [r['shape'] for r in json.loads(p.stdout)['stages']] == [[8, 32, 32], [16, 16, 16], [10]]
+
+def test_doctor(tmp_path):
+    p = call('doctor', '--device', 'cpu', cwd=tmp_path)
+    assert p.returncode == 0 and 'all well' in p.stdout, p.stdout
+    assert re.search(r'^ok\s+self-test', p.stdout, re.M)
+
+def test_doctor_finds_faults(monkeypatch, capsys, tmp_path):
+    import sskd_tutor.doctor as d
+    import sskd_tutor.stages as s
+    damaged = tmp_path/'teacher.safetensors'
+    damaged.write_bytes(s.teacher_path('full').read_bytes()[:-1])
+    monkeypatch.setattr(s, 'teacher_path', lambda kind: damaged)
+    monkeypatch.setattr(d, 'self_test', lambda device: ["training stage2 changed [('student', 'stage1')]"])
+    assert main(['doctor', '--json']) == 1
+    found = json.loads(capsys.readouterr().out)
+    status = {c['name']: c['status'] for c in found['checks']}
+    assert not found['ok'] and status['teachers'] == status['self-test'] == 'fail'
+    assert status['packages'] == status['data'] == 'ok'
+
+official = Path('/usr/share/datasets/fashion-mnist')
+
+@pytest.mark.skipif(not official.exists(), reason="needs the official files: apt-get install dataset-fashion-mnist")
+def test_data_gives_the_shipped_file(tmp_path, capsys):
+    assert main(['data', str(official), str(tmp_path/'new.xz')]) == 0
+    assert 'equal to the file that is shipped' in capsys.readouterr().out
+    assert (tmp_path/'new.xz').read_bytes() == (root/'sskd_tutor/data_files/fashion.npz.xz').read_bytes()

@@ -1,0 +1,47 @@
+"""Make what follows from settings.ini: pyproject.toml, environment.yml, `__version__`, and every link to this repository."""
+import configparser, subprocess, tomllib
+from pathlib import Path
+
+from nbdev.migrate import nbdev_migrate_config
+
+conda_names = dict(torch='pytorch')
+env_yml = """# Made from settings.ini by `make config`. Checked for syntax and for pip's bounds; not solved, no conda was at hand.
+# conda env create -f environment.yml && conda activate {lib_name} && pip install --no-deps .
+name: {lib_name}
+channels:
+  - conda-forge
+dependencies:
+{deps}
+"""
+
+def conda_spec(req):
+    name, bound = req.split('>=')
+    return f'{conda_names.get(name, name)}>={bound}'
+
+def old_urls(): return list(tomllib.loads(Path('pyproject.toml').read_text())['project']['urls'].values())
+
+def addresses(
+    urls,  # the repository's and the documentation's
+):         # every form in which a page may link there
+    git, docs = (u.rstrip('/') for u in urls)
+    slug = git.removeprefix('https://github.com/')
+    return [git, docs, f'colab.research.google.com/github/{slug}', f'raw.githubusercontent.com/{slug}']
+
+def move_links(old, new):
+    for f in subprocess.check_output(['git', 'ls-files', '-z', '-co', '--exclude-standard'], text=True).split('\0'):
+        p = Path(f)
+        if not p.is_file() or p.suffix not in ('.ipynb', '.md', '.py', '.yml'): continue
+        text = moved = p.read_text()
+        for a, b in zip(addresses(old), addresses(new)): moved = moved.replace(a, b)
+        if moved != text: p.write_text(moved)
+
+def main():
+    ini = configparser.ConfigParser()
+    ini.read('settings.ini')
+    cfg, old = ini['DEFAULT'], old_urls()
+    nbdev_migrate_config('.')
+    deps = [f"python>={cfg['min_python']}", *map(conda_spec, cfg['requirements'].split()), 'pip']
+    Path('environment.yml').write_text(env_yml.format(lib_name=cfg['lib_name'], deps='\n'.join(f'  - {d}' for d in deps)))
+    if old != (new := old_urls()): move_links(old, new)
+
+if __name__ == '__main__': main()

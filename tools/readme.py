@@ -1,0 +1,37 @@
+"""Make README.md from nbs/index.ipynb and the outputs that it holds; relative links become links into the repository."""
+import re
+from pathlib import Path
+
+import nbformat
+from nbconvert import MarkdownExporter
+from nbdev.config import get_config
+from nbdev.serve import proc_nbs
+
+cfg = get_config()
+images = Path('nbs/images')  # the figures among the outputs are saved here, as readme_...
+
+def absolute(
+    md: str,  # markdown whose links are relative to nbs/
+) -> str:     # the same with links that work on PyPI too
+    raw = cfg.git_url.replace('github.com', 'raw.githubusercontent.com')
+    def repl(m):
+        bang, text, link = m.groups()
+        if re.match(r'[a-z]+:|#', link): return m[0]
+        path = (Path('nbs')/link).resolve().relative_to(Path.cwd().resolve()).as_posix()
+        return f"{bang}[{text}]({f'{raw}/{cfg.branch}' if bang else f'{cfg.git_url}/blob/{cfg.branch}'}/{path})"
+    return re.sub(r'(!?)\[([^\[\]]*)\]\(([^()\s]+)\)', repl, md)
+
+def main():
+    nb = nbformat.read(proc_nbs(force=True, file_glob='index.ipynb')/'index.ipynb', 4)
+    nb.cells = [c for c in nb.cells if c.cell_type != 'raw']  # front matter: title and subtitle
+    nb.metadata['language_info'] = {'name': 'python'}
+    md, resources = MarkdownExporter().from_notebook_node(nb, {'output_files_dir': 'images', 'unique_key': 'readme'})
+    for old in images.glob('readme_*'): old.unlink()
+    for name, data in resources['outputs'].items():
+        images.mkdir(exist_ok=True)
+        (images/Path(name).name).write_bytes(data)
+    md = re.sub(r'<style.*?</style>\s*', '', md, flags=re.S)
+    md = f'# {cfg.title}\n\n> {cfg.description}\n\n{absolute(md).strip()}\n'
+    Path('README.md').write_text(re.sub(r'\n{3,}', '\n\n', md))
+
+if __name__ == '__main__': main()
