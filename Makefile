@@ -12,8 +12,10 @@ demo: .venv/.core  ## distil the shipped teacher into a student; leaves a run fo
 test: .venv/.dev  ## everything but the slow tests
 	$(bin)/python -m pytest $(ARGS)
 
-test-slow: .venv/.dev  ## what is too long for every commit
-	$(bin)/python -m pytest -m slow $(ARGS)
+test-slow: .venv/.dev  ## what is too long for every commit; the dated outcome is benchmarks/results/test-slow.txt
+	@{ date -u +%F; git rev-parse --short HEAD; } > benchmarks/results/test-slow.txt
+	$(bin)/python -m pytest -m slow -p no:cacheprovider --durations=0 $(ARGS) > .venv/test-slow.log 2>&1; status=$$?; \
+	  cat .venv/test-slow.log; sed -n '/slowest/,$$p' .venv/test-slow.log >> benchmarks/results/test-slow.txt; exit $$status
 
 lab: .venv/.core  ## JupyterLab on the first page
 	$(bin)/jupyter-lab nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)

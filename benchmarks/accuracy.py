@@ -42,7 +42,7 @@ def run_cell(a, method, teacher, seed):
     from sskd_tutor.callbacks import Bf16, MimicLogits
     from sskd_tutor.data import ImageSet, Views, balanced, embedded_fashion, fashion_dls, full_fashion
     from sskd_tutor.distill import step_macs
-    from sskd_tutor.losses import StitchedLoss, kd_loss, mimic_mse, mimic_nmse
+    from sskd_tutor.losses import StitchedLoss, mimic_mse, mimic_nmse
     from sskd_tutor.stages import fashion_teacher, tutorial_resnet
 
     done = {key(r) for r in rows_of(a.csv)}

@@ -160,7 +160,8 @@ def test_nan_in_the_data(bad):
     "An image of NaN: stage, epoch and batch are named, and no weight is NaN"
     teacher, student = pair()
     learn, before = new_learner(student, float_dls(bad)), snapshot(student, teacher)
-    with pytest.raises((FloatingPointError, ValueError), match=f'stage1: the loss or a weight is not finite at epoch 0, batch {bad//10}|NaN'):
+    match = f'stage1: the loss or a weight is not finite at epoch 0, batch {bad//10}|NaN'
+    with pytest.raises((FloatingPointError, ValueError), match=match):
         learn.fit_sskd(teacher, epochs=1, head_epochs=1)
     assert not moved(before, student, teacher)
 

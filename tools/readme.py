@@ -24,6 +24,8 @@ def absolute(
 def main():
     nb = nbformat.read(proc_nbs(force=True, file_glob='index.ipynb')/'index.ipynb', 4)
     nb.cells = [c for c in nb.cells if c.cell_type != 'raw']  # front matter: title and subtitle
+    for c in nb.cells:
+        if '#| echo: false' in c.source: c.transient = {'remove_source': True}
     nb.metadata['language_info'] = {'name': 'python'}
     md, resources = MarkdownExporter().from_notebook_node(nb, {'output_files_dir': 'images', 'unique_key': 'readme'})
     for old in images.glob('readme_*'): old.unlink()
