@@ -6,8 +6,10 @@ import nbformat
 from nbconvert import MarkdownExporter
 from nbdev.config import get_config
 from nbdev.serve import proc_nbs
+from traitlets.config import Config
 
 cfg = get_config()
+hidden = Config({'TagRemovePreprocessor': {'enabled': True, 'remove_input_tags': {'remove-input'}}})
 images = Path('nbs/images')  # the figures among the outputs are saved here, as readme_...
 
 def absolute(
@@ -25,9 +27,9 @@ def main():
     nb = nbformat.read(proc_nbs(force=True, file_glob='index.ipynb')/'index.ipynb', 4)
     nb.cells = [c for c in nb.cells if c.cell_type != 'raw']  # front matter: title and subtitle
     for c in nb.cells:
-        if '#| echo: false' in c.source: c.transient = {'remove_source': True}
+        if '#| echo: false' in c.source: c.metadata['tags'] = ['remove-input']
     nb.metadata['language_info'] = {'name': 'python'}
-    md, resources = MarkdownExporter().from_notebook_node(nb, {'output_files_dir': 'images', 'unique_key': 'readme'})
+    md, resources = MarkdownExporter(config=hidden).from_notebook_node(nb, {'output_files_dir': 'images', 'unique_key': 'readme'})
     for old in images.glob('readme_*'): old.unlink()
     for name, data in resources['outputs'].items():
         images.mkdir(exist_ok=True)
