@@ -74,8 +74,9 @@ def test_demo_never_overwrites_untold(first):
     assert load_run(first[2]/'runs/first').info['settings']['seed'] == 3 and time.time() - begun < 60
 
 def test_ctrl_c(tmp_path):
-    p = subprocess.Popen([*cmd, 'demo', *tiny, '--out', 'runs/x'], cwd=tmp_path, env=env, text=True,
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores SIGINT, and so do its children
+    p = subprocess.Popen([*cmd, 'demo', *tiny, '--epochs', '20', '--out', 'runs/x'], cwd=tmp_path, env=env, text=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=listen)
     for line in p.stderr:
         if line.startswith('stage1'): break
     p.send_signal(signal.SIGINT)
