@@ -63,7 +63,7 @@ class DemoSettings:
         "Under a minute on two CPU cores; too short to conclude anything"
         return cls(**{**dict(n=1_500, epochs=1, head_epochs=2), **kwargs})
 
-# %% ../nbs/13_demo.ipynb #0774dd7a
+# %% ../nbs/13_demo.ipynb #141d017b
 def new_learner(
     s: DemoSettings,
 ) -> Learner:         # with a fresh student; the same for the same seed
@@ -84,7 +84,7 @@ def percent_right(
 ) -> float:
     "Accuracy in %"
     learn = Learner(dls, net, metrics=accuracy)
-    with learn.no_bar(), learn.no_logging(): return 100*learn.validate()[1]
+    with learn.no_bar(), learn.no_logging(): return round(100*learn.validate()[1], 2)
 
 # %% ../nbs/13_demo.ipynb #9579f9a9
 def labels_macs(
