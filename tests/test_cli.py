@@ -74,7 +74,7 @@ def test_demo_never_overwrites_untold(first):
     assert load_run(first[2]/'runs/first').info['settings']['seed'] == 3 and time.time() - begun < 60
 
 def test_ctrl_c(tmp_path):
-    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores SIGINT, and so do its children
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # background jobs of a shell ignore SIGINT
     p = subprocess.Popen([*cmd, 'demo', *tiny, '--epochs', '20', '--out', 'runs/x'], cwd=tmp_path, env=env, text=True,
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=listen)
     for line in p.stderr:
