@@ -76,6 +76,8 @@ def run_cell(a, method, teacher, seed):
             w.writerow(row)
         print(' '.join(f'{row[k]}' for k in FIELDS[:8]), flush=True)
 
+    spent = '4/6/12' if method == 'sskd_late' else E
+
     def wanted(name, budget, opt='adamw', lr=ADAMW_LR):
         return key(dict(method=name, teacher=teacher, budget=budget, seed=seed, opt=opt, lr=lr, width=a.width, evaluated_on=evaluated_on)) not in done
 
@@ -95,11 +97,11 @@ def run_cell(a, method, teacher, seed):
         loss, epochs = dict(sskd_mse=mimic_mse, sskd_stitched=StitchedLoss()).get(method, mimic_nmse), LATE if method == 'sskd_late' else E
         with learn.no_bar(), learn.no_logging(): run = learn.fit_sskd(t, epochs, head_epochs=0, lr=ADAMW_LR, loss=loss)
         seconds = time.time() - start
-        if wanted(f'{method}_teacher_head', 'recipe'): write('recipe', E, run.gmacs, seconds, learn.model, f'{method}_teacher_head')
+        if wanted(f'{method}_teacher_head', 'recipe'): write('recipe', spent, run.gmacs, seconds, learn.model, f'{method}_teacher_head')
         learn.model.head, start = fresh_head, time.time()
         with learn.no_bar(), learn.no_logging(): learn.fit_head(H, ADAMW_LR)
         head = step_macs(learn.model, ['head'], lambda p, y: p.float().square().mean(), lambda x: None, x)*images*H/1e9
-        write('recipe', E + H, run.gmacs + head, seconds + time.time() - start, learn.model)
+        write('recipe', f'{spent}+{H}' if method == 'sskd_late' else E + H, run.gmacs + head, seconds + time.time() - start, learn.model)
         return
     sgd = method == 'labels_sgd'
     opt, lr = ('sgd', SGD_LR) if sgd else ('adamw', ADAMW_LR)
