@@ -224,14 +224,17 @@ def fit_head(self: Learner,
         fit(self, epochs, lr, cbs=[FreezeStages('head'), StopOnNaN('head'), diary] + L(cbs), **kwargs)
     return diary.rows
 
-# %% ../nbs/08_distill.ipynb #242148aa
+# %% ../nbs/08_distill.ipynb #ba90140d
 class SSKDRun:
     "What one stage-by-stage distillation did"
     def __init__(self,
         student: StagedNet, teacher: StagedNet,
         adapters: dict,   # stage -> nn.Module
         settings: dict,   # ready for JSON
-    ): self.student, self.teacher, self.adapters, self.settings, self.rows, self.costs = student, teacher, adapters, settings, [], {}
+        schedule: dict,   # phase -> epochs: each stage in order, then 'head'
+    ):
+        self.student, self.teacher, self.adapters, self.settings, self.schedule = student, teacher, adapters, settings, schedule
+        self.rows, self.costs, self.record = [], {}, None
 
     @property
     def history(self) -> pd.DataFrame:
@@ -261,7 +264,7 @@ class SSKDRun:
     def __repr__(self): return f"SSKDRun of {self.gmacs:.0f} x 10^9 multiply-adds\n{self.stages.round(4)}"
     def _repr_html_(self): return self.stages.round(4).to_html()
 
-# %% ../nbs/08_distill.ipynb #5854a14a
+# %% ../nbs/08_distill.ipynb #0da1454c
 def _images(dl):  # that one epoch trains on
     n, bs = len(dl.dataset), getattr(dl, 'bs', None) or dl.batch_size
     return n//bs*bs if dl.drop_last else n
@@ -290,26 +293,30 @@ def fit_sskd(self: Learner,
         raise ValueError(f"epochs is {epochs}, head_epochs {head_epochs}; expected at least 1 a stage, 0 or more for the head")
     adapters = make_adapters(names, taps, hints, adapter)
     settings = dict(epochs=epochs, head_epochs=head_epochs, lr=lr, adapter=adapter, loss=loss, opt_func=self.opt_func, **kwargs)
-    run = SSKDRun(student, teacher, adapters, _json(settings))
+    schedule = {n: lengths[n] for n in names} | dict(head=head_epochs)
+    run = SSKDRun(student, teacher, adapters, _json(settings), schedule)
     x, images, device = first_batch(self.dls.train)[0][:2], _images(self.dls.train), learner_device(self)
     x = x.to(device)
     with ExitStack() as stack:
+        stack.enter_context(_as(self, sskd_run=run))
         rest(teacher, self, stack)
         student.to(device)
         for k, n in enumerate(names):
             self._say(f"{n} ({k+1} of {len(names)} stages) mimics the teacher's {teacher.stage_names[k]}, {lengths[n]} epochs")
             macs = step_macs(mimic_net(student, k, adapters[n].to(device)), [n, 'head'], bound(loss, teacher, k), lambda x: teacher.forward_to(x, k), x)
             run.add(n, self.fit_stage(teacher, n, lengths[n], lrs[n], adapters[n], loss, cbs, **kwargs), lengths[n], macs, images)
-    if head_epochs:
-        self._say(f"the head learns the task, {head_epochs} epochs")
-        macs = step_macs(student, ['head'], lambda p, y: p.float().square().mean(), lambda x: None, x)
-        run.add('head', self.fit_head(head_epochs, lrs['head'], cbs, **kwargs), head_epochs, macs, images)
-    else:
-        student.head = _teachers_head(teacher, adapters[names[-1]], student.head)
-        measures = dict(zip(['valid_loss', *self.metrics.attrgot('name')], self.validate())) if len(self.dls.valid) else {}
-        run.add('head', [dict(phase='head', stage='head', epoch=0, measure=m, value=v) for m, v in measures.items()], 0, 0., images)
+        if head_epochs:
+            self._say(f"the head learns the task, {head_epochs} epochs")
+            macs = step_macs(student, ['head'], lambda p, y: p.float().square().mean(), lambda x: None, x)
+            run.add('head', self.fit_head(head_epochs, lrs['head'], cbs, **kwargs), head_epochs, macs, images)
+        else:
+            student.head = _teachers_head(teacher, adapters[names[-1]], student.head)
+            measures = dict(zip(['valid_loss', *self.metrics.attrgot('name')], self.validate())) if len(self.dls.valid) else {}
+            run.add('head', [dict(phase='head', stage='head', epoch=0, measure=m, value=v) for m, v in measures.items()], 0, 0., images)
     self.opt = None
     return run
+
+Learner.sskd_run = None  # the `SSKDRun` under way, for callbacks
 
 def _teachers_head(teacher, adapter, like):
     head = copy.deepcopy(teacher.head).requires_grad_(True)
