@@ -9,7 +9,7 @@ __all__ = ['vocab', 'sizes', 'pkg_data', 'fashion_file', 'fashion_sha256', 'mean
            'embedded_fashion', 'read_idx', 'full_fashion', 'build_fashion', 'randints', 'Views', 'ImageSet', 'DeviceDL',
            'balanced', 'fashion_dls']
 
-# %% ../nbs/00_data.ipynb #0cf30f98
+# %% ../nbs/00_data.ipynb #7bc6d665
 import gzip, hashlib, io, lzma, zlib
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from fastai.vision.all import (Category, CrossEntropyLossFlat, DataLoaders, IntToFloatTensor, Normalize, TensorCategory,
-                               TensorImageBW, TfmdDL, default_device)
+                               TensorImageBW, TfmdDL, default_device, num_distrib)
 from fastcore.all import store_attr
 from torch import Tensor
 
@@ -151,31 +151,45 @@ class Views:
 
     def __repr__(self): return f"Views(crop={self.crop}, flip={self.flip}, erase={self.erase}, seed={self.seed})"
 
-# %% ../nbs/00_data.ipynb #1f796ea2
+# %% ../nbs/00_data.ipynb #04f02435
 class ImageSet:
     "Pictures and labels with what fastai asks of a data set"
-    loss_func = CrossEntropyLossFlat()
-    n_inp = 1
+    loss_func, n_inp, image_type = CrossEntropyLossFlat(), 1, TensorImageBW
     def __init__(self,
         images: Images,
         split_idx: int = 0,   # 0: training, 1: validation; fastai's random transforms ask
         vocab: list = vocab,  # names of the classes
     ):
         store_attr()
-        self.c = len(vocab)
+        self.c, self.resident = len(vocab), None
     def __len__(self): return len(self.images.y)
-    def __getitem__(self, i): return TensorImageBW(self.images.x[i]), TensorCategory(self.images.y[i])
+    def __getitem__(self, i): return self.image_type(self.images.x[i]), TensorCategory(self.images.y[i])
     def new_empty(self): return ImageSet(Images(*(t[:0] for t in self.images)), self.split_idx, self.vocab)
     def decode(self, o, full=True): return o[0], Category(self.vocab[int(o[1])])
 
+    def on(self,
+        device: torch.device,
+    ) -> list:  # images (n,c,h,w) uint8 and labels (n,) int64, moved there once
+        "The whole set on a device"
+        if self.resident is None or self.resident[0].device != device: self.resident = [t.to(device) for t in self.images[:2]]
+        return self.resident
+
+    def take(self,
+        idx: Tensor,  # (b,), int64, which pictures; on the device
+    ) -> tuple:       # images (b,c,h,w) uint8, labels (b,)
+        "Some of the set"
+        x, y = self.on(idx.device)
+        return x[idx], y[idx]
+
+# %% ../nbs/00_data.ipynb #488d13da
 class DeviceDL(TfmdDL):
     "Batches of an `ImageSet` that lies on the device as uint8"
-    def __init__(self, dataset, bs=128, views=None, seed=0, epoch=0, **kwargs):
+    def __init__(self, dataset, bs=128, views=None, n_views=None, shards=1, seed=0, epoch=0, **kwargs):
         super().__init__(dataset, bs=bs, **{**kwargs, 'num_workers': 0})
-        self.views, self.seed, self.epoch, self._resident = views, seed, epoch, None
+        store_attr('views,n_views,shards,seed,epoch')
 
     def new(self, dataset=None, cls=None, **kwargs):
-        return super().new(dataset, cls, **{**dict(views=self.views, seed=self.seed, epoch=self.epoch), **kwargs})
+        return super().new(dataset, cls, **{**{k: getattr(self, k) for k in ('views', 'n_views', 'shards', 'seed', 'epoch')}, **kwargs})
 
     def create_item(self, s):  # what is not ours, a single picture for `learn.predict` say, still makes batches that are tuples
         item = super().create_item(s)
@@ -185,19 +199,30 @@ class DeviceDL(TfmdDL):
         epoch: int,  # decides the order (if shuffled) and the view of the next pass
     ): self.epoch = epoch
 
+    @property
+    def view(self) -> int: return self.epoch if self.n_views is None else self.epoch % self.n_views
+
     def get_idxs(self):
-        if not self.shuffle: return list(range(len(self.dataset)))
-        return torch.randperm(len(self.dataset), generator=torch.Generator().manual_seed(self.seed*1_000_003 + self.epoch)).tolist()
+        n, k = len(self.dataset), self.shards
+        if not self.shuffle: return list(range(n))
+        rng = torch.Generator().manual_seed(self.seed*1_000_003 + self.epoch)
+        if k == 1: return torch.randperm(n, generator=rng).tolist()
+        parts = [torch.arange(r, n, k)[:n//k][torch.randperm(n//k, generator=rng)] for r in range(k)]
+        if num_distrib() == k: return torch.cat(parts).tolist()  # fastai's DistributedDL hands each process one run of them
+        return torch.cat([b for bs in zip(*(p.split(self.bs//k) for p in parts)) for b in bs]).tolist()
+
+    def draw(self,
+        idx: Tensor,  # (b,), int64, on the device
+    ) -> tuple:       # what a batch holds before the batch transforms
+        "One view of some pictures, and their labels"
+        x, y = self.dataset.take(idx)
+        return self.dataset.image_type(x if self.views is None else self.views(x, idx, self.view)), TensorCategory(y)
 
     def create_batches(self, samps):
         if not isinstance(self.dataset, ImageSet): return (yield from super().create_batches(samps))  # e.g. `learn.predict`
-        if self._resident is None or self._resident[0].device != torch.device(self.device):
-            self._resident = [t.to(self.device) for t in self.dataset.images[:2]]
-        x, y = self._resident
-        for idx in torch.tensor(list(samps), dtype=torch.long, device=x.device).split(self.bs):
+        for idx in torch.tensor(list(samps), dtype=torch.long).to(self.device).split(self.bs):
             if self.drop_last and len(idx) < self.bs: return
-            xb = x[idx] if self.views is None else self.views(x[idx], idx, self.epoch)
-            yield TensorImageBW(xb), TensorCategory(y[idx])
+            yield self.draw(idx)
 
     def after_iter(self):
         super().after_iter()

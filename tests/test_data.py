@@ -100,7 +100,7 @@ def test_each_picture_once():
 def test_pictures_stay_bytes():
     dls = small_dls()
     dls.one_batch()
-    assert dls.train._resident[0].dtype == torch.uint8 and dls.train._resident[0].device == cpu
+    assert dls.train_ds.resident[0].dtype == torch.uint8 and dls.train_ds.resident[0].device == cpu
     assert dls.train.fake_l.num_workers == 0 and dls.one_batch()[0].dtype == torch.float32
 
 def test_ordinary_fastai_uses(tmp_path):

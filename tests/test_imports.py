@@ -36,7 +36,8 @@ def test_the_law_can_be_broken():
 
 def test_notebooks_are_numbered_once():
     assert modules and None not in modules and len(set(order.values())) == len(pages)
-    assert all(re.fullmatch(r'\d\d[a-z]?', n) for n in order.values()) and {f'{n}_{m}.ipynb' for m, n in order.items()} == {p.name for p in pages}
+    assert all(re.fullmatch(r'\d\d[a-z]?', n) for n in order.values())
+    assert {f'{n}_{m}.ipynb' for m, n in order.items()} == {p.name for p in pages}
 
 def test_every_module_has_a_notebook():
     assert {p.stem for p in root.glob('sskd_tutor/*.py')} - {'__init__', '_modidx'} == set(modules)

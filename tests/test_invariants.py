@@ -389,6 +389,6 @@ def test_data_loader_stays_resident():
     "No copy of the images an epoch: the device tensors are made once"
     dls = small_dls()
     list(dls.train)
-    resident = dls.train._resident
+    resident = dls.train_ds.resident
     list(dls.train)
-    assert dls.train._resident is resident and isinstance(dls.train, DeviceDL)
+    assert dls.train_ds.resident is resident and isinstance(dls.train, DeviceDL)
