@@ -121,9 +121,10 @@ def randints(
     h = _mix(sample ^ _mix(view + 0x9e3779b9*(seed + 1) & 0xffffffff))
     return [_mix(h ^ _mix(i + 1))*high >> 32 for i, high in enumerate(highs)]
 
-# %% ../nbs/00_data.ipynb #9fd049aa
+# %% ../nbs/00_data.ipynb #622255ed
 class Views:
     "Crop, flip and erase as a pure function of (sample, view, seed), vectorised over the batch"
+    seeded = True  # what the cache asks: the same (sample, view) always gives the same picture, and `repr` tells all settings
     def __init__(self,
         crop: int = 2,      # largest shift, pixels, either way
         flip: bool = True,  # mirror half of the pictures
@@ -151,7 +152,7 @@ class Views:
 
     def __repr__(self): return f"Views(crop={self.crop}, flip={self.flip}, erase={self.erase}, seed={self.seed})"
 
-# %% ../nbs/00_data.ipynb #04f02435
+# %% ../nbs/00_data.ipynb #3cf3d6a1
 class ImageSet:
     "Pictures and labels with what fastai asks of a data set"
     loss_func, n_inp, image_type = CrossEntropyLossFlat(), 1, TensorImageBW
@@ -180,6 +181,10 @@ class ImageSet:
         "Some of the set"
         x, y = self.on(idx.device)
         return x[idx], y[idx]
+
+    def fingerprint(self) -> str:  # sha256, hex; equal only for the same pictures in the same order
+        "What the set's pictures are, for the keys of what is remembered of them"
+        return hashlib.sha256(repr(tuple(self.images.x.shape)).encode() + self.images.x.contiguous().numpy().tobytes()).hexdigest()
 
 # %% ../nbs/00_data.ipynb #488d13da
 class DeviceDL(TfmdDL):

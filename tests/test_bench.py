@@ -1,0 +1,90 @@
+"""The benchmark compares the same computation: the plain published way must give the student that ours gives."""
+import copy, sys
+
+import pytest
+import torch
+from fastai.vision.all import Learner, set_seed
+
+from conftest import root
+from sskd_tutor.data import fashion_dls
+from sskd_tutor.distill import check_pair, first_batch, make_adapters, step_macs
+from sskd_tutor.callbacks import mimic_net
+from sskd_tutor.losses import mimic_nmse
+from sskd_tutor.stages import tutorial_resnet
+
+sys.path.insert(0, str(root/'benchmarks'))
+from plain import Precision, bare_fill, bare_stage, ordinary, plain_macs, plain_sskd, plain_stage  # noqa: E402
+
+@pytest.fixture
+def pair():
+    "A fresh small pair with adapters that learn: (dls, student, teacher, adapters)"
+    set_seed(0)
+    dls = fashion_dls(n=200, bs=50, device='cpu')
+    student, teacher = tutorial_resnet(width=4, blocks=1), tutorial_resnet(width=6, blocks=1)
+    for _, m in teacher.named_modules():  # statistics that a trained net would have, so that hints are no zeros
+        if isinstance(m, torch.nn.BatchNorm2d): m.running_mean.normal_(0, 0.1); m.running_var.uniform_(0.5, 1.5)
+    taps, hints = check_pair(Learner(dls, student), teacher)
+    return dls, student, teacher, list(make_adapters(student.stage_names, taps, hints, 'conv').values())
+
+def ours(dls, student, teacher, adapters, epochs, head_epochs, cbs=()):
+    learn = Learner(dls, student, cbs=list(cbs))
+    given = {n: (lambda *_, a=a: a) for n, a in zip(student.stage_names, adapters)}
+    with learn.no_bar(), learn.no_logging(): learn.fit_sskd(teacher, epochs, head_epochs, adapter=given)
+
+def moved(a, b):  # largest difference of two networks' numbers
+    return max((p.float() - q.float()).abs().max().item() for p, q in zip(a.state_dict().values(), b.state_dict().values()))
+
+def test_plain_way_gives_the_same_student(pair):
+    dls, student, teacher, adapters = pair
+    start = copy.deepcopy(student)
+    mine, own = copy.deepcopy((student, adapters))
+    plain_sskd(student, teacher, adapters, dls.train, 3, 2)
+    ours(dls, mine, teacher, own, 3, 2)
+    assert moved(student, start) > 0.1
+    assert moved(student, mine) < 2e-4
+    assert max(map(moved, adapters, own)) < 2e-4
+
+def test_fewer_epochs_give_another_student(pair):
+    "So the comparison above can fail"
+    dls, student, teacher, adapters = pair
+    mine, own = copy.deepcopy((student, adapters))
+    plain_sskd(student, teacher, adapters, dls.train, 3, 2)
+    ours(dls, mine, teacher, own, 3, 1)
+    assert moved(student.head, mine.head) > 1e-3
+
+def test_floor_takes_the_same_steps(pair):
+    "On one view, in the same batches, the bare loop trains stage 2 as the plain way does"
+    dls, student, teacher, adapters = pair
+    dl, k = dls.train.new(drop_last=False, n_views=1), 1
+    dl.shuffle = False
+    bare, own = copy.deepcopy((student, adapters))
+    teacher.eval().requires_grad_(False)
+    plain_stage(student, teacher, k, adapters[k], dl, 2)
+    dl.set_epoch(0)
+    xs = [x.as_subclass(torch.Tensor) for x, _ in dl]
+    before = bare_fill(bare.stages['stage1'], xs)
+    hints = bare_fill(teacher.stages['stage2'], bare_fill(teacher.stages['stage1'], xs))
+    bare_stage(bare.stages['stage2'], own[k], list(zip(before, hints)), 2)
+    assert moved(student.stages['stage2'], bare.stages['stage2']) < 1e-5
+
+def test_plain_macs(pair):
+    "Each step pays the whole teacher and the whole student, and the gradient of one stage as ours does; nothing moves"
+    dls, student, teacher, adapters = pair
+    x = first_batch(dls.train)[0][:2]
+    before = copy.deepcopy(student)
+    counted = plain_macs(student, teacher, adapters, x)
+    assert moved(before, student) == 0
+    forward = {net: net.stage_table(x).macs for net in (student, teacher)}
+    for k, (n, adapter) in enumerate(zip(student.stage_names, adapters)):
+        step = step_macs(mimic_net(student, k, adapter), [n, 'head'], mimic_nmse, lambda x: teacher.forward_to(x, k), x)
+        behind = sum(f.iloc[k+1:].sum() for f in forward.values())
+        assert counted[k] == pytest.approx(step + behind, rel=1e-6)
+
+def test_ordinary_training_does_not_validate(pair):
+    dls, student, *_ = pair
+    before = copy.deepcopy(student)
+    learn = ordinary(student, dls, 1, precision=Precision('bfloat16'))
+    assert moved(before, student) > 1e-3 and len(learn.recorder.values[-1]) < 2
+
+def test_precision_has_two_names():
+    with pytest.raises(ValueError, match="expected 'float32' or 'bfloat16'"): Precision('fp8')
