@@ -8,12 +8,13 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/callbacks.html.md"""
 __all__ = ['Reversible', 'FreezeStages', 'mimic_net', 'learner_device', 'rest', 'MimicFeatures', 'StitchedAccuracy', 'StopOnNaN',
            'Bf16', 'MimicLogits']
 
-# %% ../nbs/06_callbacks.ipynb #2b470144
+# %% ../nbs/06_callbacks.ipynb #a0b5668e
 from contextlib import ExitStack
 
 import torch
 from fastai.callback.all import MixedPrecision
 from fastai.learner import Callback, Metric
+from fastai.torch_core import num_distrib
 from fastcore.all import L
 
 from .losses import kd_loss
@@ -48,7 +49,7 @@ class Reversible(Callback):
         stack: ExitStack,  # register here what gives the old state back
     ): "What the callback changes before a fit; subclasses fill it in"
 
-# %% ../nbs/06_callbacks.ipynb #bb23851c
+# %% ../nbs/06_callbacks.ipynb #3b17b51c
 class FreezeStages(Reversible):
     "Train the named stages of `learn.model`, a `StagedNet`; all else is without gradient and in eval mode"
     order = -5  # behind TrainEvalCallback (-10), which puts the whole model in train mode
@@ -57,7 +58,7 @@ class FreezeStages(Reversible):
     ): self.train_names = L(train)
 
     def parts(self):  # (modules that learn, modules that are frozen)
-        net = self.learn.model
+        net = getattr(self.learn.model, 'module', self.learn.model)  # DistributedDataParallel wraps it
         if not isinstance(net, StagedNet):
             raise TypeError(f"FreezeStages needs a StagedNet as learn.model, not a {type(net).__name__}; make one with StagedNet.from_modules")
         known = {**net.stages, 'head': net.head}
@@ -120,7 +121,7 @@ class MimicFeatures(Reversible):
         if self.pred.shape != self.yb[0].shape:
             raise ValueError(f"the student's tap is {tuple(self.pred.shape)}, the teacher's {tuple(self.yb[0].shape)}; use an adapter: make_adapter(tap_shape, hint_shape)")
 
-# %% ../nbs/06_callbacks.ipynb #9acceb97
+# %% ../nbs/06_callbacks.ipynb #f69ce191
 class StitchedAccuracy(Metric):
     "Accuracy of the rest of the teacher on the adapted taps, while `MimicFeatures` runs"
     name = 'stitched'
@@ -129,7 +130,8 @@ class StitchedAccuracy(Metric):
         m = learn.mimic_features
         if m.labels is None or m.labels.dim() != 1 or m.labels.is_floating_point(): return  # not a classification
         logits = m.teacher.forward_from(learn.pred.float(), m.tap_index)
-        self.right, self.n = self.right + (logits.argmax(1) == m.labels).sum(), self.n + len(m.labels)
+        right = learn.to_detach((logits.argmax(1) == m.labels).sum()[None]).sum()  # of all processes
+        self.right, self.n = self.right + right, self.n + len(m.labels)*max(1, num_distrib())
     @property
     def value(self): return (self.right/self.n).item() if self.n else None
 

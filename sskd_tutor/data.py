@@ -9,7 +9,7 @@ __all__ = ['vocab', 'sizes', 'pkg_data', 'fashion_file', 'fashion_sha256', 'mean
            'embedded_fashion', 'read_idx', 'full_fashion', 'build_fashion', 'randints', 'Views', 'ImageSet', 'DeviceDL',
            'balanced', 'fashion_dls']
 
-# %% ../nbs/00_data.ipynb #7bc6d665
+# %% ../nbs/00_data.ipynb #0cf30f98
 import gzip, hashlib, io, lzma, zlib
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from fastai.vision.all import (Category, CrossEntropyLossFlat, DataLoaders, IntToFloatTensor, Normalize, TensorCategory,
-                               TensorImageBW, TfmdDL, default_device, num_distrib)
+                               TensorImageBW, TfmdDL, default_device)
 from fastcore.all import store_attr
 from torch import Tensor
 
@@ -186,15 +186,15 @@ class ImageSet:
         "What the set's pictures are, for the keys of what is remembered of them"
         return hashlib.sha256(repr(tuple(self.images.x.shape)).encode() + self.images.x.contiguous().numpy().tobytes()).hexdigest()
 
-# %% ../nbs/00_data.ipynb #488d13da
+# %% ../nbs/00_data.ipynb #4e83da06
 class DeviceDL(TfmdDL):
     "Batches of an `ImageSet` that lies on the device as uint8"
-    def __init__(self, dataset, bs=128, views=None, n_views=None, shards=1, seed=0, epoch=0, **kwargs):
+    def __init__(self, dataset, bs=128, views=None, n_views=None, shards=1, rank=None, seed=0, epoch=0, **kwargs):
         super().__init__(dataset, bs=bs, **{**kwargs, 'num_workers': 0})
-        store_attr('views,n_views,shards,seed,epoch')
+        store_attr('views,n_views,shards,rank,seed,epoch')
 
     def new(self, dataset=None, cls=None, **kwargs):
-        return super().new(dataset, cls, **{**{k: getattr(self, k) for k in ('views', 'n_views', 'shards', 'seed', 'epoch')}, **kwargs})
+        return super().new(dataset, cls, **{**{k: getattr(self, k) for k in ('views', 'n_views', 'shards', 'rank', 'seed', 'epoch')}, **kwargs})
 
     def create_item(self, s):  # what is not ours, a single picture for `learn.predict` say, still makes batches that are tuples
         item = super().create_item(s)
@@ -207,13 +207,19 @@ class DeviceDL(TfmdDL):
     @property
     def view(self) -> int: return self.epoch if self.n_views is None else self.epoch % self.n_views
 
-    def get_idxs(self):
+    def __len__(self):
+        if self.rank is None: return super().__len__()
         n, k = len(self.dataset), self.shards
-        if not self.shuffle: return list(range(n))
+        own = n//k if self.shuffle else -(-n//k)
+        return own//self.bs if self.drop_last else -(-own//self.bs)
+
+    def get_idxs(self):
+        n, k, r = len(self.dataset), self.shards, self.rank
+        if not self.shuffle: return list(range(n)) if r is None else [i % n for i in range(r, -(-n//k)*k, k)]  # as many for each rank
         rng = torch.Generator().manual_seed(self.seed*1_000_003 + self.epoch)
         if k == 1: return torch.randperm(n, generator=rng).tolist()
-        parts = [torch.arange(r, n, k)[:n//k][torch.randperm(n//k, generator=rng)] for r in range(k)]
-        if num_distrib() == k: return torch.cat(parts).tolist()  # fastai's DistributedDL hands each process one run of them
+        parts = [torch.arange(i, n, k)[:n//k][torch.randperm(n//k, generator=rng)] for i in range(k)]
+        if r is not None: return parts[r].tolist()
         return torch.cat([b for bs in zip(*(p.split(self.bs//k) for p in parts)) for b in bs]).tolist()
 
     def draw(self,

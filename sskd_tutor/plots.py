@@ -6,7 +6,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/plots.html.md"""
 
 # %% auto #0
 __all__ = ['stage_colours', 'method_colours', 'method_names', 'ink', 'paper', 'colour_of', 'styled', 'spread', 'shade',
-           'stage_timeline', 'stitched_curve', 'method_bars', 'cost_bars', 'seen', 'outcome', 'report_html']
+           'stage_timeline', 'stitched_curve', 'method_bars', 'cost_bars', 'seen', 'outcome', 'section', 'report_html']
 
 # %% ../nbs/11_plots.ipynb #7ad1a6c9
 import html, json
@@ -146,7 +146,7 @@ def cost_bars(
     fig.update_xaxes(title='multiply-adds, 10⁹ (GMACs)').update_yaxes(autorange='reversed', showgrid=False, ticksuffix='  ')
     return styled(fig, 'What training cost', theme, 120 + 90*(1 + bool(labels_only_gmacs))).update_layout(margin_l=96)
 
-# %% ../nbs/11_plots.ipynb #610e4bfa
+# %% ../nbs/11_plots.ipynb #8a08f426
 def _cell(v):
     if v is None or v != v: return '–'
     if isinstance(v, bool) or not isinstance(v, int | float): return html.escape(str(v))
@@ -165,15 +165,19 @@ def seen(
 ) -> str:
     "What teacher and students have seen, in plain words"
     t, n = info['teacher']['labels_seen'], info['data']['n_train']
+    who = 'both students' if 'labels_only' in info['results'] else 'the student'
     more = ("Part of what the distilled student gains is therefore knowledge of labels that it never saw itself." if t > n else
             "The teacher has seen no label that the students have not.")
-    return f"The teacher ({info['teacher']['name']}) has seen {t:,} labels, both students {n:,}. {more}"
+    return f"The teacher ({info['teacher']['name']}) has seen {t:,} labels, {who} {n:,}. {more}"
 
 def outcome(
     info: dict,  # run.json: results in %, cost, data.n_valid
 ) -> str:
     "What the accuracies say, and what they do not"
     r, n = info['results'], info['data']['n_valid']
+    if 'labels_only' not in r:
+        return (f"The distilled student is {r['teacher'] - r['distilled']:.2f} points below the teacher, on {n:,} images, for {info['cost']['distilled']:,.0f} thousand "
+                "million multiply-adds. No student was trained on labels alone beside it, so what distillation gained is not known from this run.")
     gain = r['distilled'] - r['labels_only']
     noise = 100*(2*(r['distilled']/100)*(1 - r['distilled']/100)/n)**.5
     say = f"{abs(gain):.2f} points {'above' if gain >= 0 else 'below'} the one that learned from labels alone"
@@ -181,19 +185,33 @@ def outcome(
     return (f"The distilled student is {say}, for {cost[0]} and {cost[1]} thousand million multiply-adds. One seed and {n:,} images: a difference of two such accuracies "
             f"has a standard error of up to {noise:.1f} points" + (", so this one alone proves nothing." if abs(gain) < 2*noise else "."))
 
+def section(
+    title: str,
+    text: str,      # plain words
+    figures: list,  # functions of a theme
+) -> tuple:         # html, figures as JSON-able dicts, their traces and frames stored once for both themes
+    "A part of the page: heading, words, figures with or without frames"
+    shown = []
+    for f in figures:
+        light, dark = (json.loads(f(theme=th).update_layout(title_text='', paper_bgcolor='rgba(0,0,0,0)').to_json()) for th in ink)
+        if any(light.get(k) != dark.get(k) for k in ('data', 'frames')): raise ValueError(f"a figure of {title!r} has traces or frames that depend on the theme; only its layout may")
+        shown.append({k: v for k, v in light.items() if k != 'layout'} | {th: dict(layout=fig['layout']) for th, fig in (('light', light), ('dark', dark))})
+    return f'<h2>{html.escape(title)}</h2><p>{html.escape(text)}</p>' + '<div class="figure"></div>'*len(shown), shown
+
 def _figures(history, info):
     acc, stages = info['results'], pd.DataFrame(info['stages']).set_index('stage')
     def themed(f, *args):  # the page has its own headings, so the figures go without a title
         return {th: json.loads(f(*args, theme=th).update_layout(title_text='', margin_t=34, paper_bgcolor='rgba(0,0,0,0)').to_json()) for th in ink}
     return [themed(method_bars, acc, info['data']['n_valid']),
-            themed(stitched_curve, history, acc['teacher']/100, acc['labels_only']/100),
-            themed(stage_timeline, history), themed(cost_bars, stages, info['cost']['labels_only'])]
+            themed(stitched_curve, history, acc['teacher']/100, acc['labels_only']/100 if 'labels_only' in acc else None),
+            themed(stage_timeline, history), themed(cost_bars, stages, info['cost'].get('labels_only'))]
 
-# %% ../nbs/11_plots.ipynb #1a2f39a7
+# %% ../nbs/11_plots.ipynb #e79617cb
 def report_html(
     history: pd.DataFrame,  # tidy: phase, stage, epoch, measure, value
     info: dict,             # run.json
     path: str | Path,       # file to write
+    sections: list = (),    # more of the page, each made by `section`
 ) -> Path:
     "One self-contained page of a run: results, figures, settings, how to run it again"
     env, heads = info['environment'], ['stage', 'mimic loss', 'NMSE', 'stitched, %', 'epochs', 'GMACs', 'seconds']
@@ -206,5 +224,6 @@ def report_html(
         title=html.escape(info['title']), cards=_cards(info['results']), seen=html.escape(seen(info)), outcome=outcome(info),
         subtitle=html.escape(f"{env['time'].replace('T', ' ').replace('+00:00', ' UTC')} · {env['device_name']}, {env['threads']} threads · {info['seconds']:.0f} s in all"),
         stages=_table(rows, heads), settings=_table(info['settings'].items()), prints=_table(prints.items()), command=html.escape(info['command']),
-        plotlyjs=get_plotlyjs(), figures=json.dumps(_figures(history, info)).replace('</', '<\\/')), encoding='utf-8')
+        more='\n'.join(words for words, _ in sections), plotlyjs=get_plotlyjs(),
+        figures=json.dumps(_figures(history, info) + [f for _, figs in sections for f in figs]).replace('</', '<\\/')), encoding='utf-8')
     return Path(path)

@@ -1,0 +1,40 @@
+// What every page of widgets needs once: plotly's bundle for its figures (figure.js), and names for those who do not see them,
+// the text beside a slider, the title of a figure.
+function initialize({ model }) {
+  const shared = globalThis.sskdPlotly ??= {}
+  shared.promise ??= new Promise(resolve => { shared.resolve = resolve })
+  if (shared.asked || !model.get('bundle')) return
+  shared.asked = true
+  const url = URL.createObjectURL(new Blob([model.get('bundle')], { type: 'text/javascript' }))
+  import(url).then(m => shared.resolve(m.default)).finally(() => URL.revokeObjectURL(url))
+}
+
+function name(root) {
+  for (const box of root.querySelectorAll('.widget-hslider, .widget-dropdown, .widget-toggle-buttons')) {
+    const text = c => box.querySelector(c)?.textContent ?? ''
+    for (const el of box.querySelectorAll('.noUi-handle, select')) el.setAttribute('aria-label', text('.widget-label'))
+    for (const el of box.querySelectorAll('.noUi-handle')) el.setAttribute('aria-valuetext', text('.widget-readout'))
+    for (const el of box.querySelectorAll('.widget-toggle-button')) el.setAttribute('aria-pressed', el.classList.contains('mod-active'))
+  }
+  for (const el of root.querySelectorAll('.js-plotly-plot')) {
+    el.setAttribute('role', 'img')
+    el.setAttribute('aria-label', [...el.querySelectorAll('.gtitle, .annotation-text')].map(t => t.textContent).join(', ') || 'figure')
+  }
+}
+
+function render({ el }) {
+  let due = 0, watch
+  const start = () => {
+    const root = el.closest('.sskd')
+    if (!root) { due = requestAnimationFrame(start); return }
+    const soon = () => { cancelAnimationFrame(due); due = requestAnimationFrame(() => name(root)) }
+    watch = new MutationObserver(soon)
+    watch.observe(root, { subtree: true, childList: true, characterData: true, attributeFilter: ['class'] })
+    soon()
+  }
+  el.style.display = 'none'
+  start()
+  return () => { cancelAnimationFrame(due); watch?.disconnect() }
+}
+
+export default { initialize, render }
