@@ -2,7 +2,7 @@ PYTHON ?= python3
 bin := .venv/bin
 min := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 
-.PHONY: help demo test test-slow lab readme config clean
+.PHONY: help demo test test-slow bench lab readme config clean
 help:  ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -16,6 +16,9 @@ test-slow: .venv/.dev  ## what is too long for every commit; the dated outcome i
 	@{ date -u +%F; git rev-parse --short HEAD; } > benchmarks/results/test-slow.txt
 	$(bin)/python -m pytest -m slow -p no:cacheprovider --durations=0 $(ARGS) > .venv/test-slow.log 2>&1; status=$$?; \
 	  cat .venv/test-slow.log; sed -n '/slowest/,$$p' .venv/test-slow.log >> benchmarks/results/test-slow.txt; exit $$status
+
+bench: .venv/.core  ## speed and memory side by side, into benchmarks/results; QUICK=1 takes under 5 minutes, into runs/
+	$(bin)/python benchmarks/bench.py $(if $(QUICK),--quick) $(ARGS)
 
 lab: .venv/.core  ## JupyterLab on the first page
 	$(bin)/jupyter-lab nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)

@@ -42,7 +42,8 @@ def run_cell(a, method, teacher, seed):
     from sskd_tutor.alignment import dl_accuracy
     from sskd_tutor.callbacks import Bf16, MimicLogits
     from sskd_tutor.data import ImageSet, Views, balanced, embedded_fashion, fashion_dls, full_fashion
-    from sskd_tutor.distill import step_macs
+    import sskd_tutor.distill  # noqa: F401, patches Learner
+    from sskd_tutor.pair import step_macs
     from sskd_tutor.losses import StitchedLoss, mimic_mse, mimic_nmse
     from sskd_tutor.stages import fashion_teacher, tutorial_resnet
 
@@ -84,7 +85,7 @@ def run_cell(a, method, teacher, seed):
     def sskd_gmacs():  # of the recipe with this teacher's shape, counted on a step of each phase
         from sskd_tutor.callbacks import mimic_net
         s, t = tutorial_resnet(width=a.width, blocks=1).to(dls.device), fashion_teacher('full').to(dls.device)
-        from sskd_tutor.distill import check_pair, make_adapters
+        from sskd_tutor.pair import check_pair, make_adapters
         probe = Learner(dls, s)
         adapters = make_adapters(s.stage_names, *check_pair(probe, t), 'conv')
         per = sum(step_macs(mimic_net(s, k, adapters[n]), [n, 'head'], mimic_nmse, lambda x: t.forward_to(x, k), x) for k, n in enumerate(s.stage_names))

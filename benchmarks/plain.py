@@ -10,11 +10,11 @@ from contextlib import nullcontext
 import torch
 import torch.nn.functional as F
 from fastai.callback.all import ChannelsLast
-from fastai.vision.all import Callback, CancelValidException, Learner, norm_bias_params
+from fastai.vision.all import Learner, norm_bias_params
 from torch import Tensor, nn
 
-import sskd_tutor.distill  # noqa: F401, gives Learner its fit_sskd
 from sskd_tutor.callbacks import Bf16
+from sskd_tutor.distill import ValidEvery
 from sskd_tutor.losses import mimic_nmse
 from sskd_tutor.stages import StagedNet, count_macs
 from sskd_tutor.taps import tapped
@@ -125,13 +125,8 @@ def bare_fill(stage, batches, precision=Precision('float32')) -> list:
         with precision.autocast(x.device): out.append(stage(x))
     return out
 
-class NoValidation(Callback):
-    "Timing is of training alone"
-    order = -100
-    def before_validate(self): raise CancelValidException
-
-def ordinary(student, dls, epochs, lr=5e-3, precision=Precision('float32')):
+def ordinary(student, dls, epochs, lr=5e-3, cbs=()):
     "The same student on labels, through fastai's Learner"
-    learn = Learner(dls, student, loss_func=nn.CrossEntropyLoss(), cbs=[NoValidation(), *precision.cbs])
+    learn = Learner(dls, student, loss_func=nn.CrossEntropyLoss(), cbs=[ValidEvery(0), *cbs])
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, lr)
     return learn

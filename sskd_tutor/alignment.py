@@ -8,7 +8,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/alignment.html.md"""
 __all__ = ['stitched_logits', 'dl_accuracy', 'stitched_accuracy', 'NMSE', 'as_channels', 'full_precision', 'match_sums',
            'nmse_of', 'cosine_of', 'half_sample_interval', 'features', 'gram', 'cka_of', 'cka', 'cka_pairs',
            'attention_map', 'attention_similarity', 'ridge_weights', 'probe', 'accuracy_interval',
-           'best_linear_adapter']
+           'best_linear_adapter', 'channel_match']
 
 # %% ../nbs/05_alignment.ipynb #6969b5da
 import numpy as np
@@ -256,3 +256,21 @@ def best_linear_adapter(
     linear = nn.Conv2d(*W.shape[::-1], 1) if tap.dim() == 4 else nn.Linear(*W.shape[::-1])
     linear.weight.copy_(W.float().view_as(linear.weight)), linear.bias.copy_((my - W @ mx).float())
     return nn.Sequential(resize, linear).to(tap.device).eval()
+
+# %% ../nbs/05_alignment.ipynb #6e20f140
+@torch.no_grad()
+def channel_match(
+    tap: Tensor,       # student's, any kind
+    hint: Tensor,      # the teacher's
+    most: int = 32,    # channels of each; every j-th if there are more
+) -> Tensor:           # (c_s,c_t), -1 to 1; NaN for a constant channel
+    "Correlation of each student channel with each teacher channel, over images and positions"
+    if tap.dim() == hint.dim() == 4:
+        side = tuple(min(a, b) for a, b in zip(tap.shape[2:], hint.shape[2:]))
+        tap, hint = (F.adaptive_avg_pool2d(o.float(), side) for o in (tap, hint))
+    a, b = (as_channels(o) for o in (tap, hint))
+    if a.shape[2] != b.shape[2]: a, b = a.mean(2, keepdim=True), b.mean(2, keepdim=True)
+    with full_precision(a):
+        a, b = (o[:, ::-(-o.shape[1]//most)].transpose(0, 1).flatten(1) for o in (a, b))
+        a, b = ((o - o.mean(1, keepdim=True)) for o in (a, b))
+        return (a/a.norm(dim=1, keepdim=True)) @ (b/b.norm(dim=1, keepdim=True)).T

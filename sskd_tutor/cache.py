@@ -8,10 +8,10 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/cache.html.md"""
 __all__ = ['known', 'unrepeatable', 'Store', 'FrozenTaps', 'tap_key', 'Disk', 'IndexDL', 'autocast_of', 'FromMemory',
            'free_memory', 'CacheFeatures']
 
-# %% ../nbs/07_cache.ipynb #017aa7cf
+# %% ../nbs/07_cache.ipynb #b147a320
 import atexit, hashlib, json, os, shutil, tempfile, warnings
 from collections import Counter
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,13 @@ from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.data.core import DataLoaders
 from fastai.data.transforms import IntToFloatTensor, Normalize
 from fastai.learner import Callback
-from fastai.torch_core import TensorCategory, num_distrib, rank_distrib
+from fastai.torch_core import TensorCategory
 from fastcore.all import L, patch
 from torch import Tensor, nn
 
 from .callbacks import Bf16, MimicFeatures, learner_device
 from .data import DeviceDL
-from .plan import in_bytes, in_units
+from .plan import in_bytes
 from .stages import StagedNet, tensors_sha256
 
 # %% ../nbs/07_cache.ipynb #4f9b3558
@@ -47,7 +47,7 @@ def unrepeatable(
             return f"the callback {type(c).__name__} may change the images; if it does not, give its class `keeps_images = True`"
     return ''
 
-# %% ../nbs/07_cache.ipynb #dd379b82
+# %% ../nbs/07_cache.ipynb #04ab9ccc
 class Store:
     "One tap of every picture, for one view"
     def __init__(self,
@@ -58,7 +58,7 @@ class Store:
         path=None,          # or a file for them, on the CPU
     ):
         self.last = like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
-        self.out, self.path, self.keep, self.done, self.have = like.dtype, path, None, False, np.zeros(n, bool)
+        self.out, self.path, self.keep, self.done, self.have, self.bad = like.dtype, path, None, False, np.zeros(n, bool), False
         shape = (n, *self._rows(like).shape[1:])
         size = torch.Size(shape).numel()
         self.rows = torch.empty(shape, dtype=dtype, device=device) if path is None else torch.from_file(str(path), shared=True, size=size, dtype=dtype).view(shape)
@@ -68,7 +68,9 @@ class Store:
     def nbytes(self) -> int: return self.rows.numel()*self.rows.element_size()
 
     def write(self, idx, tap):  # idx: (b,) int64, on the device of the rows
-        self.rows[idx] = self._rows(tap).to(self.rows.device, self.rows.dtype)
+        rows = self._rows(tap).to(self.rows.device, self.rows.dtype)
+        self.bad = self.bad | ~rows.sum(dtype=torch.float32).isfinite()  # looked at once, at the end of the pass
+        self.rows.index_copy_(0, idx, rows)
 
     def read(self, idx, device):
         if device.type == 'cuda' and self.rows.device.type == 'cpu':  # through pinned memory, so that nobody waits
@@ -78,7 +80,7 @@ class Store:
         tap = tap.to(device, self.out)
         return tap.permute(0, 3, 1, 2) if self.last else tap
 
-# %% ../nbs/07_cache.ipynb #51618c60
+# %% ../nbs/07_cache.ipynb #33b13c88
 class FrozenTaps:
     "Taps of frozen networks, computed once for each (picture, view)"
     def __init__(self,
@@ -90,7 +92,7 @@ class FrozenTaps:
     ):
         self.dl, self.nets, self.kept, self.kept_views, self.new_store = dl, nets, kept, kept_views, new_store
         self.stores, self.weights, self.computed = {}, {}, Counter()
-        self.shards, self.rank = (num_distrib(), rank_distrib()) if num_distrib() > 1 and dl.shards == num_distrib() else (1, 0)
+        self.shards, self.rank = (dl.shards, dl.rank) if dl.rank is not None else (1, 0)
 
     def images(self, idx, view):
         x = self.dl.dataset.take(idx)[0]
@@ -118,15 +120,16 @@ class FrozenTaps:
             return store.read(self._at(store, idx, cpu), idx.device)
         tap = self._run(who, k, idx, cpu, view)
         if store is None and k in self.kept[who] and view < self.kept_views:
-            store = self.new_store(who, k, view, tap, len(self.dl.dataset)//self.shards)
+            store = self.new_store(who, k, view, tap, len(range(self.rank, len(self.dl.dataset), self.shards)))
             if store is not None: self.stores[who, k, view] = store
         if store is None: return tap
         if not store.done:
             store.write(self._at(store, idx, cpu), tap)
             store.have[rows] = True
+        if store.rows.dtype == tap.dtype: return tap
         return store.read(self._at(store, idx, cpu), idx.device)
 
-# %% ../nbs/07_cache.ipynb #7f257fec
+# %% ../nbs/07_cache.ipynb #1108df8c
 @patch
 def complete(self: FrozenTaps, who, k, view):
     "Compute what an epoch left out, in batches of the full size"
@@ -147,7 +150,7 @@ def finish(self: FrozenTaps,
         store = self.stores.get((who, k, view))
         if store is None or store.done: continue
         if not store.have.all(): self.complete(who, k, view)
-        if not store.rows.isfinite().all():
+        if store.bad:
             raise FloatingPointError(f"the {who}'s {self.nets[who].stage_names[k]} gave values that are not finite in {store.rows.dtype}; try CacheFeatures(half=False), or look for NaN in the images")
         store.done = True
         if store.keep: store.keep()
@@ -223,7 +226,7 @@ class Disk:
             p.unlink()
         return self.used() + size <= budget
 
-# %% ../nbs/07_cache.ipynb #a0f1043e
+# %% ../nbs/07_cache.ipynb #a8585f51
 class IndexDL(DeviceDL):
     "Batches of (which pictures, their labels)"
     cpu = None
@@ -265,6 +268,9 @@ class FromMemory(MimicFeatures):
             self.learn.xb = (taps.get('student', self.tap_index - 1, idx, dl.cpu, self.view),)
             if self.teacher is not None: self.learn.yb = (taps.get('teacher', self.tap_index, idx, dl.cpu, self.view),)
 
+    def after_pred(self):
+        if self.teacher is not None: super().after_pred()
+
     def _finish(self, part):
         if getattr(self, 'view', None) is None: return
         with torch.no_grad(), autocast_of(self.learn): self.cache.taps[part].finish(self.needed, self.view)
@@ -272,7 +278,7 @@ class FromMemory(MimicFeatures):
     def after_train(self): self._finish(0)
     def after_validate(self): self._finish(1)
 
-# %% ../nbs/07_cache.ipynb #60d81108
+# %% ../nbs/07_cache.ipynb #f0f91ad7
 def free_memory(
     device: torch.device,
 ) -> int:   # bytes
@@ -297,11 +303,12 @@ class CacheFeatures(Callback):
 
     def place(self, device):  # (where, budget in bytes)
         where, host = self.where, torch.device('cpu')
+        if self.folder: Path(self.folder).mkdir(parents=True, exist_ok=True)
         if where == 'auto': where = 'device' if device.type == 'cpu' or free_memory(device) >= free_memory(host)/4 else 'host'
         free = shutil.disk_usage(self.folder or tempfile.gettempdir()).free if where == 'disk' else free_memory(device if where == 'device' else host)
         return where, free/3 if self.asked is None else self.asked
 
-# %% ../nbs/07_cache.ipynb #5e61442b
+# %% ../nbs/07_cache.ipynb #9921d65a
 @patch
 def ready(self: CacheFeatures,
     learn, cbs=(),
@@ -324,7 +331,8 @@ def begin(self: CacheFeatures,
     if self.place_name == 'disk':
         self.tmp = None if self.folder else tempfile.mkdtemp(prefix='sskd_tutor-taps-')
         if self.tmp: atexit.register(shutil.rmtree, self.tmp, True)
-        self.disk = Disk(self.folder or self.tmp)
+        rank = learn.dls.train.rank
+        self.disk = Disk(self.tmp or (Path(self.folder) if rank is None else Path(self.folder)/f'rank{rank}'))  # each process remembers its own
     nets = dict(student=student, teacher=teacher)
     self.prints = [dl.dataset.fingerprint() if self.place_name == 'disk' else '' for dl in (learn.dls.train, learn.dls.valid)]
     self.loaders = [IndexDL.of(learn.dls.train, self.n_views), IndexDL.of(learn.dls.valid, 1)]
@@ -340,10 +348,11 @@ def of(cls: IndexDL,
     out.seed, out.epoch = dl.seed, dl.epoch
     return out
 
-# %% ../nbs/07_cache.ipynb #92884ebc
+# %% ../nbs/07_cache.ipynb #f3fb65f3
 @patch
 def new_store(self: CacheFeatures, part, who, k, view, tap, n):
     dtype = torch.float16 if self.half and tap.dtype == torch.float32 else tap.dtype
+    if dtype != tap.dtype and tap.abs().max() > torch.finfo(dtype).max: raise FloatingPointError(f"the {who}'s {self.taps[part].nets[who].stage_names[k]} gives values up to {tap.abs().max():.3g}, which {dtype} cannot hold; use CacheFeatures(half=False)")
     size = n*tap[0].numel()*dtype.itemsize
     if self.place_name == 'disk': store = self._on_disk(part, who, k, view, tap, n, dtype, size)
     else: store = Store(n, tap, dtype, self.device if self.place_name == 'device' else 'cpu') if self.nbytes + size <= self.budget else None
@@ -370,12 +379,14 @@ def nbytes(self: CacheFeatures) -> int: return sum(t.nbytes for t in self.taps o
 def dls(self: CacheFeatures) -> DataLoaders: return DataLoaders(*self.loaders, device=self.device)
 
 @patch
-def check(self: CacheFeatures):
-    "Forget taps of networks that have changed since"
+def check(self: CacheFeatures, needed):
+    "At the start of a phase: forget taps of networks that have changed since, or that no phase needs any more"
     for t in self.taps:
         for who, k, view in list(t.stores):
+            if who not in needed: t.stores.pop((who, k, view)); continue
             now = tensors_sha256(nn.Sequential(*list(t.nets[who].stages.values())[:k + 1]))
             if t.weights.setdefault((who, k), now) != now: t.stores.pop((who, k, view))
+    self.peak = self.nbytes
 
 @patch
 def release(self: CacheFeatures):

@@ -162,9 +162,10 @@ class StopOnNaN(Callback):
         raise FloatingPointError(f"{self.where}: the loss or a weight is not finite at epoch {self.epoch}, batch {i} (counted from 0). The weights are those "
                                  "from before this epoch. Look for NaN in that batch's images, or try a smaller lr.")
 
-# %% ../nbs/06_callbacks.ipynb #deff8aa9
+# %% ../nbs/06_callbacks.ipynb #1b75035e
 class Bf16(MixedPrecision):
     "fastai's mixed precision in bfloat16, on the learner's own device"
+    keeps_images = True  # for the cache: its `before_batch` does not touch them
     def __init__(self): super().__init__('bf16')
     def before_fit(self):
         device = learner_device(self.learn).type

@@ -186,7 +186,7 @@ class ImageSet:
         "What the set's pictures are, for the keys of what is remembered of them"
         return hashlib.sha256(repr(tuple(self.images.x.shape)).encode() + self.images.x.contiguous().numpy().tobytes()).hexdigest()
 
-# %% ../nbs/00_data.ipynb #4e83da06
+# %% ../nbs/00_data.ipynb #767f388f
 class DeviceDL(TfmdDL):
     "Batches of an `ImageSet` that lies on the device as uint8"
     def __init__(self, dataset, bs=128, views=None, n_views=None, shards=1, rank=None, seed=0, epoch=0, **kwargs):
@@ -215,7 +215,7 @@ class DeviceDL(TfmdDL):
 
     def get_idxs(self):
         n, k, r = len(self.dataset), self.shards, self.rank
-        if not self.shuffle: return list(range(n)) if r is None else [i % n for i in range(r, -(-n//k)*k, k)]  # as many for each rank
+        if not self.shuffle: return list(range(n)) if r is None else [i if i < n else i - k for i in range(r, -(-n//k)*k, k)]  # as many for each rank
         rng = torch.Generator().manual_seed(self.seed*1_000_003 + self.epoch)
         if k == 1: return torch.randperm(n, generator=rng).tolist()
         parts = [torch.arange(i, n, k)[:n//k][torch.randperm(n//k, generator=rng)] for i in range(k)]

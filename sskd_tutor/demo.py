@@ -6,11 +6,11 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/demo.html.md"""
 
 # %% auto #0
 __all__ = ['DemoSettings', 'new_learner', 'teacher_card', 'percent_right', 'labels_macs', 'planned_gmacs', 'EpochLines',
-           'showing', 'distil', 'train_labels_only', 'labels_history', 'result_text', 'DemoResult', 'run_demo',
-           'n_threads', 'rerun']
+           'showing', 'distil', 'train_labels_only', 'labels_history', 'result_text', 'DemoResult', 'checkpoints_of',
+           'interrupted_settings', 'run_demo', 'n_threads', 'rerun']
 
-# %% ../nbs/13_demo.ipynb #4177efc6
-import sys, time
+# %% ../nbs/13_demo.ipynb #cad0af90
+import json, shutil, sys, time
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,8 +22,10 @@ from fastai.metrics import accuracy
 from fastai.torch_core import default_device, set_seed
 from fastcore.all import IN_NOTEBOOK, patch
 
+from .checkpoint import Checkpoint
 from .data import fashion_dls, fashion_sha256
-from .distill import SSKDRun, step_macs
+from .distill import SSKDRun
+from .pair import step_macs
 from .plots import report_html
 from .report import check_folder, environment, load_run, records, save_run, tensors_sha256, tidy
 from .stages import StagedNet, fashion_teacher, teacher_path, teachers, tutorial_resnet, weights_meta
@@ -108,17 +110,18 @@ def planned_gmacs(
     look = n_valid/1e9*float(u.sum())
     return plan | {'head': (n*float(u.sum()), look), 'labels only': (n*labels_macs(student, x), look)}
 
-# %% ../nbs/13_demo.ipynb #48bc06b3
+# %% ../nbs/13_demo.ipynb #af09c979
 class EpochLines(Callback):
     "One line an epoch; in a terminal also a bar"
     order = 60
     def __init__(self,
         phases: list,     # (name, epochs, work an epoch) in the order in which they will be trained
         out=None,         # a text stream; stderr if None
-    ): self.phases, self.out, self.place, self.begun, self.in_epoch, self.shown = phases, out or sys.stderr, -1, time.time(), False, 0
+    ): self.phases, self.out, self.place, self.begun, self.in_epoch, self.shown, self.at_first = phases, out or sys.stderr, -1, time.time(), False, 0, None
 
     def before_train(self):
-        if self.epoch == 0: self.place += 1
+        self.place = [name for name, *_ in self.phases].index(self.learn.sskd_phase or 'labels only')
+        if self.at_first is None: self.at_first = self.done(0.)  # more than nothing in a run that was resumed
         self.in_epoch, self.epoch_begun = True, time.time()
 
     def after_batch(self):
@@ -138,7 +141,7 @@ class EpochLines(Callback):
         print(f"{name:<12} {self.epoch + 1:>2}/{n}  {'   '.join(words)}   {time.time() - self.epoch_begun:.1f} s{self._left(1.)}",
               file=self.out, flush=True)
 
-# %% ../nbs/13_demo.ipynb #8c9759d8
+# %% ../nbs/13_demo.ipynb #3bd26bcf
 @patch
 def done(self: EpochLines,
     part: float = 1.,  # of the current epoch
@@ -150,7 +153,7 @@ def done(self: EpochLines,
 @patch
 def _left(self: EpochLines, part):
     done = self.done(part)
-    left = (time.time() - self.begun)*(1 - done)/done
+    left = (time.time() - self.begun)*(1 - done)/max(done - self.at_first, 1e-9)
     return f"   [{100*done:3.0f} %" + (f", {int(left)//60}:{int(left) % 60:02} left]" if done < 1 else ', done]')
 
 @patch
@@ -175,15 +178,16 @@ def showing(
     if IN_NOTEBOOK and callback: yield; return
     with learn.no_bar(), learn.no_logging(), learn.added_cbs(callback) if callback else nullcontext(): yield
 
-# %% ../nbs/13_demo.ipynb #74e3a982
+# %% ../nbs/13_demo.ipynb #c0eaa664
 def distil(
     s: DemoSettings,
     teacher: StagedNet,
     progress: EpochLines | None = None,
+    cbs=None,                     # for `fit_sskd`
 ) -> SSKDRun:
     "A fresh student, stage by stage"
     learn = new_learner(s)
-    with showing(learn, progress): return learn.fit_sskd(teacher, epochs=s.epochs, head_epochs=s.head_epochs, lr=s.lr)
+    with showing(learn, progress): return learn.fit_sskd(teacher, epochs=s.epochs, head_epochs=s.head_epochs, lr=s.lr, cbs=cbs)
 
 def train_labels_only(
     s: DemoSettings,
@@ -238,7 +242,7 @@ class DemoResult:
                     student_sha256=tensors_sha256(self.student), folder=self.folder and str(self.folder),
                     **{k: self.info[k] for k in ('repeats',) if k in self.info})
 
-# %% ../nbs/13_demo.ipynb #168f8b3e
+# %% ../nbs/13_demo.ipynb #db694b23
 def _opening(s, card, gmacs):
     return (f"teacher   {card['name']}, has seen {card['labels_seen']:,} labels\n"
             f"students  width {s.width}, {s.blocks} block{'s'[:s.blocks > 1]} a stage; {s.n:,} images, seed {s.seed}\n"
@@ -246,7 +250,7 @@ def _opening(s, card, gmacs):
             f"2 x {gmacs:,.0f} G multiply-adds\n"
             f"machine   {s.device}, {torch.get_num_threads()} threads\n")
 
-def _train(s, teacher, progress, card):  # -> (SSKDRun, labels-only Learner, seconds of each, multiply-adds of each)
+def _train(s, teacher, progress, card, cbs):  # -> (SSKDRun, labels-only Learner, seconds of each, multiply-adds of each)
     learn = new_learner(s)
     x = learn.dls.valid.one_batch()[0][:2].as_subclass(torch.Tensor)
     plan, n_epochs = planned_gmacs(s, teacher, learn.model, x), dict.fromkeys(learn.model.stage_names, s.epochs) | dict(head=s.head_epochs)
@@ -256,25 +260,53 @@ def _train(s, teacher, progress, card):  # -> (SSKDRun, labels-only Learner, sec
     lines = EpochLines([(k, n, sum(plan[k])) for k, n in n_epochs.items()]) if progress else None
     if progress: print(_opening(s, card, total), file=sys.stderr, flush=True)
     t0 = time.time()
-    run, t1 = distil(s, teacher, lines), time.time()
+    run, t1 = distil(s, teacher, lines, cbs), time.time()
     n = max(1, round(run.gmacs/epoch_gmacs))
     if lines: lines.phases[-1] = ('labels only', n, sum(plan['labels only']))
     labels = train_labels_only(s, n, lines)
     return run, labels, dict(distilled=t1 - t0, labels_only=time.time() - t1), dict(distilled=run.gmacs, labels_only=n*epoch_gmacs), n
 
-# %% ../nbs/13_demo.ipynb #c155efb3
+# %% ../nbs/13_demo.ipynb #867bd857
+def checkpoints_of(
+    folder: str | Path,  # where a run shall be saved
+) -> Path:               # a hidden folder beside it
+    "Where an unfinished run is kept"
+    folder = Path(folder).absolute()
+    return folder.with_name(f'.{folder.name}.checkpoints')
+
+def interrupted_settings(
+    folder: str | Path,
+) -> DemoSettings:
+    "The settings of an interrupted run"
+    path = checkpoints_of(folder)/'demo.json'
+    if not path.exists(): raise FileNotFoundError(f"there is no interrupted run for {folder}: {path} does not exist. Leave --resume out to begin one")
+    return DemoSettings(**json.loads(path.read_text()))
+
+def _checkpoint(folder, s, resume, overwrite):
+    place = checkpoints_of(folder)
+    if place.exists() and not resume and not overwrite:
+        raise FileExistsError(f"a run for {folder} was interrupted; go on with resume=True (--resume {folder}), drop it with overwrite=True (--overwrite), or name a new folder")
+    if place.exists() and not resume: shutil.rmtree(place)
+    place.mkdir(parents=True, exist_ok=True)
+    (place/'demo.json').write_text(json.dumps(asdict(s)))
+    return Checkpoint(place, every=30, resume=resume)
+
+# %% ../nbs/13_demo.ipynb #e812d9dd
 def run_demo(
     settings: DemoSettings | None = None,
     folder: str | Path | None = None,  # where the run is saved; nowhere if None
     overwrite: bool = False,           # replace a run that lies there
     progress: bool = True,             # on stderr
     like: dict | None = None,          # info of the run that this one repeats; see `rerun`
+    resume: bool = False,              # go on with an interrupted run for `folder`, with its own settings
 ) -> DemoResult:
     "Distil the shipped teacher, train the labels-only student, compare, save"
+    if resume: settings = interrupted_settings(folder)
     s, start = settings or DemoSettings(), time.time()
     if folder: check_folder(folder, overwrite)
+    cbs = _checkpoint(folder, s, resume, overwrite) if folder else None
     teacher, card = fashion_teacher(s.teacher, device=s.device), teacher_card(s.teacher)
-    run, labels, seconds, cost, labels_epochs = _train(s, teacher, progress, card)
+    run, labels, seconds, cost, labels_epochs = _train(s, teacher, progress, card, cbs)
     nets = dict(teacher=teacher, labels_only=labels.model, distilled=run.student)
     results = {k: percent_right(net, labels.dls) for k, net in nets.items()}
     history = pd.concat([run.history, labels_history(labels)], ignore_index=True)
@@ -285,6 +317,7 @@ def run_demo(
         command=f"sskd_tutor demo --like {Path(folder).name}/run.json" if folder else 'sskd_tutor demo')
     if like: info['repeats'] = dict(student_sha256=like['student_sha256'], same_bits=like['student_sha256'] == tensors_sha256(run.student))
     if folder: folder = save_run(folder, history, info, run.student, overwrite, lambda d, h, i: report_html(h, i, d/'report.html'))
+    if folder: shutil.rmtree(checkpoints_of(folder), ignore_errors=True)
     return DemoResult(info, history, run.student, labels.model, run, folder)
 
 # %% ../nbs/13_demo.ipynb #43f0e999

@@ -7,7 +7,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/distill.html.md"""
 # %% auto #0
 __all__ = ['ValidEvery', 'SSKDRun']
 
-# %% ../nbs/08_distill.ipynb #d4a3f366
+# %% ../nbs/08_distill.ipynb #838a54b2
 import copy, time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
@@ -20,7 +20,7 @@ from fastai.learner import Callback, Learner
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import trainable_params
 from fastcore.all import L, delegates, patch
-from torch import Tensor, nn
+from torch import nn
 
 from .alignment import NMSE
 from .cache import CacheFeatures, FromMemory
@@ -28,7 +28,7 @@ from .callbacks import FreezeStages, MimicFeatures, StitchedAccuracy, StopOnNaN,
 from .checkpoint import described
 from .distributed import together
 from .losses import mimic_nmse
-from .pair import bound, by_stage, check_pair, first_batch, make_adapters, stage_costs, step_macs
+from .pair import bound, by_stage, check_pair, make_adapters, stage_costs
 from .plan import Plan, make_plan
 from .stages import StagedNet, kept
 
@@ -81,13 +81,14 @@ class _Diary(Callback):
         self.rows = d['rows']
         if d['epoch'] == self.epoch: self.start = time.perf_counter() - d['seconds']
 
-# %% ../nbs/08_distill.ipynb #7b70ee64
+# %% ../nbs/08_distill.ipynb #1341ebaf
 def _cache_of(learn, cbs): return next((c for c in [*learn.cbs, *L(cbs)] if isinstance(c, CacheFeatures)), None)
 
 def _plan(learn, cache, costs, schedule, valid_every):
     views, (place, budget) = cache.n_views, cache.place(learner_device(learn))
     n_valid = len(learn.dls.valid.dataset) if len(learn.dls.valid) else 0
-    return make_plan(costs, schedule, _images(learn.dls.train), n_valid, views, budget, 'disk' if place == 'disk' else learner_device(learn).type, valid_every)
+    return make_plan(costs, schedule, _images(learn.dls.train), n_valid, views, budget, 'disk' if place == 'disk' else learner_device(learn).type, valid_every,
+                     -(-len(learn.dls.train.dataset)//(learn.dls.train.shards if learn.dls.train.rank is not None else 1)))
 
 def _images(dl):  # that one epoch trains on, all processes together
     n, bs = len(dl.dataset), getattr(dl, 'bs', None) or dl.batch_size
@@ -106,14 +107,14 @@ def _memory(learn, cbs, student, teacher, phase, schedule, valid_every):
         student.to(learner_device(learn)), teacher.to(learner_device(learn))
         costs = stage_costs(learn, teacher, {n: nn.Identity() for n in student.stages}, lambda p, h: p.float().square().mean(), cache.half)
         cache.begin(learn, student, teacher, _plan(learn, cache, costs, schedule, valid_every))
-    cache.check()
+    cache.check(('student', 'teacher'))
     for n, m in student.stages.items():
         if n != phase: m.eval()
     try: yield cache
     finally:
         if own: cache.release()
 
-# %% ../nbs/08_distill.ipynb #2691affa
+# %% ../nbs/08_distill.ipynb #aaf69162
 @patch
 def fit_stage(self: Learner,
     teacher: StagedNet,
@@ -157,7 +158,7 @@ def fit_head(self: Learner,
         model, dls, own = student, self.dls, []
         if remember:
             student.eval()
-            cache.check()
+            cache.check(('student',))
             model, dls, own = StagedNet(dict(backbone=nn.Identity()), student.head), cache.dls, [FromMemory(cache, None, len(student.stages))]
         with _as(self, model=model, dls=dls, opt=None, splitter=trainable_params):
             fit(self, epochs, lr, cbs=[FreezeStages('head'), *own, StopOnNaN('head'), ValidEvery(valid_every), diary] + L(cbs), **kwargs)
@@ -204,7 +205,7 @@ class SSKDRun:
     def __repr__(self): return f"SSKDRun of {self.gmacs:.0f} x 10^9 multiply-adds\n{self.stages.round(4)}"
     def _repr_html_(self): return self.stages.round(4).to_html()
 
-# %% ../nbs/08_distill.ipynb #e28d3cf9
+# %% ../nbs/08_distill.ipynb #5da34d73
 def _json(v): return v if isinstance(v, (Number, str, type(None))) else {k: _json(o) for k, o in v.items()} if isinstance(v, dict) else described(v)
 
 def _tell(learn, event):  # what callbacks may define beside fastai's events: begin_run, skip_phase, end_phase, end_run, each (learn, run)
@@ -253,20 +254,19 @@ def fit_sskd(self: Learner,
         costs, images = stage_costs(self, teacher, adapters, loss, half=cache is not None and cache.half), _images(self.dls.train)
         cache = _start_cache(self, cache, cbs, run, costs, kwargs.get('valid_every', 1), stack)
         _tell(self, 'begin_run')
-        def phase(name, epochs, fit):
+        def phase(name, epochs, line, fit):
             self.sskd_phase = name
             if any(_tell(self, 'skip_phase')): return
+            self._say(line)
             before = Counter(cache.taps[0].computed) if cache else None
-            if cache: cache.peak = cache.nbytes
             rows = fit()
             run.add(name, rows, epochs, images=images, **_spent(run, costs, cache, name, epochs, images, before))
             _tell(self, 'end_phase')
         for k, n in enumerate(names):
-            self._say(f"{n} ({k+1} of {len(names)} stages) mimics the teacher's {teacher.stage_names[k]}, {lengths[n]} epochs")
-            phase(n, lengths[n], lambda: self.fit_stage(teacher, n, lengths[n], lrs[n], adapters[n], loss, cbs, **kwargs))
+            line = f"{n} ({k+1} of {len(names)} stages) mimics the teacher's {teacher.stage_names[k]}, {lengths[n]} epochs"
+            phase(n, lengths[n], line, lambda: self.fit_stage(teacher, n, lengths[n], lrs[n], adapters[n], loss, cbs, **kwargs))
         if head_epochs:
-            self._say(f"the head learns the task, {head_epochs} epochs")
-            phase('head', head_epochs, lambda: self.fit_head(head_epochs, lrs['head'], cbs, **kwargs))
+            phase('head', head_epochs, f"the head learns the task, {head_epochs} epochs", lambda: self.fit_head(head_epochs, lrs['head'], cbs, **kwargs))
         else:
             self.sskd_phase = 'head'
             student.head = _teachers_head(teacher, adapters[names[-1]], student.head)

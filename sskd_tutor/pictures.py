@@ -57,8 +57,8 @@ def _titled(fig, rec, step, title, theme, height, note=''):
     styled(fig, f'{title} · {moment(rec, step)}' + f'<br><span style="font-size:13px">{note}</span>'*bool(note), theme, height)
     return fig.update_layout(title=dict(y=1, pad_t=20))
 
-# %% ../nbs/11a_pictures.ipynb #76b5dca1
-def _shown(v, digits=2): return 'undefined' if pd.isna(v) else f'{v:.{digits}f}'.replace('-', '−')
+# %% ../nbs/11a_pictures.ipynb #3ce9f7b0
+def _shown(v): return 'undefined' if pd.isna(v) else f'{round(v, 2) + 0:.2f}'.replace('-', '−')  # + 0: no −0.00
 
 def _measured(rec, measure, step=None):
     has = rec.measures[(rec.measures.step == step) if step is not None else slice(None)]
@@ -88,20 +88,20 @@ def cka_map(
     cells = t[t.control == ''].set_index(['student', 'teacher'])
     rows, cols = [list(dict.fromkeys(cells.index.get_level_values(k))) for k in ('student', 'teacher')]
     value = cells.value.unstack().reindex(index=rows, columns=cols)
-    tell = lambda r: _shown(r.value) + ('' if pd.isna(r.low + r.high) else f'<br><span style="font-size:12px">{_shown(r.low)} to {_shown(r.high)}</span>')
+    tell = lambda r: _shown(r.value) + ('' if pd.isna(r.value + r.low + r.high) else f'<br><span style="font-size:12px">{_shown(r.low)} to {_shown(r.high)}</span>')
     text = cells.apply(tell, axis=1).unstack().reindex(index=rows, columns=cols).fillna('not measured')
     fig = go.Figure()
-    plain = dict(x=cols, y=rows, text=text.values.tolist(), xgap=3, ygap=3, texttemplate='%{text}', textfont_size=16,
+    none, plain = value.isna(), dict(x=cols, y=rows, xgap=3, ygap=3, texttemplate='%{text}', textfont_size=16,
                  hovertemplate='student %{y}, teacher %{x}<br>%{text}<extra></extra>')
-    fig.add_heatmap(z=value.isna().astype(int).replace(0, None).values.tolist(), colorscale=[grey, grey], showscale=False, **plain)
-    fig.add_heatmap(z=value.astype(object).where(value.notna(), None).values.tolist(), zmin=0, zmax=1, colorscale='Cividis', **plain,
+    fig.add_heatmap(z=[[1 if gone else None for gone in row] for row in none.values], text=text.where(none, '').values.tolist(), textfont_color='#111111', colorscale=[grey, grey], showscale=False, **plain)
+    fig.add_heatmap(z=value.astype(object).where(~none, None).values.tolist(), text=text.where(~none, '').values.tolist(), zmin=0, zmax=1, colorscale='Cividis', **plain,
                     colorbar=dict(title=dict(text='CKA', side='right'), thickness=14, tickvals=[0, .25, .5, .75, 1]))
     fig.update_xaxes(title="teacher's stage", showgrid=False, side='bottom')
     fig.update_yaxes(title="student's stage", showgrid=False, autorange='reversed')
     nothing = [f'{name} {_span(t.value[t.control == c])}' for c, name in controls.items() if (t.control == c).any()]
     return _titled(fig, rec, step, f'CKA of {names[measure]}', theme, 160 + 90*len(rows), '; '.join(nothing))
 
-# %% ../nbs/11a_pictures.ipynb #cebfa968
+# %% ../nbs/11a_pictures.ipynb #de91661d
 curve_names = dict(nmse='NMSE, share of the hint\'s variance', cosine='mean channel cosine', stitched='stitched accuracy, %',
     probe='linear-probe accuracy, %', attention='similarity of attention maps', cka_pooled='CKA, pooled maps', cka_flat='CKA, flattened maps')
 
@@ -150,11 +150,11 @@ def measure_curves(
     fig.add_scatter(x=[0, total] if top else [None], y=2*top or [None], mode='lines', name='teacher', line=dict(color=method_colours['teacher'], width=2, dash='dash'),
                     showlegend=bool(top or (t.student == '').any()), hovertemplate='teacher: %{y:.2f} %<extra></extra>')
     fig.add_scatter(x=[a for a, _ in gone], y=[.07]*len(gone), yaxis='y2', mode='markers+text', marker=dict(symbol='x', size=8, color=[colours[s] for _, s in gone]),
-                    text=['undefined'][:len(gone)], textposition='middle right', name='undefined', customdata=[s for _, s in gone], showlegend=False,
+                    text=['undefined'][:len(gone)], textposition='middle right', cliponaxis=False, name='undefined', customdata=[s for _, s in gone], showlegend=False,
                     hovertemplate='%{customdata}: undefined<extra></extra>')
     now = [] if step is None else [float(x[_step(rec, step)])]*2
     fig.add_scatter(x=now, y=[0, 1][:len(now)], yaxis='y2', mode='lines', line=dict(color=grey, width=2), name='this step', showlegend=False, hoverinfo='skip')
-    ticks = [m*10.**e for e in range(-6, 4) for m in (1, 2, 5)]
+    ticks = [m*10.**e for e in range(-6, 4) for m in (1, 1.5, 2, 3, 5, 7)]
     log = dict(type='log', tickvals=ticks, ticktext=[f'{v:g}' for v in ticks]) if measure == 'nmse' and (t.value.dropna() > 0).all() else {}
     fig.update_layout(yaxis=dict(title=curve_names[measure], **log),
                       yaxis2=dict(overlaying='y', range=[0, 1], visible=False, fixedrange=True))
@@ -163,7 +163,7 @@ def measure_curves(
     _phases(styled(fig, f'{name[0].upper()}{name[1:]}, stage by stage', theme, 400), rec, colours)
     return fig.update_layout(margin_b=92, legend=dict(x=0, xanchor='left', y=-.2, yanchor='top'))
 
-# %% ../nbs/11a_pictures.ipynb #0a11ced8
+# %% ../nbs/11a_pictures.ipynb #6a1ad03d
 def _png(image, least=112):  # (c,h,w) uint8 -> data URI
     im = Image.fromarray(image[0] if len(image) == 1 else image[:3].transpose(1, 2, 0))
     f = io.BytesIO()
@@ -173,6 +173,10 @@ def _png(image, least=112):  # (c,h,w) uint8 -> data URI
 def _maps(rec, stage):
     if ('student', _stage(rec, stage)) in rec.maps: return
     raise ValueError(f"{stage} has no maps in this recording: its output has no height and width; it has maps of {[s for w, s in rec.maps if w == 'student']}")
+
+def _range(rec, stage, c):  # the teacher's lowest and highest byte of a channel: maps of a faint channel are seen too
+    q = rec.maps['teacher', stage][0][:, c]
+    return (int(q.min()), int(q.max())) if q.min() < q.max() else (0, 255)
 
 def _gap(rec, stage, i, c):  # largest difference over all steps: the colour axis stands still
     diff = rec.maps['student', stage][:, i, c].astype(np.int16) - rec.maps['teacher', stage][:, i, c]
@@ -201,13 +205,13 @@ def feature_maps(
         fig.add_heatmap(z=z.astype(np.float32), name=name, coloraxis=axis, row=1, col=k, hovertemplate=f'{name}<br>row %{{y}}, column %{{x}}<br>%{{z:.3f}}<extra></extra>')
         fig.update_yaxes(autorange='reversed', scaleanchor=f'x{k}', row=1, col=k)
     fig.update_xaxes(visible=False, constrain='domain').update_yaxes(visible=False, constrain='domain', constraintoward='top')
-    g = _gap(rec, stage, i, c)
-    fig.update_layout(coloraxis=dict(colorscale='Cividis', cmin=lo, cmax=hi, colorbar=_bar('activation, teacher and student', .5, .44, -.04)),
+    g, (low, high) = _gap(rec, stage, i, c), (lo + q/255*(hi - lo) for q in _range(rec, stage, c))
+    fig.update_layout(coloraxis=dict(colorscale='Cividis', cmin=low, cmax=high, colorbar=_bar("activation, over the teacher's range", .5, .44, -.04)),
                       coloraxis2=dict(colorscale='PuOr', cmin=-g, cmax=g, colorbar=_bar('student − teacher', .885, .22, -.04)))
     _titled(fig, rec, step, f'{stage}, channel {rec.channels[stage][c]}', theme, 360)
-    return fig.update_layout(margin=dict(t=84, b=76, l=16, r=16))
+    return fig.update_annotations(font_size=14).update_layout(margin=dict(t=84, b=76, l=16, r=16))
 
-# %% ../nbs/11a_pictures.ipynb #442bd301
+# %% ../nbs/11a_pictures.ipynb #b7297b90
 def _wall(maps): return np.concatenate(list(maps), axis=1)  # n maps (h,w) side by side
 
 def map_wall(
@@ -217,29 +221,29 @@ def map_wall(
     channel: int = 0,
     theme: str = 'light',
 ) -> go.Figure:            # traces: images, teacher, student, difference
-    "All images at once, one channel; kept as bytes, so that many steps stay small"
+    "All images at once, one channel; maps as bytes, the difference in steps of two, so that many frames stay small"
     step, _ = _step(rec, step), _maps(rec, stage)
     c, (lo, hi), n = _place(channel, rec.channels[stage], 'channel'), rec.scale[stage], len(rec.images)
     t, s = (_wall(rec.maps[who, stage][at][:, c]) for who, at in (('teacher', 0), ('student', step)))
-    top = np.ceil(255*_gap(rec, stage, slice(None), c)/(hi - lo))
-    rows = ['image', 'teacher', 'student', 'difference']
+    top = np.ceil(127.5*_gap(rec, stage, slice(None), c)/(hi - lo))
+    rows, (low, high) = ['image', 'teacher', 'student', 'difference'], _range(rec, stage, c)
     fig = make_subplots(4, 1, shared_xaxes=True, vertical_spacing=.015)
     h, w = rec.images.shape[2:]
     fig.add_image(source=_png(np.concatenate(list(rec.images), axis=2)), x0=.5/w, dx=1/w, y0=.5/h, dy=1/h, name='image', hoverinfo='skip', row=1, col=1)
     h, w = rec.maps['teacher', stage].shape[3:]
-    for k, (z, axis) in enumerate([(t, 'coloraxis'), (s, 'coloraxis'), (s.astype(np.int16) - t, 'coloraxis2')], 2):
+    for k, (z, axis) in enumerate([(t, 'coloraxis'), (s, 'coloraxis'), (((s.astype(np.int16) - t)/2).round().astype(np.int8), 'coloraxis2')], 2):
         fig.add_heatmap(z=z, coloraxis=axis, x0=.5/w, dx=1/w, y0=.5/h, dy=1/h, name=rows[k - 1], hoverinfo='skip', row=k, col=1)
     for k in range(1, 5): fig.update_yaxes(range=[1, 0], tickvals=[.5], ticktext=[rows[k - 1]], showgrid=False, row=k, col=1)
-    for i in range(1, n): fig.add_vline(x=i, line=dict(color=paper[theme], width=6))
     names = [(rec.vocab[k] if k >= 0 else str(i))[:12] for i, k in enumerate(rec.labels)]
     fig.update_xaxes(range=[0, n], showgrid=False, tickangle=0).update_xaxes(tickvals=np.arange(n) + .5, ticktext=names, row=4, col=1)
-    real = lambda v, base=0: dict(tickvals=v, ticktext=[f'{base + q/255*(hi - lo):.2g}'.replace('-', '−') for q in v])
-    fig.update_layout(coloraxis=dict(colorscale='Cividis', cmin=0, cmax=255, colorbar=_bar('activation, teacher and student', .3, .5, -.09) | real([0, 64, 128, 191, 255], lo)),
-                      coloraxis2=dict(colorscale='PuOr', cmin=-top, cmax=top, colorbar=_bar('student − teacher', .8, .3, -.09) | real([-top, 0, top])))
+    real = lambda v, base=0, by=1: dict(tickvals=v, ticktext=[f'{base + by*q/255*(hi - lo):.2g}'.replace('-', '−') for q in v])
+    fig.update_layout(coloraxis=dict(colorscale='Cividis', cmin=low, cmax=high, colorbar=_bar("activation, over the teacher's range", .3, .5, -.09) | real(np.linspace(low, high, 5).round().tolist(), lo)),
+                      coloraxis2=dict(colorscale='PuOr', cmin=-top, cmax=top, colorbar=_bar('student − teacher', .8, .3, -.09) | real([-top, 0, top], by=2)))
     _titled(fig, rec, step, f'{stage}, channel {rec.channels[stage][c]}', theme, 156 + round(4.2*max(56, min(104, 800//n))))
-    return fig.update_layout(margin=dict(l=84, r=16, b=92, t=64))
+    between = [dict(type='line', xref='x4', yref='paper', x0=i, x1=i, y0=0, y1=1, line=dict(color=paper[theme], width=6)) for i in range(1, n)]
+    return fig.update_layout(shapes=between, margin=dict(l=84, r=16, b=92, t=64))
 
-# %% ../nbs/11a_pictures.ipynb #0ed7a720
+# %% ../nbs/11a_pictures.ipynb #ad4a4344
 def channel_match(
     rec: Recording,
     stage: str,
@@ -255,8 +259,8 @@ def channel_match(
     z = [[None if np.isnan(v) else round(float(v), 3) for v in now[r]] for r in order]
     fig = go.Figure(go.Heatmap(z=z, zmin=-1, zmax=1, colorscale='PuOr', customdata=[[int(r)]*m.shape[2] for r in order], colorbar=dict(title=dict(text='correlation', side='right'), thickness=14),
         hovertemplate="student's channel %{customdata}, teacher's %{x}<br>correlation %{z:.2f}<extra></extra>", hoverongaps=False))
-    fig.update_xaxes(title="teacher's channel", showgrid=False, constrain='domain')
-    fig.update_yaxes(title="student's channel, by best match", showgrid=False, autorange='reversed', showticklabels=False, scaleanchor='x', constrain='domain')
+    fig.update_xaxes(title="teacher's channel", showgrid=False)
+    fig.update_yaxes(title="student's channel, by best match", showgrid=False, autorange='reversed', showticklabels=False)
     dead = int(np.isnan(now).all(1).sum())
     note = f"strongest match of a teacher's channel, on average: {best.mean():.2f}" + (f'; {dead} constant channels: undefined, left blank' if dead else '')
     return _titled(fig, rec, step, f'Channels of {stage}', theme, 520, note).update_layout(margin_b=64)
@@ -300,7 +304,7 @@ def projection(
     _titled(fig, rec, step, f'What {stage} makes of {len(named)} images', theme, 500, f'mean distance of student and teacher: {far:.2f}')
     return fig.update_layout(legend=dict(orientation='v', x=1.02, xanchor='left', y=1, yanchor='top', itemclick=False, itemdoubleclick=False), margin_r=136)
 
-# %% ../nbs/11a_pictures.ipynb #873e0f1e
+# %% ../nbs/11a_pictures.ipynb #1ea37e47
 def _plain(fig): return json.loads(fig.to_json())
 
 def _changed(old, new):  # top-level parts of a trace or a layout that are not the same
@@ -347,9 +351,9 @@ def _slider(fig, rec, kept, theme):
     go_to = lambda names, ms: [names, dict(mode='immediate', frame=dict(duration=ms, redraw=True), transition=dict(duration=0))]
     prefix = '' if len(kept) == len(rec.steps) else f'{len(kept)} of {len(rec.steps)} steps · '
     below, look = (fig.layout.margin.b or 52), dict(bgcolor='rgba(128,128,128,.18)', bordercolor='rgba(128,128,128,.6)')
-    fig.update_layout(height=fig.layout.height + 88, margin_b=below + 88, sliders=[dict(active=len(kept) - 1, x=.13, len=.87, y=0, yanchor='top', pad=dict(t=below - 4, b=8), **look,
+    fig.update_layout(height=fig.layout.height + 96, margin_b=below + 96, sliders=[dict(active=len(kept) - 1, x=.13, len=.87, y=0, yanchor='top', pad=dict(t=below + 4, b=8), **look,
         ticklen=4, minorticklen=0, font_size=11, currentvalue=dict(prefix=prefix, xanchor='left', font_size=14, offset=6), activebgcolor=method_colours['labels_only'],
         steps=[dict(label=moment(rec, i, short=True), method='animate', args=go_to([str(i)], 0)) for i in kept])],
-        updatemenus=[dict(type='buttons', direction='left', showactive=False, x=0, xanchor='left', y=0, yanchor='top', pad=dict(t=below + 18), font_size=13, **look,
+        updatemenus=[dict(type='buttons', direction='left', showactive=False, x=0, xanchor='left', y=0, yanchor='top', pad=dict(t=below + 26), font_size=13, **look,
             buttons=[dict(label='▶', method='animate', args=go_to(None, 450)), dict(label='❚❚', method='animate', args=go_to([None], 0))])])
     return fig

@@ -146,7 +146,7 @@ def cost_bars(
     fig.update_xaxes(title='multiply-adds, 10⁹ (GMACs)').update_yaxes(autorange='reversed', showgrid=False, ticksuffix='  ')
     return styled(fig, 'What training cost', theme, 120 + 90*(1 + bool(labels_only_gmacs))).update_layout(margin_l=96)
 
-# %% ../nbs/11_plots.ipynb #8a08f426
+# %% ../nbs/11_plots.ipynb #2c3ae1a7
 def _cell(v):
     if v is None or v != v: return '–'
     if isinstance(v, bool) or not isinstance(v, int | float): return html.escape(str(v))
@@ -193,7 +193,7 @@ def section(
     "A part of the page: heading, words, figures with or without frames"
     shown = []
     for f in figures:
-        light, dark = (json.loads(f(theme=th).update_layout(title_text='', paper_bgcolor='rgba(0,0,0,0)').to_json()) for th in ink)
+        light, dark = (json.loads(f(theme=th).update_layout(paper_bgcolor='rgba(0,0,0,0)').to_json()) for th in ink)
         if any(light.get(k) != dark.get(k) for k in ('data', 'frames')): raise ValueError(f"a figure of {title!r} has traces or frames that depend on the theme; only its layout may")
         shown.append({k: v for k, v in light.items() if k != 'layout'} | {th: dict(layout=fig['layout']) for th, fig in (('light', light), ('dark', dark))})
     return f'<h2>{html.escape(title)}</h2><p>{html.escape(text)}</p>' + '<div class="figure"></div>'*len(shown), shown

@@ -226,7 +226,7 @@ class RecordAlignment(Callback):
         with self._watch(self.gauge.device): self._finish(learn, run)
         for f in self.on_step: f(self.recording)
 
-# %% ../nbs/09a_record.ipynb #cd998e71
+# %% ../nbs/09a_record.ipynb #49026af3
 @patch
 @contextmanager
 def _watch(self: RecordAlignment, device):
@@ -236,7 +236,8 @@ def _watch(self: RecordAlignment, device):
     with same_rng(): yield
     if device.type == 'cuda': torch.cuda.synchronize(device)
     self.spent += time.perf_counter() - start
-    if self.recording is not None: self.recording.info['share_spent'] = self.spent/(time.perf_counter() - self.begun)
+    elapsed = time.perf_counter() - self.begun
+    if self.recording is not None: self.recording.info['share_spent'] = self.spent/elapsed if elapsed else 0.
 
 @patch
 def _measure(self: RecordAlignment, run, phase, epoch):

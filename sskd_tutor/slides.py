@@ -22,7 +22,7 @@ from .record import Recording, record_files
 from .report import load_run
 from .stages import nearest
 
-# %% ../nbs/11b_slides.ipynb #2f64e660
+# %% ../nbs/11b_slides.ipynb #943a57d2
 def _final(rec):
     if rec.final: return rec.final
     raise ValueError(f"this recording was not finished, so nothing was measured at its end (it stops at {moment(rec)}); finish the run with `fit_sskd`")
@@ -47,7 +47,7 @@ def agreement(
     fig.add_scatter(x=none(s), y=rec.vocab, mode='markers', name='student', marker=dict(size=10, color=method_colours['distilled']),
                     hovertemplate='student, %{y}: %{x:.1f} %<extra></extra>', row=1, col=2)
     fig.update_yaxes(autorange='reversed', ticksuffix=' ', showgrid=False).update_xaxes(range=[0, 100], row=1, col=1)
-    return styled(fig, 'How faithful the student is', theme, 200 + 22*max(8, len(rec.vocab))).update_layout(margin=dict(l=130, t=96), legend=dict(y=-.1, yanchor='top'))
+    return styled(fig, 'How faithful the student is', theme, 200 + 22*max(8, len(rec.vocab))).update_annotations(font_size=14).update_layout(margin=dict(l=130, t=88), legend=dict(y=-.1, yanchor='top'))
 
 def reliability(
     rec: Recording,
@@ -66,7 +66,7 @@ def reliability(
     fig.update_xaxes(title='confidence, %', range=[0, 103]).update_yaxes(title='right answers, %', range=[0, 103])
     return styled(fig, 'Can its confidence be believed?', theme, 420)
 
-# %% ../nbs/11b_slides.ipynb #7cc2db45
+# %% ../nbs/11b_slides.ipynb #84db2ea9
 def cost_panel(
     rec: Recording,
     theme: str = 'light',
@@ -79,7 +79,7 @@ def cost_panel(
     fig = make_subplots(1, 3, horizontal_spacing=.09, subplot_titles=[f'time, {unit} ({100*share:.1f} % measuring)', 'multiply-adds, 10⁹', f'memory, {big}' + ('' if t.gpu_util.isna().all() else f' (GPU {100*t.gpu_util.mean():.0f} % busy)')])
     paint = [colours.get(p, grey) for p in t.phase]
     def add(y, name, col, **kw):
-        fig.add_scatter(x=x, y=[None if pd.isna(v) else float(v) for v in y], name=name, mode='lines+markers', line=dict(color=grey, width=2), marker=dict(color=paint, size=7), showlegend=False,
+        fig.add_scatter(x=x, y=[None if pd.isna(v) else float(v) for v in y], name=name, mode='lines+markers', line=dict(color=grey, width=2), marker=dict(color=paint, size=7), showlegend=False, cliponaxis=False,
                         hovertemplate=f'{name}, %{{x}} epochs: %{{y:,.4g}}<extra></extra>', row=1, col=col, **kw)
     add(t.seconds/by, 'time', 1)
     add(t.gmacs, 'spent', 2)
@@ -90,9 +90,9 @@ def cost_panel(
     add(t.memory/mem, 'memory', 3)
     for p in rec.schedule: fig.add_scatter(x=[None], y=[None], mode='markers', marker=dict(color=colours[p], size=9), name=p)
     fig.update_xaxes(title='epochs, all phases', range=[0, ends[-1]]).update_yaxes(rangemode='tozero')
-    return styled(fig, 'What it cost', theme, 360).update_layout(margin=dict(t=88, b=84), legend=dict(y=-.26, yanchor='top'))
+    return styled(fig, 'What it cost', theme, 360).update_annotations(font_size=14).update_layout(margin=dict(t=88, b=84), legend=dict(y=-.26, yanchor='top'))
 
-# %% ../nbs/11b_slides.ipynb #6f4c4658
+# %% ../nbs/11b_slides.ipynb #e5249cf4
 def gallery(
     rec: Recording,
 ) -> dict:           # name -> (function, its arguments)
@@ -115,11 +115,11 @@ def save_figures(
     width: int = 900,          # pixels; a PNG has twice as many
 ) -> list:                     # paths, NAME_THEME.FORMAT
     "Every figure at its last step, through kaleido and Chromium"
-    try: import kaleido  # noqa: F401
-    except ImportError as e: raise ImportError('figures are written as files through kaleido: pip install "kaleido>=1" "plotly>=6.1.1"') from e
     figs = gallery(rec)
     for n in names or []:
         if n not in figs: raise ValueError(f"no figure {n!r}; {nearest(n, figs)}")
+    try: import kaleido  # noqa: F401
+    except ImportError as e: raise ImportError('figures are written as files through kaleido: pip install "kaleido>=1" "plotly>=6.1.1"') from e
     drawn = {f'{n}_{th}': figs[n][0](rec, theme=th, **figs[n][1]) for n in names or figs for th in themes}
     paths = {Path(folder)/f'{n}.{fmt}': f for n, f in drawn.items() for fmt in formats}
     Path(folder).mkdir(parents=True, exist_ok=True)

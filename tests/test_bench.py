@@ -1,18 +1,21 @@
 """The benchmark compares the same computation: the plain published way must give the student that ours gives."""
-import copy, sys
+import argparse, copy, csv, json, sys
 
 import pytest
 import torch
+from scipy import stats
 from fastai.vision.all import Learner, set_seed
 
 from conftest import root
 from sskd_tutor.data import fashion_dls
-from sskd_tutor.distill import check_pair, first_batch, make_adapters, step_macs
+import sskd_tutor.distill  # noqa: F401, patches Learner
+from sskd_tutor.pair import check_pair, first_batch, make_adapters, step_macs
 from sskd_tutor.callbacks import mimic_net
 from sskd_tutor.losses import mimic_nmse
 from sskd_tutor.stages import tutorial_resnet
 
 sys.path.insert(0, str(root/'benchmarks'))
+import bench, gpu  # noqa: E402
 from plain import Precision, bare_fill, bare_stage, ordinary, plain_macs, plain_sskd, plain_stage  # noqa: E402
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def pair():
 def ours(dls, student, teacher, adapters, epochs, head_epochs, cbs=()):
     learn = Learner(dls, student, cbs=list(cbs))
     given = {n: (lambda *_, a=a: a) for n, a in zip(student.stage_names, adapters)}
-    with learn.no_bar(), learn.no_logging(): learn.fit_sskd(teacher, epochs, head_epochs, adapter=given)
+    with learn.no_bar(), learn.no_logging(): learn.fit_sskd(teacher, epochs, head_epochs, adapter=given, valid_every=0)
 
 def moved(a, b):  # largest difference of two networks' numbers
     return max((p.float() - q.float()).abs().max().item() for p, q in zip(a.state_dict().values(), b.state_dict().values()))
@@ -83,8 +86,63 @@ def test_plain_macs(pair):
 def test_ordinary_training_does_not_validate(pair):
     dls, student, *_ = pair
     before = copy.deepcopy(student)
-    learn = ordinary(student, dls, 1, precision=Precision('bfloat16'))
-    assert moved(before, student) > 1e-3 and len(learn.recorder.values[-1]) < 2
+    learn = ordinary(student, dls, 1, cbs=Precision('bfloat16').cbs)
+    assert moved(before, student) > 1e-3 and all(v is None for v in learn.recorder.values[-1][1:])
 
 def test_precision_has_two_names():
     with pytest.raises(ValueError, match="expected 'float32' or 'bfloat16'"): Precision('fp8')
+
+# --- the table
+
+def test_table(tmp_path, capsys):
+    "A row holds or not by its own target; a later row of the same figure takes its place; without a target it is not judged"
+    path = tmp_path/'t.json'
+    table = bench.Table(path, 'float32', 'make bench')
+    table.add('a', 'p', 1.2, '<= 1.15')
+    table.add('a', 'q', 1.0, '>= 0.9 and <= 1.1')
+    table.add('b', 'p', 7.)
+    assert table.verdict() == '1 of 2 targets hold (t.json)'
+    bench.Table(path, 'float32', 'make bench').add('a', 'p', 1.1, '<= 1.15', low=1.0)
+    rows = {(r['figure'], r['pair']): r for r in json.loads(path.read_text())}
+    assert {k: r['holds'] for k, r in rows.items()} == {('a', 'q'): True, ('b', 'p'): None, ('a', 'p'): True}
+    assert {'figure', 'pair', 'value', 'target', 'holds', 'command', 'threads', 'precision', 'machine'} <= rows['a', 'p'].keys()
+    with pytest.raises(AttributeError): table.add('c', 'p', 1., 'about 1')
+
+def test_sides_take_turns(capsys):
+    order = []
+    got = bench.in_turn({k: lambda k=k: order.append(k) or len(order) for k in 'abc'}, 3, 'x')
+    assert ''.join(order) == 'abccbaabc' and got == dict(a=[1, 6, 7], b=[2, 5, 8], c=[3, 4, 9])
+    assert list(map(len, bench.in_turn({'a': lambda: 0}, 3, 'x', until=0).values())) == [1]
+
+def test_accuracy_row(tmp_path, monkeypatch, capsys):
+    "The interval is that of a paired t test, over seeds that both sides have"
+    plain, four = [90.1, 90.4, 89.8, 90.0, 90.6, 91.], [90.0, 90.1, 89.9, 90.2, 90.3]
+    (tmp_path/'results').mkdir()
+    with (tmp_path/'results/views.csv').open('w') as f:
+        w = csv.writer(f)
+        w.writerow('views seed accuracy_last accuracy_teacher_head epochs evaluated_on'.split())
+        for v, accs in (('plain', plain), ('4', four)):
+            w.writerows([v, s, a, a + 1, 8, 'official-10000'] for s, a in enumerate(accs))
+    monkeypatch.setattr(bench, 'here', tmp_path)
+    table = bench.Table(tmp_path/'t.json', 'bfloat16', '')
+    bench.accuracy(table, {}, argparse.Namespace())
+    judged, = [r for r in table.rows if r['holds'] is not None]
+    low, high = stats.ttest_rel(four, plain[:5]).confidence_interval()
+    assert (judged['value'], judged['low'], judged['high']) == pytest.approx((-0.08, low, high), abs=0.006)
+    assert judged['target'] == '>= -0.5' and 'new head' in judged['figure'] and judged['seeds'] == list('01234')
+
+def test_moved_bytes():
+    x = torch.ones(1000)
+    assert gpu.moved_bytes(lambda: x + x) == 3*4000
+    assert gpu.moved_bytes(lambda: x.view(10, 100)) == 0
+
+def test_gpu_script_runs_without_a_gpu(tmp_path, run):
+    "The same code, small: every figure is written, none is judged"
+    said = run(sys.executable, root/'benchmarks/gpu.py', '--tiny', '--repeats', '1', '--out', 't.json', cwd=tmp_path)
+    rows = json.loads((tmp_path/'t.json').read_text())
+    assert said.splitlines()[-1].endswith('are owed')
+    assert len(rows) == 12 and {r['holds'] for r in rows} == {None} and all(r['value'] > 0 for r in rows)
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_script_invents_nothing(run):
+    with pytest.raises(AssertionError, match="no GPU here"): run(sys.executable, root/'benchmarks/gpu.py', cwd=root)

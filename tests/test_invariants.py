@@ -14,7 +14,8 @@ from torch import nn
 from sskd_tutor.adapters import make_adapter
 from sskd_tutor.callbacks import FreezeStages, MimicFeatures, mimic_net
 from sskd_tutor.data import DeviceDL, Images, ImageSet, balanced, embedded_fashion, fashion_dls
-from sskd_tutor.distill import step_macs  # importing it patches Learner
+import sskd_tutor.distill  # noqa: F401, patches Learner
+from sskd_tutor.pair import step_macs
 from sskd_tutor.losses import StitchedLoss, mimic_mse
 from sskd_tutor.stages import StagedNet, tutorial_resnet
 

@@ -15,9 +15,15 @@ export default () => {
         for (const [p, value] of missed) { model.set(p, null); model.set(p, value); model.set(p, null) }
       })
     },
-    async render({ model, el }) {
+    async render({ model, el, signal }) {
       await ready
-      return figure.render({ model, el })
+      while (!el.clientWidth && !signal?.aborted) await new Promise(soon => setTimeout(soon, 50))  // plotly asks the page how wide it may be
+      if (signal?.aborted) return
+      const leave = figure.render({ model, el })
+      let due = 0
+      const watch = new ResizeObserver(() => { clearTimeout(due); due = setTimeout(() => window.dispatchEvent(new Event('resize')), 80) })
+      watch.observe(el.parentElement ?? el)
+      return () => { watch.disconnect(); clearTimeout(due); leave?.() }
     },
   }
 }

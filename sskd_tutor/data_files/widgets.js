@@ -6,7 +6,8 @@ function initialize({ model }) {
   if (shared.asked || !model.get('bundle')) return
   shared.asked = true
   const url = URL.createObjectURL(new Blob([model.get('bundle')], { type: 'text/javascript' }))
-  import(url).then(m => shared.resolve(m.default)).finally(() => URL.revokeObjectURL(url))
+  const load = () => import(url).then(m => shared.resolve(m.default)).finally(() => URL.revokeObjectURL(url))
+  globalThis.requestIdleCallback ? requestIdleCallback(load) : setTimeout(load, 200)  // small widgets first: they have two seconds to start
 }
 
 function name(root) {

@@ -1,0 +1,243 @@
+"""Remembered features: the same student, within the budget, nothing stale, nothing lost."""
+import os, random, warnings
+
+import pytest
+import torch
+from fastai.callback.channelslast import ChannelsLast
+from fastai.vision.all import Callback, CrossEntropyLossFlat, DataLoaders, Learner, RandomErasing, accuracy
+from torch import nn
+
+import sskd_tutor.distill  # noqa: F401, patches Learner
+from sskd_tutor.cache import CacheFeatures, Disk
+from sskd_tutor.callbacks import Bf16
+from sskd_tutor.data import Images, ImageSet, Views, fashion_dls
+from sskd_tutor.losses import StitchedLoss
+from sskd_tutor.plan import macs_per_byte
+from sskd_tutor.stages import StagedNet, tutorial_resnet
+
+N, BS = 130, 25  # 5 batches; 5 pictures are left out of each epoch
+
+def loaders(n=N, views=Views(), bs=BS, **kwargs):
+    dls = fashion_dls(n=500, bs=bs, views=views, device='cpu', **kwargs)
+    for dl, k in ((dls.train, n), (dls.valid, 50)): dl.dataset = ImageSet(Images(*(t[:k] for t in dl.dataset.images)), dl.dataset.split_idx)
+    for dl in dls.loaders: dl.n = len(dl.dataset)
+    return dls
+
+def distil(cache=None, n_views=None, epochs=3, cbs=(), net=None, dls=None, **kwargs):
+    "A student, and the run, over `n_views` views that come again"
+    torch.manual_seed(0)
+    random.seed(0)
+    teacher = tutorial_resnet(width=8, blocks=1)
+    dls = dls or loaders()
+    dls.train.n_views = n_views
+    learn = Learner(dls, (net or (lambda: tutorial_resnet(width=4, blocks=1)))(), metrics=accuracy, cbs=list(cbs), loss_func=CrossEntropyLossFlat())
+    with learn.no_bar(), learn.no_logging(): run = learn.fit_sskd(teacher, epochs=epochs, head_epochs=2, cbs=[cache] if cache else None, **kwargs)
+    return learn, run
+
+def same(a, b): return [k for k, v in a.model.state_dict().items() if not torch.equal(v, b.model.state_dict()[k])]
+
+def numbers(run): return run.history[run.history.measure != 'seconds'].value.tolist()
+
+@pytest.fixture(scope='module')
+def computed(): return {v: distil(n_views=v) for v in (1, 2)}
+
+@pytest.mark.parametrize('views', [1, 2])
+def test_same_student_to_the_bit(computed, views):
+    (a, ra), (b, rb) = computed[views], distil(CacheFeatures(views, budget='1 GB'))
+    assert same(a, b) == [] and numbers(ra) == numbers(rb)
+    assert rb.gmacs < ra.gmacs and b.dls.train.n_views is None and type(b.dls.train).__name__ == 'DeviceDL'
+
+def test_another_number_of_views_is_another_student(computed): assert same(computed[1][0], computed[2][0])
+
+@pytest.mark.parametrize('budget', ['0 B', '300 kB', '1 MB', '3 MB'])
+def test_any_budget_gives_the_same_student(computed, budget):
+    cache = CacheFeatures(2, budget=budget)
+    learn, run = distil(cache)
+    assert same(computed[2][0], learn) == []
+    assert (run.stages.bytes <= cache.asked).all() and cache.refused == 0
+
+def test_more_memory_less_work():
+    runs = [distil(CacheFeatures(2, budget=b), dls=loaders(n=125))[1] for b in (0, 2e6, 1e9)]
+    assert runs[0].gmacs > runs[1].gmacs > runs[2].gmacs
+
+def test_plan_is_what_happens():
+    "Predicted multiply-adds and bytes beside the counted ones; the leftovers of incomplete batches are all that differs"
+    _, run = distil(CacheFeatures(2, budget='1 GB'), dls=loaders(n=125))
+    s = run.stages
+    assert s.gmacs.tolist() == pytest.approx(s.planned_gmacs.tolist(), rel=1e-9)
+    assert (s.bytes <= s.planned_bytes).all() and (s.bytes >= .7*s.planned_bytes).all()  # both chains do not peak at once
+
+def test_gmacs_follow_the_formula(monkeypatch):
+    "R (F_T + F_S) + the steps, an image"
+    monkeypatch.setitem(macs_per_byte, 'cpu', 0.)  # moving is free: everything is remembered
+    learn, run = distil(CacheFeatures(2, budget='1 GB'), dls=loaders(n=125), epochs=3)
+    x = torch.zeros(1, 1, 28, 28)
+    F_S, F_T = (n.stage_table(x).macs.iloc[:-1].sum() for n in (run.student, run.teacher))
+    steps = sum(run.plan.costs.train_macs.iloc[:3])*3 + run.plan.costs.train_macs.iloc[3]*2
+    assert run.gmacs == pytest.approx(125*(2*(F_S + F_T) + steps)/1e9, rel=1e-9)
+
+def test_more_views_than_epochs(computed):
+    a, _ = distil(n_views=None, epochs=3)  # three epochs see three views
+    b, _ = distil(CacheFeatures(8), epochs=3)
+    assert same(a, b) == []
+
+def test_epochs_by_stage():
+    epochs = dict(stage1=1, stage2=4, stage3=3)
+    assert same(distil(n_views=2, epochs=epochs)[0], distil(CacheFeatures(2), epochs=epochs)[0]) == []
+
+def test_no_views_at_all(): assert same(distil(n_views=2, dls=loaders(views=None))[0], distil(CacheFeatures(2), dls=loaders(views=None))[0]) == []
+
+def test_teachers_head_and_stitched_loss():
+    kw = dict(loss=StitchedLoss(), adapter='conv_bn')
+    assert same(distil(n_views=2, **kw)[0], distil(CacheFeatures(2), **kw)[0]) == []
+
+def test_dropout_in_a_stage():
+    "The frozen prefix must not drop anything, the learning stage must draw the same numbers"
+    def net():
+        s = tutorial_resnet(width=4, blocks=1)
+        return StagedNet({n: nn.Sequential(m, nn.Dropout2d(.2)) for n, m in s.stages.items()}, s.head)
+    assert same(distil(n_views=2, net=net)[0], distil(CacheFeatures(2), net=net)[0]) == []
+
+@pytest.mark.parametrize('layout', [False, True])
+def test_bfloat16(layout):
+    cbs = lambda: [Bf16(), *([ChannelsLast()] if layout else [])]
+    (a, ra), (b, rb) = distil(n_views=2, cbs=cbs()), distil(CacheFeatures(2, budget='1 GB'), cbs=cbs())
+    assert numbers(rb) == pytest.approx(numbers(ra), rel=.02, abs=.02)
+    assert rb.stages.bytes['stage2'] < .6*distil(CacheFeatures(2, budget='1 GB'))[1].stages.bytes['stage2']
+
+def test_half_storage():
+    (a, ra), (b, rb) = distil(n_views=2), distil(CacheFeatures(2, half=True, budget='1 GB'))
+    assert numbers(rb) == pytest.approx(numbers(ra), rel=.02, abs=.02) and same(a, b)
+    assert (rb.stages.bytes <= rb.stages.planned_bytes).all() and rb.plan.costs.student_bytes['stage1'] == 2*4*28*28
+
+def test_half_storage_that_overflows_is_told():
+    def loud():
+        s = tutorial_resnet(width=4, blocks=1)
+        s.stages['stage1'] = nn.Sequential(s.stages['stage1'], Times(1e6))
+        return s
+    with pytest.raises(FloatingPointError, match='half=False'): distil(CacheFeatures(2, half=True), net=loud)
+
+class Times(nn.Module):
+    def __init__(self, f):
+        super().__init__()
+        self.f = f
+    def forward(self, x): return x*self.f
+
+def test_disk(computed, tmp_path):
+    a, ra = computed[2]
+    first, second = [distil(CacheFeatures(2, where='disk', folder=tmp_path, budget='1 GB')) for _ in range(2)]
+    assert same(a, first[0]) == [] and same(a, second[0]) == []
+    assert second[1].gmacs < first[1].gmacs  # what lies there is found again
+    files = {p.suffix for p in tmp_path.iterdir()}
+    assert files == {'.tap', '.json'}
+
+def test_disk_keeps_its_budget(tmp_path):
+    cache = CacheFeatures(2, where='disk', folder=tmp_path, budget='600 kB')
+    peak = []
+    room = Disk.room
+    def spy(self, *a):
+        ok = room(self, *a)
+        peak.append(self.used())
+        return ok
+    Disk.room = spy
+    try: learn, run = distil(cache)
+    finally: Disk.room = room
+    assert sum(p.stat().st_size for p in tmp_path.glob('*.tap')) <= 6e5 and (run.stages.bytes <= 6e5).all()
+    assert not peak or max(peak) <= 6e5
+
+def test_temporary_folder_goes_away():
+    cache = CacheFeatures(2, where='disk')
+    seen = []
+    old = CacheFeatures.begin
+    def begin(self, *a):
+        old(self, *a)
+        seen.append(self.tmp)
+    CacheFeatures.begin = begin
+    try: distil(cache)
+    finally: CacheFeatures.begin = old
+    assert seen and not os.path.exists(seen[0])
+
+@pytest.mark.parametrize('damage', ['bit', 'cut', 'note'])
+def test_damaged_file_is_set_aside(computed, tmp_path, damage):
+    distil(CacheFeatures(2, where='disk', folder=tmp_path, budget='1 GB'))
+    victim = sorted(tmp_path.glob('*.tap'))[0]
+    raw = bytearray(victim.read_bytes())
+    if damage == 'bit': raw[len(raw)//2] ^= 1
+    if damage == 'cut': raw = raw[:-1]
+    victim.write_bytes(raw)
+    if damage == 'note': victim.with_suffix('.json').write_text('{')
+    with pytest.warns(UserWarning, match='damaged'): learn, _ = distil(CacheFeatures(2, where='disk', folder=tmp_path, budget='1 GB'))
+    assert same(computed[2][0], learn) == [] and (tmp_path/f'{victim.name}.damaged').exists()
+
+@pytest.mark.parametrize('change', ['seed', 'crop', 'data', 'mean', 'teacher'])
+def test_nothing_stale(tmp_path, change):
+    "After any change the disk answers as if it were empty"
+    from sskd_tutor.data import Normalize
+    def other():
+        dls = loaders(views=Views(seed=7) if change == 'seed' else Views(crop=1) if change == 'crop' else Views())
+        if change == 'data': dls.train.dataset.images.x[3] = 255 - dls.train.dataset.images.x[3]
+        if change == 'mean':
+            for t in dls.train.after_batch.fs:
+                if isinstance(t, Normalize): t.mean = t.mean + .1
+        return dls
+    kw = dict(epochs=2)
+    if change == 'teacher': kw['net'] = lambda: (torch.manual_seed(5), tutorial_resnet(width=4, blocks=1))[1]
+    distil(CacheFeatures(2, where='disk', folder=tmp_path, budget='1 GB'), epochs=2)
+    a, ra = distil(CacheFeatures(2, where='disk', folder=tmp_path, budget='1 GB'), dls=other(), **kw)
+    b, rb = distil(n_views=2, dls=other(), **kw)
+    assert same(a, b) == []
+
+def test_weights_changed_under_the_cache_are_noticed():
+    "A stage changed by hand between two phases is not answered from memory"
+    class Shift(Callback):
+        def end_phase(self, learn, run):
+            if learn.sskd_phase == 'stage2':
+                with torch.no_grad(): next(iter(run.student.stages['stage1'].parameters())).mul_(1.5)
+    (a, _), (b, _) = [distil(c, n_views=2, cbs=[Shift()]) for c in (None, CacheFeatures(2))]
+    assert same(a, b) == []
+
+class Noise(Callback):
+    def before_batch(self): self.learn.xb = tuple(x + .1*torch.randn_like(x) for x in self.xb)
+
+@pytest.mark.parametrize('why', ['transform', 'callback', 'loader', 'views'])
+def test_what_is_not_ours_is_not_remembered(why):
+    dls, cbs = loaders(batch_tfms=[RandomErasing()]) if why == 'transform' else loaders(), [Noise()] if why == 'callback' else []
+    if why == 'loader': dls = DataLoaders(*[torch.utils.data.DataLoader([(x, y) for x, y in zip(torch.randn(50, 1, 28, 28), torch.arange(50) % 10)], batch_size=25) for _ in range(2)], device='cpu')
+    if why == 'views': dls.train.views = lambda x, idx, view: x
+    cache = CacheFeatures(2)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        _, run = distil(cache, dls=dls, cbs=cbs, epochs=1)
+    said = [str(w.message) for w in said if 'remembers nothing' in str(w.message)]
+    assert len(said) == 1 and run.plan is None and cache.taps is None
+
+def test_interrupt_releases_everything():
+    class Stop(Callback):
+        keeps_images = True
+        def after_batch(self):
+            if self.learn.sskd_phase == 'stage2' and self.epoch == 1: raise KeyboardInterrupt
+    cache, dls = CacheFeatures(2), loaders()
+    with pytest.raises(KeyboardInterrupt): distil(cache, dls=dls, cbs=[Stop()])
+    assert cache.taps is None and dls.train.n_views is None and cache.nbytes == 0
+    learn, _ = distil(cache, dls=dls)
+    assert same(learn, distil(n_views=2)[0]) == []
+
+@pytest.mark.parametrize('kwargs, match', [(dict(views=0), 'leave the cache out'), (dict(where='moon'), "'disk'"), (dict(folder='x'), "where='disk'"), (dict(budget='lots'), '500 MB')])
+def test_bad_settings(kwargs, match):
+    with pytest.raises(ValueError, match=match): CacheFeatures(**kwargs)
+
+@pytest.mark.gpu
+def test_gpu_agrees():
+    def dls(): return fashion_dls(n=500, bs=50, device='cuda')
+    (a, ra), (b, rb) = distil(n_views=2, dls=dls()), distil(CacheFeatures(2), dls=dls())
+    assert numbers(rb) == pytest.approx(numbers(ra), rel=.05, abs=.05)
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('where', ['device', 'host'])
+def test_no_host_synchronisation_when_remembered(where):
+    class Strict(Callback):
+        "From the first batch to the last of an epoch in which everything is remembered"
+        keeps_images, order = True, 200
+        def after_batch(self): torch.cuda.set_sync_debug_mode('error' if self.training and self.epoch >= 2 and self.iter < self.n_iter - 1 else 'default')
+        def after_cancel_fit(self): torch.cuda.set_sync_debug_mode('default')
+    distil(CacheFeatures(2, where=where), dls=fashion_dls(n=500, bs=50, device='cuda'), cbs=[Strict()])
