@@ -27,7 +27,7 @@ from .plots import colour_of, stage_timeline
 from .record import RecordAlignment, Recording
 from .report import columns
 
-# %% ../nbs/12_dashboard.ipynb #72d83744
+# %% ../nbs/12_dashboard.ipynb #7d8f1af9
 lock = '<svg viewBox="0 0 12 16" role="img" aria-label="locked"><path d="M2 7V5a4 4 0 0 1 8 0v2h1v8H1V7zm2 0h4V5a2 2 0 0 0-4 0z"/></svg>'
 
 def sealed(
@@ -37,7 +37,7 @@ def sealed(
     "The fingerprint of a finished stage"
     steps, sums = rec.steps, rec.checksums.get(stage, [])
     done = steps.index[(steps.phase == stage) & (steps.epoch == rec.schedule[stage])]
-    return (sums[done[-1]], set(sums[done[-1]:]) == {sums[done[-1]]}) if len(done) else ('', True)
+    return (sums[done[-1]], set(sums[done[-1]:]) == {sums[done[-1]]}) if sums and len(done) else ('', True)
 
 def chips(
     schedule: dict,         # phase -> epochs
@@ -56,7 +56,7 @@ def chips(
     colours = colour_of(schedule)
     return f'<div class="chips" role="list" aria-label="stages">{"".join(map(chip, schedule))}</div>'
 
-# %% ../nbs/12_dashboard.ipynb #843267b5
+# %% ../nbs/12_dashboard.ipynb #49744c6b
 def clock(seconds): return f'{int(seconds)//60}:{int(seconds) % 60:02}'
 
 class Board:
@@ -145,7 +145,7 @@ def record(self: Board, rec):
 def stopped(self: Board, error=None):
     "The run was left before its end"
     why = 'interrupted' if error is None or isinstance(error, KeyboardInterrupt) else f'stopped by {type(error).__name__}'
-    self.learning, self.state = False, f'{why} in {self.phase}, epoch {self.at}' + ('' if why == 'interrupted' else f': {error}')
+    self.learning, self.state = False, f'{why} in {self.phase}, epoch {self.at}' + ('' if why == 'interrupted' else ': ' + str(error).split('\n\t')[-1])  # fastai puts its own line first
     self.draw('loss')
 
 @patch

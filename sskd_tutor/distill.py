@@ -7,7 +7,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/distill.html.md"""
 # %% auto #0
 __all__ = ['ValidEvery', 'SSKDRun']
 
-# %% ../nbs/08_distill.ipynb #838a54b2
+# %% ../nbs/08_distill.ipynb #55c7469c
 import copy, time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
@@ -24,7 +24,7 @@ from torch import nn
 
 from .alignment import NMSE
 from .cache import CacheFeatures, FromMemory
-from .callbacks import FreezeStages, MimicFeatures, StitchedAccuracy, StopOnNaN, learner_device, mimic_net, rest
+from .callbacks import FreezeStages, MimicFeatures, Reversible, StitchedAccuracy, StopOnNaN, learner_device, mimic_net, rest
 from .checkpoint import described
 from .distributed import together
 from .losses import mimic_nmse
@@ -32,7 +32,7 @@ from .pair import bound, by_stage, check_pair, make_adapters, stage_costs
 from .plan import Plan, make_plan
 from .stages import StagedNet, kept
 
-# %% ../nbs/08_distill.ipynb #5a000eba
+# %% ../nbs/08_distill.ipynb #b6f0a094
 Learner.sskd_run = Learner.sskd_phase = Learner.sskd_cbs = None  # the `SSKDRun` under way, the name of its phase, all callbacks
 
 def _autocast_depth():
@@ -48,6 +48,8 @@ def _as(learn, **attrs):
     try: yield
     finally:
         for k, v in old.items(): setattr(learn, k, v)
+        for cb in learn.cbs:  # of the learner's own, which an interrupt does not take off
+            if isinstance(cb, Reversible): cb.undo()
         while _autocast_depth() > depth: torch.autocast_decrement_nesting()
         torch.set_autocast_enabled(device, on)
         torch.set_autocast_dtype(device, dtype)
