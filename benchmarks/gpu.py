@@ -103,14 +103,11 @@ def main():
     import torch
     if not torch.cuda.is_available() and not a.tiny:
         sys.exit("There is no GPU here, so the GPU's figures are owed. `--tiny` runs the same code on the CPU.")
-    import torch._dynamo
     from bench import Table, machine_name, say, times
     from pairs import Pair, ours, synthetic_dls
     from plain import Precision
     from sskd_tutor.stages import tutorial_resnet
     torch.backends.cudnn.benchmark = True
-    for limit in ('recompile_limit', 'cache_size_limit'):  # all stages share the code of nn.Module's call; torch renamed it
-        if hasattr(torch._dynamo.config, limit): setattr(torch._dynamo.config, limit, 256)
     device, precision = torch.device('cuda' if torch.cuda.is_available() else 'cpu'), Precision('bfloat16')
     def net(blocks): return lambda: tutorial_resnet(width=4 if a.tiny else 16, blocks=blocks, c_in=3)
     n, E, R, bs, blocks = (100, 4, 2, 50, (2, 1)) if a.tiny else (50_000, 40, 4, a.bs, (9, 3))

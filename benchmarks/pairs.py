@@ -3,7 +3,7 @@ import gc, time
 from dataclasses import dataclass
 
 import torch
-from fastai.vision.all import Callback, DataLoaders, IntToFloatTensor, Learner, Normalize, TensorImage, set_seed
+from fastai.vision.all import DataLoaders, IntToFloatTensor, Learner, Normalize, TensorImage, set_seed
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
@@ -35,15 +35,6 @@ def embedded(n, bs=128, device='cpu', **kwargs):
     few = balanced(embedded_fashion('valid'), 10)[0]  # a run without head epochs ends with one validation
     return DataLoaders(dls.train, dls.valid.new(ImageSet(few, 1)), device=dls.device)
 
-class CompileStages(Callback):
-    "The stages of `learn.model` compiled, for the time of a fit; the head's phase has nothing to compile"
-    order, keeps_images = -80, True
-    def before_fit(self):
-        self.mine = [] if self.learn.sskd_phase == 'head' else [m for m in self.model.stages.values() if m._compiled_call_impl is None]
-        for m in self.mine: m.compile()
-    def after_fit(self):
-        for m in self.mine: m._compiled_call_impl = None
-
 @dataclass
 class Pair:
     name: str
@@ -62,9 +53,6 @@ class Pair:
         set_seed(0)
         student = self.student()
         return self.data(n or self.n), student, self.teacher().eval().requires_grad_(False)
-
-    @property
-    def cbs(self): return [*self.precision.cbs, *([CompileStages()] if self.compile else [])]
 
     def macs(self):
         "Forward multiply-adds an image of each stage: (teacher's, student's)"
@@ -110,7 +98,7 @@ def clock(device, f):
 def ours(pair, epochs=None, n=None, head_epochs=0, **cache):
     "A whole `fit_sskd` that remembers features: (seconds, seconds of the epochs after the views were filled, one epoch of each stage, the SSKDRun)"
     dls, student, teacher = pair.make(n)
-    learn = Learner(dls, student, cbs=pair.cbs)
+    learn = pair.precision.tune(Learner(dls, student), pair.compile)
     remember = CacheFeatures(**{**dict(views=pair.views, budget=pair.budget), **cache})
     with learn.no_bar(), learn.no_logging():
         seconds, run = clock(dls.device, lambda: learn.fit_sskd(teacher, epochs or pair.epochs, head_epochs, cbs=remember, valid_every=0))
@@ -127,7 +115,7 @@ def published(pair, epochs, n=None):
 def labels(pair, epochs, n=None):
     "Seconds of ordinary training"
     dls, student, _ = pair.make(n)
-    return clock(dls.device, lambda: ordinary(student, dls, epochs, cbs=pair.cbs))[0]
+    return clock(dls.device, lambda: ordinary(student, dls, epochs, precision=pair.precision, compile=pair.compile))[0]
 
 def floor(pair, n=None):
     "Bare seconds: (one view of all features, one epoch of every stage)"

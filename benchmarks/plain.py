@@ -9,11 +9,10 @@ from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
-from fastai.callback.all import ChannelsLast
 from fastai.vision.all import Learner, norm_bias_params
 from torch import Tensor, nn
 
-from sskd_tutor.callbacks import Bf16
+import sskd_tutor.precision  # noqa: F401, gives Learner its tuned
 from sskd_tutor.distill import ValidEvery
 from sskd_tutor.losses import mimic_nmse
 from sskd_tutor.stages import StagedNet, count_macs
@@ -24,8 +23,7 @@ class Precision:
     def __init__(self, name):
         if name not in ('float32', 'bfloat16'): raise ValueError(f"precision is {name!r}; expected 'float32' or 'bfloat16'")
         self.name, self.low = name, name == 'bfloat16'
-    @property
-    def cbs(self): return [Bf16(), ChannelsLast()] if self.low else []
+    def tune(self, learn, compile=False): return learn.tuned('bf16' if self.low else 'fp32', compile=compile)  # ours and ordinary training alike
     def autocast(self, device): return torch.autocast(torch.device(device).type, torch.bfloat16) if self.low else nullcontext()
     def layout(self, *nets):
         for net in nets: net.to(memory_format=torch.channels_last if self.low else torch.contiguous_format)
@@ -125,8 +123,8 @@ def bare_fill(stage, batches, precision=Precision('float32')) -> list:
         with precision.autocast(x.device): out.append(stage(x))
     return out
 
-def ordinary(student, dls, epochs, lr=5e-3, cbs=()):
+def ordinary(student, dls, epochs, lr=5e-3, precision=Precision('float32'), compile=False):
     "The same student on labels, through fastai's Learner"
-    learn = Learner(dls, student, loss_func=nn.CrossEntropyLoss(), cbs=[ValidEvery(0), *cbs])
+    learn = precision.tune(Learner(dls, student, loss_func=nn.CrossEntropyLoss(), cbs=ValidEvery(0)), compile)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, lr)
     return learn

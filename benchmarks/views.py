@@ -29,10 +29,12 @@ def append(path, row):
 
 def run_cell(a, views, seed):
     import torch
+    from fastai.callback.all import ChannelsLast
     from fastai.vision.all import Learner, accuracy, set_seed
     from pairs import adapters_of, embedded
     from plain import Precision, plain_macs, plain_sskd
     from sskd_tutor.alignment import dl_accuracy, stitched_accuracy
+    from sskd_tutor.callbacks import Bf16
     from sskd_tutor.cache import CacheFeatures
     from sskd_tutor.data import ImageSet, Views, embedded_fashion, full_fashion
     import sskd_tutor.distill  # noqa: F401, patches Learner
@@ -53,7 +55,7 @@ def run_cell(a, views, seed):
         start = time.time()
         plain_sskd(student, teacher, adapters, dls.train, a.epochs, a.head_epochs, LR, precision=precision)
     else:
-        learn = Learner(dls, student, metrics=accuracy, cbs=precision.cbs)
+        learn = Learner(dls, student, metrics=accuracy, cbs=[Bf16(), ChannelsLast()] if precision.low else [])
         with learn.no_bar(), learn.no_logging():
             run = learn.fit_sskd(teacher, a.epochs, a.head_epochs, LR, cbs=None if views == 'fresh' else CacheFeatures(views=int(views)), valid_every=0)
         adapters, gmacs = list(run.adapters.values()), run.gmacs

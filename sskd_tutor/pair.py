@@ -7,13 +7,12 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/pair.html.md"""
 # %% auto #0
 __all__ = ['first_batch', 'check_pair', 'by_stage', 'make_adapters', 'step_macs', 'bound', 'stage_costs']
 
-# %% ../nbs/07c_pair.ipynb #69907feb
+# %% ../nbs/07c_pair.ipynb #388d66e7
 import copy, time
 
 import pandas as pd
 import torch
 from fastai.learner import Learner
-from fastcore.all import listify
 from torch import Tensor, nn
 
 from .adapters import make_adapter
@@ -148,7 +147,7 @@ def bound(
     "The loss for one stage"
     return loss.bind(teacher, teacher.stage_names[k]) if hasattr(loss, 'bind') else loss
 
-# %% ../nbs/07c_pair.ipynb #c5bb41de
+# %% ../nbs/07c_pair.ipynb #49e10849
 def _seconds(f, device, n=3):  # median of a few calls
     def once():
         start = time.perf_counter()
@@ -160,7 +159,7 @@ def _seconds(f, device, n=3):  # median of a few calls
 
 def _step(learn, net, loss, hint, x):  # one training step of a copy
     net = copy.deepcopy(net).train()
-    opt = learn.opt_func(listify(p for p in net.parameters() if p.requires_grad), lr=1e-4) if any(p.requires_grad for p in net.parameters()) else None
+    opt = learn.opt_func([[p for p in net.parameters() if p.requires_grad]], lr=1e-4) if any(p.requires_grad for p in net.parameters()) else None
     def step():
         with torch.enable_grad():
             with autocast_of(learn): value = loss(net(x), hint)

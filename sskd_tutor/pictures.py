@@ -57,7 +57,7 @@ def _titled(fig, rec, step, title, theme, height, note=''):
     styled(fig, f'{title} · {moment(rec, step)}' + f'<br><span style="font-size:13px">{note}</span>'*bool(note), theme, height)
     return fig.update_layout(title=dict(y=1, pad_t=20))
 
-# %% ../nbs/11a_pictures.ipynb #3ce9f7b0
+# %% ../nbs/11a_pictures.ipynb #fc72b956
 def _shown(v): return 'undefined' if pd.isna(v) else f'{round(v, 2) + 0:.2f}'.replace('-', '−')  # + 0: no −0.00
 
 def _measured(rec, measure, step=None):
@@ -95,7 +95,7 @@ def cka_map(
                  hovertemplate='student %{y}, teacher %{x}<br>%{text}<extra></extra>')
     fig.add_heatmap(z=[[1 if gone else None for gone in row] for row in none.values], text=text.where(none, '').values.tolist(), textfont_color='#111111', colorscale=[grey, grey], showscale=False, **plain)
     fig.add_heatmap(z=value.astype(object).where(~none, None).values.tolist(), text=text.where(~none, '').values.tolist(), zmin=0, zmax=1, colorscale='Cividis', **plain,
-                    colorbar=dict(title=dict(text='CKA', side='right'), thickness=14, tickvals=[0, .25, .5, .75, 1]))
+                    colorbar=dict(title=dict(text='CKA', side='right'), thickness=14, outlinewidth=0, tickvals=[0, .25, .5, .75, 1]))
     fig.update_xaxes(title="teacher's stage", showgrid=False, side='bottom')
     fig.update_yaxes(title="student's stage", showgrid=False, autorange='reversed')
     nothing = [f'{name} {_span(t.value[t.control == c])}' for c, name in controls.items() if (t.control == c).any()]
@@ -243,7 +243,7 @@ def map_wall(
     between = [dict(type='line', xref='x4', yref='paper', x0=i, x1=i, y0=0, y1=1, line=dict(color=paper[theme], width=6)) for i in range(1, n)]
     return fig.update_layout(shapes=between, margin=dict(l=84, r=16, b=92, t=64))
 
-# %% ../nbs/11a_pictures.ipynb #ad4a4344
+# %% ../nbs/11a_pictures.ipynb #04d71fd7
 def channel_match(
     rec: Recording,
     stage: str,
@@ -257,7 +257,7 @@ def channel_match(
     now = m[step]
     best = np.nanmax(np.abs(now), axis=0, initial=0, where=~np.isnan(now)) if now.size else np.zeros(1)
     z = [[None if np.isnan(v) else round(float(v), 3) for v in now[r]] for r in order]
-    fig = go.Figure(go.Heatmap(z=z, zmin=-1, zmax=1, colorscale='PuOr', customdata=[[int(r)]*m.shape[2] for r in order], colorbar=dict(title=dict(text='correlation', side='right'), thickness=14),
+    fig = go.Figure(go.Heatmap(z=z, zmin=-1, zmax=1, colorscale='PuOr', customdata=[[int(r)]*m.shape[2] for r in order], colorbar=dict(title=dict(text='correlation', side='right'), thickness=14, outlinewidth=0),
         hovertemplate="student's channel %{customdata}, teacher's %{x}<br>correlation %{z:.2f}<extra></extra>", hoverongaps=False))
     fig.update_xaxes(title="teacher's channel", showgrid=False)
     fig.update_yaxes(title="student's channel, by best match", showgrid=False, autorange='reversed', showticklabels=False)

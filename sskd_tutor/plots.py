@@ -8,17 +8,17 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/plots.html.md"""
 __all__ = ['stage_colours', 'method_colours', 'method_names', 'ink', 'paper', 'colour_of', 'styled', 'spread', 'shade',
            'stage_timeline', 'stitched_curve', 'method_bars', 'cost_bars', 'seen', 'outcome', 'section', 'report_html']
 
-# %% ../nbs/11_plots.ipynb #7ad1a6c9
+# %% ../nbs/11_plots.ipynb #93664077
 import html, json
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
 import pandas as pd
-import plotly.graph_objects as go
+import plotly.graph_objects as go, plotly.io as pio
 from plotly.offline import get_plotlyjs
 
-# %% ../nbs/11_plots.ipynb #5631597f
+# %% ../nbs/11_plots.ipynb #dd65eaa5
 stage_colours = ['#0072B2', '#E69F00', '#009E73', '#56B4E9', '#F0E442', '#000000']
 method_colours = dict(teacher='#767676', labels_only='#D55E00', distilled='#CC79A7')
 method_names = dict(teacher='teacher', labels_only='labels only', distilled='distilled')
@@ -33,8 +33,8 @@ def colour_of(
 
 def styled(fig, title, theme, height=380):
     if theme not in ink: raise ValueError(f"theme is {theme!r}; expected one of {list(ink)}")
-    grid = 'rgba(128,128,128,.22)'
-    fig.update_layout(template=f"plotly_{'white' if theme == 'light' else 'dark'}", height=height, paper_bgcolor=paper[theme],
+    grid, look = 'rgba(128,128,128,.22)', pio.templates['plotly_white' if theme == 'light' else 'plotly_dark']
+    fig.update_layout(template=dict(layout=look.layout), height=height, paper_bgcolor=paper[theme],
         plot_bgcolor='rgba(0,0,0,0)', font=dict(size=13, color=ink[theme], family='system-ui, -apple-system, Segoe UI, sans-serif'),
         title=dict(text=title, font_size=16, x=0, xref='paper', y=.97, yanchor='top'), margin=dict(l=64, r=24, t=72, b=52),
         legend=dict(orientation='h', x=1, xanchor='right', y=1.02, yanchor='bottom'), hoverlabel=dict(font_size=13))

@@ -86,7 +86,7 @@ def test_plain_macs(pair):
 def test_ordinary_training_does_not_validate(pair):
     dls, student, *_ = pair
     before = copy.deepcopy(student)
-    learn = ordinary(student, dls, 1, cbs=Precision('bfloat16').cbs)
+    learn = ordinary(student, dls, 1, precision=Precision('bfloat16'))
     assert moved(before, student) > 1e-3 and all(v is None for v in learn.recorder.values[-1][1:])
 
 def test_precision_has_two_names():

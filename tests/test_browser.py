@@ -48,7 +48,7 @@ def browser(chromium):
         b.close()
 
 @pytest.fixture
-def page(browser):
+def page(browser, request):
     "A page on which every request and every complaint is noted, and judged at the end"
     context = browser.new_context(viewport=dict(width=1300, height=1000))
     page, asked, said = context.new_page(), [], []
@@ -58,6 +58,7 @@ def page(browser):
     page.on('pageerror', lambda e: said.append(str(e)))
     page.set_default_timeout(60_000)
     yield page
+    page.screenshot(path=shots/f'{request.node.name}_end.png')
     assert asked and [u for u in asked if not re.match(r'(data|blob|file):|(http|ws)://127\.0\.0\.1:', u)] == []
     assert said == []
     context.close()
@@ -78,8 +79,16 @@ def run_all(page, lab, name):
     page.click('.lm-MenuBar-itemLabel:text-is("Run")')
     page.click('.lm-Menu-item[data-command="runmenu:run-all"]')
 
+def await_in(page, condition, seconds=240):
+    "Until JavaScript says true, or a cell fails; a slow machine needs a minute to import fastai"
+    end = time.time() + seconds
+    while not page.evaluate(condition):
+        errors = page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
+        assert errors == [] and time.time() < end, f"after {seconds} s, or an error: {condition}: {errors}"
+        page.wait_for_timeout(200)
+
 def finish(page):
-    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(state='attached', timeout=300_000)
+    await_in(page, "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
     errors = page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
     assert errors == [] and page.locator('.jupyter-widgets-error-widget').count() == 0
 
@@ -182,7 +191,7 @@ def screenshots(page, explorer, name):
 
 def test_watch_lesson(page, lab):
     run_all(page, lab, 'watch')
-    page.wait_for_selector('.sskd .chip', timeout=240_000)  # a slow machine needs long to import fastai
+    await_in(page, "document.querySelector('.sskd .chip') !== null")
     live = page.locator('.sskd').first.element_handle()
     page.evaluate("""live => { globalThis.looks = new Set(); globalThis.states = new Set()
         const look = p => p.querySelector('.plot-container')?.innerHTML.length + p.textContent
@@ -191,7 +200,7 @@ def test_watch_lesson(page, lab):
             if (plots.length < 4) return
             looks.add(plots.map(look).join())
             states.add(live.querySelector('.state').textContent) }, 100) }""", live)
-    page.wait_for_function("document.querySelectorAll('.sskd .state')[0].textContent === 'finished'", timeout=300_000)
+    await_in(page, "document.querySelector('.sskd .state').textContent === 'finished'")
     assert page.evaluate('looks.size') >= 5, "the live figures must change at least five times during training"
     assert len([s for s in page.evaluate('[...states]') if 'learns' in s]) >= 5
     chips = page.locator('.sskd').first.locator('.chip').all_inner_texts()
