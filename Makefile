@@ -9,8 +9,8 @@ help:  ## what can be made here
 demo: .venv/.core  ## distil the shipped teacher into a student; leaves a run folder
 	$(bin)/sskd_tutor demo $(ARGS)
 
-test: .venv/.dev  ## everything but the slow tests
-	$(bin)/python -m pytest $(ARGS)
+test: .venv/.dev  ## everything but the slow tests, one process a core
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
 test-slow: .venv/.dev  ## what is too long for every commit; the dated outcome is benchmarks/results/test-slow.txt
 	@{ date -u +%F; git rev-parse --short HEAD; } > benchmarks/results/test-slow.txt

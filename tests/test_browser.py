@@ -74,10 +74,14 @@ def lab(tmp_path_factory):
 
 def run_all(page, lab, name):
     page.goto(f'{lab}/lab/workspaces/auto-{name}/tree/{name}.ipynb?reset')
-    idle = page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
-    idle.wait_for(state='attached')
-    page.click('.lm-MenuBar-itemLabel:text-is("Run")')
-    page.click('.lm-Menu-item[data-command="runmenu:run-all"]')
+    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(state='attached')
+    page.locator('.jp-CodeCell').first.wait_for()
+    for _ in range(10):  # idle is also what the notebook says before it has a kernel
+        page.click('.lm-MenuBar-itemLabel:text-is("Run")')
+        page.click('.lm-Menu-item[data-command="runmenu:run-all"]')
+        page.wait_for_timeout(2_000)
+        if any(re.search(r'\*|\d', t) for t in page.locator('.jp-CodeCell .jp-InputPrompt').all_inner_texts()): return
+    pytest.fail(f"no cell of {name} began to run")
 
 def await_in(page, condition, seconds=240):
     "Until JavaScript says true, or a cell fails; a slow machine needs a minute to import fastai"

@@ -171,7 +171,8 @@ def test_damaged_file_is_set_aside(computed, tmp_path, damage):
     if damage == 'cut': raw = raw[:-1]
     victim.write_bytes(raw)
     if damage == 'note': victim.with_suffix('.json').write_text('{')
-    with pytest.warns(UserWarning, match='damaged'): learn, _ = distil(CacheFeatures(2, where='disk', folder=tmp_path, budget='1 GB'))
+    with pytest.warns(UserWarning, match='damaged'):
+        learn, _ = distil(CacheFeatures(2, where='disk', folder=tmp_path, budget='1 GB'))
     assert same(computed[2][0], learn) == [] and (tmp_path/f'{victim.name}.damaged').exists()
 
 @pytest.mark.parametrize('change', ['seed', 'crop', 'data', 'mean', 'teacher'])

@@ -372,6 +372,11 @@ def test_page_plays_offline(folder, chromium, repo, rec):
                                                               arg=[fig.element_handle(), text])
             titled(cka, 'head, epoch 1')
             assert '0.51' in cka.text_content() and 'undefined' not in cka.text_content()
+            page.set_viewport_size(dict(width=800, height=700))
+            page.wait_for_function("document.querySelector('.figure .main-svg').clientWidth < 780")
+            boxes = "[...document.querySelectorAll('.figure')].map(e => [e.clientHeight, e.querySelector('svg').clientHeight])"
+            heights = page.evaluate(boxes)
+            assert all(a == b for a, b in heights), f'figures overlap after a resize: {heights}'
             page.screenshot(path=shots/f'pictures_{scheme}.png', full_page=True)
             for i in range(moving.count()):
                 fig = moving.nth(i)
