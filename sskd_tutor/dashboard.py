@@ -153,7 +153,7 @@ def finished(self: Board):
     self.learning, self.state = False, 'finished'
     self.draw('loss')
 
-# %% ../nbs/12_dashboard.ipynb #fd77f332
+# %% ../nbs/12_dashboard.ipynb #b971d78d
 def machine(
     device: torch.device,
 ) -> str:
@@ -245,11 +245,11 @@ class LiveAlignment(RecordAlignment):
         if not self.board.live and hasattr(get_ipython(), 'kernel'): display(*self.figures())
         elif not self.board.live: print("LiveAlignment: the figures are live.figures(); each has a write_html('alignment.html')")
 
-    def figures(self) -> list:
+    def figures(self, limit=100_000) -> list:
         "What the dashboard shows, as figures that need no kernel: stitched accuracy, maps with a slider"
         if self.recording is None: raise ValueError("nothing was recorded yet; pass this callback as learn.fit_sskd(..., cbs=live)")
         rec, theme = self.recording, dict(theme='light' if self.theme == 'auto' else self.theme)
-        return [drawn(measure_curves, rec, 'stitched', **theme), drawn(animated, map_wall, rec, stage=rec.stages[0], channel=self.channel, limit=200_000, **theme)]
+        return [drawn(measure_curves, rec, 'stitched', **theme), drawn(animated, map_wall, rec, stage=rec.stages[0], channel=self.channel, limit=limit, **theme)]
 
     @property
     def widget(self): return self.board.widget if self.board is not None and self.board.live else None

@@ -9,7 +9,7 @@ __all__ = ['DemoSettings', 'new_learner', 'teacher_card', 'percent_right', 'labe
            'showing', 'distil', 'train_labels_only', 'labels_history', 'result_text', 'DemoResult', 'checkpoints_of',
            'interrupted_settings', 'run_demo', 'n_threads', 'rerun']
 
-# %% ../nbs/13_demo.ipynb #cad0af90
+# %% ../nbs/13_demo.ipynb #3ad04799
 import json, shutil, sys, time
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -26,8 +26,9 @@ from .checkpoint import Checkpoint
 from .data import fashion_dls, fashion_sha256
 from .distill import SSKDRun
 from .pair import step_macs
-from .plots import report_html
+from .record import RecordAlignment
 from .report import check_folder, environment, load_run, records, save_run, tensors_sha256, tidy
+from .slides import write_report
 from .stages import StagedNet, fashion_teacher, teacher_path, teachers, tutorial_resnet, weights_meta
 
 # %% ../nbs/13_demo.ipynb #e0d21ded
@@ -291,7 +292,7 @@ def _checkpoint(folder, s, resume, overwrite):
     (place/'demo.json').write_text(json.dumps(asdict(s)))
     return Checkpoint(place, every=30, resume=resume)
 
-# %% ../nbs/13_demo.ipynb #e812d9dd
+# %% ../nbs/13_demo.ipynb #51b88fdb
 def run_demo(
     settings: DemoSettings | None = None,
     folder: str | Path | None = None,  # where the run is saved; nowhere if None
@@ -304,7 +305,7 @@ def run_demo(
     if resume: settings = interrupted_settings(folder)
     s, start = settings or DemoSettings(), time.time()
     if folder: check_folder(folder, overwrite)
-    cbs = _checkpoint(folder, s, resume, overwrite) if folder else None
+    cbs = [RecordAlignment(sample=128, points=128, final=False), _checkpoint(folder, s, resume, overwrite)] if folder else None
     teacher, card = fashion_teacher(s.teacher, device=s.device), teacher_card(s.teacher)
     run, labels, seconds, cost, labels_epochs = _train(s, teacher, progress, card, cbs)
     nets = dict(teacher=teacher, labels_only=labels.model, distilled=run.student)
@@ -316,7 +317,7 @@ def run_demo(
         environment=environment(s.device), phase_seconds=seconds, seconds=time.time() - start,
         command=f"sskd_tutor demo --like {Path(folder).name}/run.json" if folder else 'sskd_tutor demo')
     if like: info['repeats'] = dict(student_sha256=like['student_sha256'], same_bits=like['student_sha256'] == tensors_sha256(run.student))
-    if folder: folder = save_run(folder, history, info, run.student, overwrite, lambda d, h, i: report_html(h, i, d/'report.html'))
+    if folder: folder = save_run(folder, history, info, run.student, overwrite, lambda d, h, i: (run.record.save(d, h, i), write_report(d, h, i)))
     if folder: shutil.rmtree(checkpoints_of(folder), ignore_errors=True)
     return DemoResult(info, history, run.student, labels.model, run, folder)
 

@@ -139,7 +139,7 @@ def pair_curve(
     fig.update_yaxes(title=curve_names[measure], range=[-.05, 1.02], selector=dict(overlaying=None)).update_xaxes(title='epochs, all phases', range=[0, sum(rec.schedule.values())])
     return styled(fig, f"Student's {student}, teacher's {teacher}", theme, 400).update_layout(margin_b=92, legend=dict(x=0, xanchor='left', y=-.24, yanchor='top'))
 
-# %% ../nbs/12a_explorer.ipynb #b4655f6a
+# %% ../nbs/12a_explorer.ipynb #be10ef8d
 @patch
 def changed(self: Explorer,
     name: str,      # the control: 'stage', 'step', ...
@@ -189,11 +189,11 @@ def sentence(self: Explorer) -> str:
         v = t[(t.measure == m) & (t.teacher == teacher)].value
         return f"{curve_names[m].split(',')[0]} " + ('not measured' if v.empty else 'undefined' if v.isna().any() else f'{v.iloc[0]:.3f}')
     own, other = self.partners[stage], self.partner.value
-    line = f"<b>{escape(stage)}</b> at {moment(rec, self.step.value)}: {tell(self.measure.value, own)}"
+    line = f"<b>{escape(stage)}</b>, {moment(rec, self.step.value)}: {tell(self.measure.value, own)}"
     return line if own == other else (f"{line}. {tell(self.cka, other)} with the teacher's <b>{escape(other)}</b>; maps and points are those of {escape(stage)} and the teacher's "
                                       f"{escape(own)}, the only pair with an adapter")
 
-# %% ../nbs/12a_explorer.ipynb #0de96f09
+# %% ../nbs/12a_explorer.ipynb #6007ebbc
 @patch(as_prop=True)
 def widget(self: Explorer) -> W.VBox:
     "Controls and views"
@@ -206,10 +206,11 @@ def widget(self: Explorer) -> W.VBox:
 
 @patch
 def figure(self: Explorer,
-    view: str = 'maps',  # 'maps', 'projection', 'cka' or 'curves'
+    view: str = 'maps',    # 'maps', 'projection', 'cka' or 'curves'
+    limit: int = 100_000,  # bytes; of a long recording evenly spread moments are kept
 ) -> go.Figure:          # needs no kernel
     "The static twin of a view: what is chosen, with a slider over the training"
-    rec, stage, theme = self.recording, self.stage.value, dict(theme='light' if self.theme == 'auto' else self.theme)
+    rec, stage, theme = self.recording, self.stage.value, dict(limit=limit, theme='light' if self.theme == 'auto' else self.theme)
     if view == 'maps': return animated(feature_maps, rec, stage=stage, image=self.image.value, channel=self.channel.value or 0, **theme)
     if view == 'projection': return animated(projection, rec, stage=stage, chosen=self.image.value, **theme)
     return animated(cka_map, rec, measure=self.cka, **theme) if view == 'cka' else self.picture(view)

@@ -34,7 +34,7 @@ def no_widgets() -> str:  # '' where widgets can be drawn
     looking = {'JPY_SESSION_NAME', 'VOILA_BASE_URL'} & os.environ.keys() or '__vsc_ipynb_file__' in shell.user_ns
     return '' if looking else 'nothing that draws widgets started this kernel (nbconvert?)'
 
-# %% ../nbs/11c_panels.ipynb #341fb8e1
+# %% ../nbs/11c_panels.ipynb #49a97d70
 def said(text, height=220):
     fig = go.Figure().add_annotation(text='<br>'.join(textwrap.wrap(escape(text), 60)), showarrow=False, font=dict(size=14, color=ink['light']))
     return fig.update_layout(height=height, paper_bgcolor='rgba(0,0,0,0)', plot_bgcolor='rgba(0,0,0,0)').update_xaxes(visible=False).update_yaxes(visible=False)
@@ -55,7 +55,7 @@ def asset(name): return (files('sskd_tutor')/'data_files'/name).read_text(encodi
 def panel(fig):
     "A FigureWidget; plotly's bundle comes once, with `framed`"
     kind = type('Panel', (go.FigureWidget,), dict(_esm=asset('figure.js')))
-    try: widget = kind(fig)
+    try: widget = kind(go.Figure(fig).update_layout(autosize=True))
     except ImportError as e: raise ImportError('live figures need anywidget: pip install anywidget, then restart the kernel') from e
     widget._config = dict(responsive=True, displaylogo=False, modeBarButtonsToRemove=['select2d', 'lasso2d'])
     return widget
@@ -65,10 +65,11 @@ def show(
     fig: go.Figure,           # what it shall look like
 ):
     "All changes in one message; `redraw`, also between a figure and a line that says why there is none"
+    fig = go.Figure(fig).update_layout(autosize=True, width=widget.layout.width)  # the page's business; without autosize it would never shrink again
     if [t.type for t in widget.data] == [t.type for t in fig.data]: return redraw(widget, fig)
-    with widget.batch_update():
-        widget.data, widget.layout = (), fig.layout
-        widget.add_traces(fig.data)
+    widget.data = ()
+    redraw(widget, go.Figure(layout=fig.layout))
+    widget.add_traces(fig.data)
 
 # %% ../nbs/11c_panels.ipynb #057c630c
 def framed(

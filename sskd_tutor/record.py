@@ -165,7 +165,7 @@ def load(cls: Recording,
     except KeyError as e: raise damaged(rest, f"it has no {e}") from e
     return rec
 
-# %% ../nbs/09a_record.ipynb #0574d320
+# %% ../nbs/09a_record.ipynb #4e5d61d4
 def _memory(device): return torch.cuda.memory_allocated(device) if device.type == 'cuda' else psutil.Process().memory_info().rss
 
 def _gpu_util(device):  # 0 to 1; NaN without a GPU or without NVML
@@ -201,6 +201,7 @@ class RecordAlignment(Callback):
             if y is not None and (y.min() < 0 or y.max() >= 2**31): y = None
             self.gauge = Gauge(run.student, run.teacher, run.adapters, x, y, **self.settings)
             self.recording = run.record = self._empty(learn, run, pictures, y)
+            if run.plan is not None: self.recording.info['planned_gmacs'] = run.plan.table.gmacs.to_dict()
         self._measure(run, 'start', 0)
 
     def before_fit(self):

@@ -2,6 +2,7 @@
 nothing leaves the machine."""
 import os, re, shutil, socket, subprocess, sys, time, urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -20,8 +21,12 @@ def served(folder, *cmd):
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
     own = {f'JUPYTER{k}_DIR': str(folder/'.jupyter'/k) for k in ('_CONFIG', '_DATA', 'LAB_SETTINGS', 'LAB_WORKSPACES')}
-    env = os.environ | own | dict(OMP_NUM_THREADS='1', PYTHONPATH=str(root), PYTHONWARNINGS='ignore')
+    env = os.environ | own | dict(JUPYTER_PATH=own['JUPYTER_DATA_DIR'], PYTHONPATH=str(root), PYTHONWARNINGS='ignore',
+                                  OMP_NUM_THREADS='1')
     env.pop('JPY_SESSION_NAME', None)
+    quiet = folder/'.jupyter/LAB_SETTINGS/@jupyterlab/apputils-extension/notification.jupyterlab-settings'
+    quiet.parent.mkdir(parents=True)
+    quiet.write_text('{"fetchNews": "false"}')
     with open(folder/'server.log', 'w') as log:
         cmd = [sys.executable, '-m', *cmd, '--no-browser', f'--port={port}']
         server = subprocess.Popen(cmd, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
@@ -76,10 +81,11 @@ def run_all(page, lab, name):
     page.goto(f'{lab}/lab/workspaces/auto-{name}/tree/{name}.ipynb?reset')
     page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(state='attached')
     page.locator('.jp-CodeCell').first.wait_for()
-    for _ in range(10):  # idle is also what the notebook says before it has a kernel
+    for _ in range(10):  # `?reset` may give the notebook a second kernel, and the first one's cells are dropped
+        page.wait_for_timeout(1_500)
         page.click('.lm-MenuBar-itemLabel:text-is("Run")')
         page.click('.lm-Menu-item[data-command="runmenu:run-all"]')
-        page.wait_for_timeout(2_000)
+        page.wait_for_timeout(3_000)
         if any(re.search(r'\*|\d', t) for t in page.locator('.jp-CodeCell .jp-InputPrompt').all_inner_texts()): return
     pytest.fail(f"no cell of {name} began to run")
 
@@ -103,9 +109,10 @@ def look(explorer):
         const where = i => i.getAttribute('xlink:href') ?? i.getAttribute('href')
         const text = (p, what) => p.querySelector(what)?.textContent
         return { titles: plots.map(p => text(p, '.gtitle')), aria: plots.map(p => p.getAttribute('aria-label')),
-            maps: all(plots[0], '.plot image').map(where), curves: plots[3].textContent,
+            maps: all(plots[0], '.mlayer image').map(where), curves: plots[3].textContent,
             points: all(plots[1], '.scatterlayer .point').map(p => p.getAttribute('transform')).join(),
-            cells: text(plots[2], '.plot'), frame: plots[2].querySelector('.shapelayer path')?.getAttribute('d'),
+            cells: all(plots[2], '.heatmaplayer text').map(t => t.textContent).join(),
+            frame: plots[2].querySelector('.shapelayer path')?.getAttribute('d'),
             says: text(el, '[role=status]') } }""")
 
 def changed(page, explorer, before, *parts, seconds=30):
@@ -125,13 +132,20 @@ def press(page, explorer, label, key):
 def choose(explorer, label, place):
     box = explorer.locator(f'select[aria-label="{label}"]')
     box.select_option(index=place)
-    return box.evaluate('el => el.selectedOptions[0].text')
+    return box.evaluate('el => el.selectedOptions[0].text').replace('\xa0', ' ')
+
+def settled(page, explorer):
+    "The first view, once all is drawn"
+    explorer.locator('.js-plotly-plot .gtitle').nth(3).wait_for(state='attached')
+    end = time.time() + 60
+    while len((now := look(explorer))['maps']) < 4 or not now['points']:
+        assert time.time() < end, f"not drawn after a minute: {now}"
+        page.wait_for_timeout(200)
+    return now
 
 def try_all(page, explorer):
     "Every slider by keyboard, every drop-down, the pictures, a point and a cell"
-    explorer.locator('.js-plotly-plot .gtitle').nth(3).wait_for(state='attached')
-    page.wait_for_timeout(500)
-    a = look(explorer)
+    a = settled(page, explorer)
     assert a['titles'][0].startswith('stage') and len(a['maps']) == 4 and all(a['aria'])
     press(page, explorer, 'stage', 'ArrowRight' if a['titles'][0].startswith('stage1') else 'ArrowLeft')
     b = changed(page, explorer, a, 'titles', 'maps', 'points', 'frame', 'says')
@@ -175,11 +189,13 @@ def screenshots(page, explorer, name):
     "Light and dark, wide and 900 px; text must be readable in both"
     for theme in ('light', 'dark'):
         for width in (1300, 900):
-            page.set_viewport_size(dict(width=width, height=1000))
-            page.wait_for_timeout(600)
-            explorer.screenshot(path=shots/f'{name}_{theme}_{width}.png')
+            page.set_viewport_size(dict(width=width, height=2600))
+            explorer.scroll_into_view_if_needed()
+            page.wait_for_timeout(500)
             fits = "el => [...el.querySelectorAll('.main-svg')].every(s => s.getBoundingClientRect().width <= el.clientWidth + 2)"
-            assert explorer.evaluate(fits), f'a figure is wider than the page at {width} px'
+            page.wait_for_function(fits, arg=explorer.element_handle(), timeout=20_000)
+            page.wait_for_timeout(300)
+            explorer.screenshot(path=shots/f'{name}_{theme}_{width}.png')
         if theme == 'light' and page.locator('.lm-MenuBar').count():
             page.set_viewport_size(dict(width=1300, height=1000))
             page.click('.lm-MenuBar-itemLabel:text-is("Settings")')
@@ -210,7 +226,11 @@ def test_watch_lesson(page, lab):
     chips = page.locator('.sskd').first.locator('.chip').all_inner_texts()
     assert len(chips) == 4 and all(re.search(r'[0-9a-f]{8}$', c) for c in chips[:3]) and 'changed' not in ' '.join(chips)
     finish(page)
+    page.set_viewport_size(dict(width=1300, height=2600))
+    page.locator('.sskd').first.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
     page.locator('.sskd').first.screenshot(path=shots/'live.png')
+    page.set_viewport_size(dict(width=1300, height=1000))
     explorers = page.locator('.sskd:has(.noUi-handle)')
     assert explorers.count() == 2
     explorers.nth(1).scroll_into_view_if_needed()
@@ -223,7 +243,7 @@ def test_alignment_lesson(page, lab):
     page.wait_for_timeout(1000)
     finish(page)
     page.wait_for_selector('.js-plotly-plot .gtitle', state='attached')
-    titles = page.locator('.js-plotly-plot .gtitle').all_inner_texts()
+    titles = page.locator('.js-plotly-plot .gtitle').all_text_contents()
     assert titles and 'NaN' not in ' '.join(titles)
     page.locator('.js-plotly-plot').first.screenshot(path=shots/'alignment.png')
 
@@ -236,8 +256,8 @@ def test_report_slides_from_disk(page, tmp_path):
     page.wait_for_selector('.slider-group', state='attached')
     state = """p => { const all = what => [...p.querySelectorAll(what)]
         const where = i => i.getAttribute('xlink:href') ?? i.getAttribute('href')
-        return [p.querySelector('.slider-label')?.textContent, ...all('.plot image').map(where),
-            ...all('.point, .plot text').map(t => t.getAttribute('transform') + t.textContent)].join() }"""
+        return [p.querySelector('.slider-label')?.textContent, ...all('.mlayer image').map(where),
+            ...all('.point, .mlayer text').map(t => t.getAttribute('transform') + t.textContent)].join() }"""
     plots = page.locator('.js-plotly-plot:has(.slider-group)')
     assert plots.count() >= 3
     for p in plots.all():
@@ -254,13 +274,19 @@ def test_voila_serves_the_explorer(page, tmp_path):
     spec = dict(name='python3', display_name='python3', language='python')
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)], metadata=dict(kernelspec=spec))
     nbformat.write(nb, tmp_path/'explorer.ipynb')
-    with served(tmp_path, 'voila', 'explorer.ipynb', '--Voila.ip=127.0.0.1', '--show_tracebacks=True') as url:
+    # Voila's own page asks a CDN for icons that nothing here uses; one without them shadows it
+    page_of = 'voila/templates/lab/index.html.j2'
+    lines = (Path(sys.prefix)/'share/jupyter'/page_of).read_text().splitlines(True)
+    (tmp_path/'.jupyter/_DATA'/page_of).parent.mkdir(parents=True)
+    (tmp_path/'.jupyter/_DATA'/page_of).write_text(''.join(l for l in lines if 'cdn.jsdelivr.net' not in l))
+    options = '--Voila.ip=127.0.0.1', '--show_tracebacks=True'
+    with served(tmp_path, 'voila', 'explorer.ipynb', *options) as url:
         page.goto(url)
         page.wait_for_selector('.sskd .noUi-handle')
         explorer = page.locator('.sskd').first
-        explorer.locator('.js-plotly-plot .gtitle').nth(3).wait_for(state='attached')
-        a = look(explorer)
+        a = settled(page, explorer)
         press(page, explorer, 'epoch', 'Home')
         b = changed(page, explorer, a, 'titles', 'maps', 'points')
         assert 'before training' in b['titles'][0]
         screenshots(page, explorer, 'voila')
+        page.goto('about:blank')

@@ -73,16 +73,44 @@ def test_demo_never_overwrites_untold(first):
     assert p.returncode == 2 and '--overwrite' in p.stderr and 'Traceback' not in p.stderr and 'stage1' not in p.stderr
     assert load_run(first[2]/'runs/first').info['settings']['seed'] == 3 and time.time() - begun < 60
 
-def test_ctrl_c(tmp_path):
+def test_ctrl_c_and_resume(first, tmp_path):
+    "An interrupted demo is not lost: the command that goes on is named, and ends with the student of an unbroken run"
     listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # background jobs of a shell ignore SIGINT
-    p = subprocess.Popen([*cmd, 'demo', *tiny, '--epochs', '20', '--out', 'runs/x'], cwd=tmp_path, env=env, text=True,
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=listen)
+    args = ['demo', *tiny, '--seed', '3']
+    p = subprocess.Popen([*cmd, *args, '--out', 'runs/x'], cwd=tmp_path, env=env, text=True, stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE, preexec_fn=listen)
     for line in p.stderr:
-        if line.startswith('stage1'): break
+        if line.startswith('stage2'): break
     p.send_signal(signal.SIGINT)
     _, err = p.communicate(timeout=60)
-    assert p.returncode == 130 and 'interrupted' in err and 'Traceback' not in err
-    assert not [f for f in tmp_path.rglob('*') if f.is_file()]
+    assert p.returncode == 130 and 'go on with: sskd_tutor demo --resume runs/x' in err and 'Traceback' not in err
+    assert {f.relative_to(tmp_path).parts[:2] for f in tmp_path.rglob('*') if f.is_file()} == {('runs', '.x.checkpoints')}
+    again = call(*args, '--out', 'runs/x', cwd=tmp_path)
+    assert again.returncode == 2 and '--resume' in again.stderr and 'stage1' not in again.stderr
+    other = call('demo', '--resume', 'runs/x', '--seed', 5, cwd=tmp_path)
+    assert other.returncode == 2 and 'leave out --seed' in other.stderr
+    resumed = call('demo', '--resume', 'runs/x', '--json', cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    table = json.loads(resumed.stdout)
+    assert all(table[k] == first[1][k] for k in ('student_sha256', 'distilled', 'labels_only', 'stages'))
+    said = {line.split()[0] for line in resumed.stderr.splitlines() if line.strip()}
+    assert 'stage3' in said and 'stage1' not in said
+    assert not (tmp_path/'runs/.x.checkpoints').exists()
+
+# --- plan
+
+def test_plan(tmp_path, capsys):
+    line = ('plan --student tutorial:width=4,blocks=1 --teacher tutorial:width=8,blocks=1 --images 600 --valid 100 '
+            '--bs 50 --epochs 6 --device cpu')
+    assert main(line.split() + ['--budget', '20 MB', '--gpus', '4', '--json']) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert [r['phase'] for r in plan['phases']] == ['stage1', 'stage2', 'stage3', 'head']
+    assert 0 < plan['bytes'] <= plan['budget'] == 20e6 and plan['seconds'] > 0
+    assert plan['ordinary_gmacs'] < plan['gmacs'] < plan['published_gmacs']
+    params = 388, 1088, 4224, 170  # a ring of four sends each float32 gradient 2 x 3/4 times
+    assert all(r["on_4_wire_bytes"] == 6*n for r, n in zip(plan["phases"], params))
+    assert main(line.split()) == 0
+    assert 'The published way would make' in capsys.readouterr().out
 
 # --- bad use
 
@@ -96,6 +124,8 @@ def test_ctrl_c(tmp_path):
     ('info tutorial:width=0', 'whole number'), ('info no.such:net', 'ModuleNotFoundError'), ('info json:loads', 'TypeError'),
     ('info collections:OrderedDict', 'expected a StagedNet'), ('info tutorial --input 3x28x28', '--input'),
     ('info tutorial --input big', '1x28x28'),
+    ('plan --images 0', '--images is 0'), ('plan --budget lots', '500 MB'), ('plan --student nope', 'package.module:function'),
+    ('demo --resume nowhere', 'no interrupted run'), ('demo --like a --resume b', 'choose one'),
     ('data nowhere new.xz', 'apt-get'), ('data nowhere file', 'exists')])
 def test_bad_use(line, says, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -116,7 +146,7 @@ def test_unknown_words(line, capsys):
 
 def test_nan_is_a_failure(monkeypatch, capsys, tmp_path):
     import sskd_tutor.demo
-    def fail(*_): raise FloatingPointError("stage2: the loss or a weight is not finite at epoch 0, batch 3")
+    def fail(*_, **__): raise FloatingPointError("stage2: the loss or a weight is not finite at epoch 0, batch 3")
     monkeypatch.setattr(sskd_tutor.demo, 'run_demo', fail)
     assert main(['demo', '--out', str(tmp_path/'x')]) == 1 and 'stage2' in capsys.readouterr().err
 

@@ -298,7 +298,7 @@ def test_a_frame_a_step_that_equals_the_still(rec, name):
 
 def test_size_is_bounded(rec):
     big = replace(rec, maps={k: v.repeat(8, 3).repeat(8, 4) for k, v in rec.maps.items()})  # 48 x 48
-    for limit, count in ((60_000, 2), (90_000, 4), (1_000_000, 6)):
+    for limit, count in ((56_000, 2), (80_000, 4), (1_000_000, 6)):
         fig = P.animated(P.feature_maps, big, stage='stage2', limit=limit)
         kept = [int(f.name) for f in fig.frames]
         assert len(json.dumps(plain(fig))) <= limit and kept[0] == 0 and kept[-1] == 5 and len(kept) == count
