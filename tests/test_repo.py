@@ -20,7 +20,7 @@ def settings():
     return ini['DEFAULT']
 
 def text_files(folder):
-    binary = '.xz', '.safetensors', '.png'
+    binary = '.xz', '.safetensors', '.png', '.npz'
     return {p.relative_to(folder).as_posix(): p.read_text() for p in tracked(folder) if p.suffix not in binary}
 
 def changed(clone):
