@@ -153,7 +153,7 @@ def finished(self: Board):
     self.learning, self.state = False, 'finished'
     self.draw('loss')
 
-# %% ../nbs/12_dashboard.ipynb #b971d78d
+# %% ../nbs/12_dashboard.ipynb #af222f6f
 def machine(
     device: torch.device,
 ) -> str:
@@ -245,7 +245,7 @@ class LiveAlignment(RecordAlignment):
         if not self.board.live and hasattr(get_ipython(), 'kernel'): display(*self.figures())
         elif not self.board.live: print("LiveAlignment: the figures are live.figures(); each has a write_html('alignment.html')")
 
-    def figures(self, limit=100_000) -> list:
+    def figures(self, limit=60_000) -> list:
         "What the dashboard shows, as figures that need no kernel: stitched accuracy, maps with a slider"
         if self.recording is None: raise ValueError("nothing was recorded yet; pass this callback as learn.fit_sskd(..., cbs=live)")
         rec, theme = self.recording, dict(theme='light' if self.theme == 'auto' else self.theme)

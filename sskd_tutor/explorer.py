@@ -193,7 +193,7 @@ def sentence(self: Explorer) -> str:
     return line if own == other else (f"{line}. {tell(self.cka, other)} with the teacher's <b>{escape(other)}</b>; maps and points are those of {escape(stage)} and the teacher's "
                                       f"{escape(own)}, the only pair with an adapter")
 
-# %% ../nbs/12a_explorer.ipynb #6007ebbc
+# %% ../nbs/12a_explorer.ipynb #930e4e00
 @patch(as_prop=True)
 def widget(self: Explorer) -> W.VBox:
     "Controls and views"
@@ -207,7 +207,7 @@ def widget(self: Explorer) -> W.VBox:
 @patch
 def figure(self: Explorer,
     view: str = 'maps',    # 'maps', 'projection', 'cka' or 'curves'
-    limit: int = 100_000,  # bytes; of a long recording evenly spread moments are kept
+    limit: int = 60_000,   # bytes; of a long recording evenly spread moments are kept
 ) -> go.Figure:          # needs no kernel
     "The static twin of a view: what is chosen, with a slider over the training"
     rec, stage, theme = self.recording, self.stage.value, dict(limit=limit, theme='light' if self.theme == 'auto' else self.theme)
@@ -217,7 +217,9 @@ def figure(self: Explorer,
 
 @patch
 def _ipython_display_(self: Explorer):
-    if why := no_widgets(): display(f'The explorer is not live here ({why}); this is its static twin.', self.figure())
+    if why := no_widgets():
+        print(f'The explorer is not live here, since {why}; this is its static twin.')
+        display(self.figure())
     else: display(self.widget)
 
 # %% ../nbs/12a_explorer.ipynb #fe131b9d
