@@ -20,7 +20,7 @@ test-slow: .venv/.dev  ## what is too long for every commit; the dated outcome i
 bench: .venv/.core  ## speed and memory side by side, into benchmarks/results; QUICK=1 takes under 5 minutes, into runs/
 	$(bin)/python benchmarks/bench.py $(if $(QUICK),--quick) $(ARGS)
 
-lab: .venv/.core  ## JupyterLab on the first page
+lab: .venv/.dev  ## JupyterLab on the first page
 	$(bin)/jupyter-lab nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 readme: .venv/.dev  ## README.md from nbs/index.ipynb
