@@ -1,0 +1,39 @@
+"""The share of a run's time that measuring alignment takes: `python benchmarks/share.py` (a row to benchmarks/results/share.csv).
+
+The same student with RecordAlignment at several asked shares. The looks at the beginning and after each phase are made in any
+case, so a short run spends more than was asked; `looks` says how many were made.
+"""
+import argparse, csv, os, time
+from datetime import date
+from pathlib import Path
+
+from fastai.vision.all import Learner, accuracy, set_seed
+
+import sskd_tutor.distill  # noqa: F401, patches Learner
+from sskd_tutor.data import fashion_dls
+from sskd_tutor.record import RecordAlignment
+from sskd_tutor.stages import fashion_teacher, tutorial_resnet
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--shares', type=float, nargs='+', default=[0, .05, .2, 1])
+    p.add_argument('--images', type=int, default=4_000)
+    p.add_argument('--epochs', type=int, default=6, help='of each stage')
+    p.add_argument('--width', type=int, default=32)
+    p.add_argument('--final', action='store_true', help='fidelity and calibration on the whole validation set, too (needs torchmetrics)')
+    p.add_argument('--csv', type=Path, default=Path(__file__).parent/'results/share.csv')
+    a = p.parse_args()
+    for share in a.shares:
+        set_seed(0)
+        learn, look, start = Learner(fashion_dls(n=a.images), tutorial_resnet(a.width, 1), metrics=accuracy), RecordAlignment(share=share, final=a.final), time.time()
+        with learn.no_bar(), learn.no_logging(): run = learn.fit_sskd(fashion_teacher(), a.epochs, a.epochs//2, cbs=look)
+        row = dict(asked=share, spent=round(run.record.info['share_spent'], 4), looks=len(run.record.steps), seconds=round(time.time() - start, 1), images=a.images,
+                   epochs=a.epochs, width=a.width, final=a.final, device=run.record.info['device_name'], load=round(os.getloadavg()[0], 1), date=date.today())
+        new = not a.csv.exists()
+        with a.csv.open('a', newline='') as f:
+            w = csv.DictWriter(f, row, lineterminator='\n')
+            if new: w.writeheader()
+            w.writerow(row)
+        print(row, flush=True)
+
+if __name__ == '__main__': main()
