@@ -6,9 +6,11 @@ epochs as cost the same multiply-adds, counted on the real step, the teacher's i
 `tutorial_resnet(width=32, blocks=1)`, trained on the embedded 8,000 images with fresh views. Last epoch, never the best.
 The labels-only optimizer is chosen by `--stage choose`, on 2,000 held-out training images; no test image is used for that.
 """
-import argparse, csv, os, subprocess, sys, time
+import argparse, csv, os, sys, time
 from datetime import date
 from pathlib import Path
+
+from jobs import run_cells
 
 RESULTS = Path(__file__).parent/'results'
 FIELDS = 'method teacher budget seed epochs gmacs accuracy seconds images evaluated_on opt lr width precision machine date'.split()
@@ -131,15 +133,6 @@ def main():
     a.csv = a.csv or RESULTS/('accuracy.csv' if a.stage == 'report' else 'choose.csv')
     a.csv.parent.mkdir(exist_ok=True, parents=True)
     if a.cell: return run_cell(a, a.cell[0], a.cell[1], int(a.cell[2]))
-    todo, running, failed = list(cells(a)), [], 0
-    while todo or running:
-        while todo and len(running) < a.jobs:
-            c = todo.pop(0)
-            cmd = [sys.executable, __file__, *sys.argv[1:], '--cell', c['method'], c['teacher'], str(c['seed'])]
-            running.append(subprocess.Popen(cmd, env={**os.environ, 'OMP_NUM_THREADS': '1'}))
-        time.sleep(1)
-        failed += sum(r.poll() not in (None, 0) for r in running)
-        running = [r for r in running if r.poll() is None]
-    sys.exit(f'{failed} cells failed' if failed else 0)
+    run_cells([(c['method'], c['teacher'], c['seed']) for c in cells(a)], a.jobs)
 
 if __name__ == '__main__': main()

@@ -5,12 +5,14 @@ whole student in each step, fresh views, nothing remembered. A number is our eng
 'fresh' (only if asked for) is our engine without a cache. Same seeds, so rows of one seed are paired; last epoch, never the best.
 With E epochs a stage, R >= E views never come again, so only R < E is a question.
 """
-import argparse, csv, fcntl, os, subprocess, sys, time
+import argparse, csv, fcntl, os, sys, time
 from datetime import date
 from pathlib import Path
 
 here = Path(__file__).resolve().parent
 sys.path[:0] = [str(here), str(here.parent)]
+from jobs import run_cells
+
 FIELDS = 'views seed accuracy_last accuracy_teacher_head gmacs seconds epochs head_epochs images evaluated_on lr teacher width precision threads machine date'.split()
 LR = 5e-3
 
@@ -87,15 +89,6 @@ def main():
     if a.cell: return run_cell(a, a.cell[0], int(a.cell[1]))
     todo = [(v, s) for s in range(a.seeds) for v in a.views if key(v, s, a) not in done(a)]
     print(f"{len(todo)} runs to do, {a.seeds*len(a.views) - len(todo)} are in {a.csv.name}", flush=True)
-    running, failed = [], 0
-    while todo or running:
-        while todo and len(running) < a.jobs:
-            v, s = todo.pop(0)
-            cmd = [sys.executable, __file__, *sys.argv[1:], '--cell', v, str(s)]
-            running.append(subprocess.Popen(cmd, env={**os.environ, 'OMP_NUM_THREADS': '1'}))
-        time.sleep(1)
-        failed += sum(r.poll() not in (None, 0) for r in running)
-        running = [r for r in running if r.poll() is None]
-    sys.exit(f'{failed} runs failed' if failed else 0)
+    run_cells(todo, a.jobs)
 
 if __name__ == '__main__': main()

@@ -80,7 +80,7 @@ class Store:
         tap = tap.to(device, self.out)
         return tap.permute(0, 3, 1, 2) if self.last else tap
 
-# %% ../nbs/07_cache.ipynb #33b13c88
+# %% ../nbs/07_cache.ipynb #98ae4e3b
 class FrozenTaps:
     "Taps of frozen networks, computed once for each (picture, view)"
     def __init__(self,
@@ -103,6 +103,8 @@ class FrozenTaps:
         self.computed[who, k] += len(idx)
         return self.nets[who].forward_to(self.get(who, k - 1, idx, cpu, view), k, after=k - 1 if k else None)
 
+    def sha256(self, who, k): return tensors_sha256(nn.Sequential(*list(self.nets[who].stages.values())[:k + 1]))
+
     def _at(self, store, idx, cpu): return (cpu if store.rows.device.type == 'cpu' else idx) // self.shards
 
     def get(self,
@@ -121,7 +123,9 @@ class FrozenTaps:
         tap = self._run(who, k, idx, cpu, view)
         if store is None and k in self.kept[who] and view < self.kept_views:
             store = self.new_store(who, k, view, tap, len(range(self.rank, len(self.dl.dataset), self.shards)))
-            if store is not None: self.stores[who, k, view] = store
+            if store is not None:
+                self.stores[who, k, view] = store
+                if (who, k) not in self.weights: self.weights[who, k] = self.sha256(who, k)
         if store is None: return tap
         if not store.done:
             store.write(self._at(store, idx, cpu), tap)
@@ -348,7 +352,7 @@ def of(cls: IndexDL,
     out.seed, out.epoch = dl.seed, dl.epoch
     return out
 
-# %% ../nbs/07_cache.ipynb #f3fb65f3
+# %% ../nbs/07_cache.ipynb #d7fef116
 @patch
 def new_store(self: CacheFeatures, part, who, k, view, tap, n):
     dtype = torch.float16 if self.half and tap.dtype == torch.float32 else tap.dtype
@@ -382,10 +386,9 @@ def dls(self: CacheFeatures) -> DataLoaders: return DataLoaders(*self.loaders, d
 def check(self: CacheFeatures, needed):
     "At the start of a phase: forget taps of networks that have changed since, or that no phase needs any more"
     for t in self.taps:
-        for who, k, view in list(t.stores):
-            if who not in needed: t.stores.pop((who, k, view)); continue
-            now = tensors_sha256(nn.Sequential(*list(t.nets[who].stages.values())[:k + 1]))
-            if t.weights.setdefault((who, k), now) != now: t.stores.pop((who, k, view))
+        stale = {(who, k) for who, k in t.weights if who not in needed or t.sha256(who, k) != t.weights[who, k]}
+        for key in [key for key in t.stores if key[:2] in stale]: t.stores.pop(key)
+        for key in stale: t.weights.pop(key)
     self.peak = self.nbytes
 
 @patch
