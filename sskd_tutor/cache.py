@@ -133,7 +133,7 @@ class FrozenTaps:
         if store.rows.dtype == tap.dtype: return tap
         return store.read(self._at(store, idx, cpu), idx.device)
 
-# %% ../nbs/07_cache.ipynb #1108df8c
+# %% ../nbs/07_cache.ipynb #49241a8a
 @patch
 def complete(self: FrozenTaps, who, k, view):
     "Compute what an epoch left out, in batches of the full size"
@@ -146,11 +146,11 @@ def complete(self: FrozenTaps, who, k, view):
 
 @patch
 def finish(self: FrozenTaps,
-    needed: dict,  # who -> place of the tap that the phase uses
+    needed: dict,  # who -> place of the tap that the phase uses, or several
     view: int,     # that a whole pass has just seen
 ):
     "After a pass: complete the view, and let go of what lies below it"
-    for who, k in needed.items():
+    for who, k in [(who, k) for who, ks in needed.items() for k in sorted(L(ks))]:
         store = self.stores.get((who, k, view))
         if store is None or store.done: continue
         if not store.have.all(): self.complete(who, k, view)
@@ -158,7 +158,7 @@ def finish(self: FrozenTaps,
             raise FloatingPointError(f"the {who}'s {self.nets[who].stage_names[k]} gave values that are not finite in {store.rows.dtype}; try CacheFeatures(half=False), or look for NaN in the images")
         store.done = True
         if store.keep: store.keep()
-        for j in range(k): self.stores.pop((who, j, view), None)
+        for j in range(min(L(needed[who]))): self.stores.pop((who, j, view), None)
 
 @patch(as_prop=True)
 def nbytes(self: FrozenTaps) -> int: return sum(s.nbytes for s in self.stores.values())
