@@ -1,0 +1,157 @@
+"""The harness: what a run may see, parallel runs, what a kill leaves, what is refused."""
+import json, os, signal, subprocess, sys, time
+
+import pytest
+import torch
+
+from sskd_tutor.compare import (cells, columns, compare, cut_images, fashion_folder, guard, key, overlap, read_runs, start, studies,
+                                study)
+from sskd_tutor.data import Images, embedded_fashion
+from sskd_tutor.methods import methods, phases_of, schedule, train
+
+pytest.importorskip('torchmetrics')
+tiny = dict(methods=['labels', 'kd', 'sskd'], seeds=2, labels=100, images=200, budget=dict(epochs=3), folder='/nowhere',
+            pairs=[dict(teacher='teacher', student='tutorial:width=4,blocks=1')])
+quiet = dict(say=lambda line: None)
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    path = tmp_path_factory.mktemp('runs')/'a.csv'
+    return path, compare(dict(tiny=tiny), path, jobs=1, **quiet)
+
+def values(t): return t.drop(columns=['seconds', 'date']).astype(str).sort_values(['method', 'seed']).reset_index(drop=True)
+
+def test_two_processes_make_the_same_runs(made, tmp_path):
+    two = compare(dict(tiny=tiny), tmp_path/'b.csv', jobs=2, **quiet)
+    assert values(made[1]).equals(values(two)) and len(two) == 6
+
+def test_nothing_is_made_twice_and_studies_share_runs(made):
+    path, table = made
+    before, said = path.read_text(), []
+    part = compare(dict(tiny=tiny, less={**tiny, 'methods': ['kd']}), path, only=['less'], say=said.append)
+    assert path.read_text() == before and '0 to make' in said[0] and len(part) == 2 and len(table) == 6
+
+def test_other_settings_are_other_runs(made):
+    known = {key(r) for r in made[1].astype(str).to_dict('records')}
+    other = dict(teacher='teacher:same-data', student='tutorial:width=4,blocks=1')
+    for change in (dict(lr=1e-3), dict(views=2), dict(budget=dict(epochs=4)), dict(labels=200), dict(pairs=[other])):
+        assert not known & {key(c) for c in cells(study({**tiny, **change}))}, change
+
+def test_unlabelled_images_keep_their_labels_to_themselves():
+    for name in ('kd_soft', 'sskd', 'all_at_once', 'fitnets'):
+        students = []
+        for scrambled in (False, True):
+            trial = start(cells(study({**tiny, 'methods': [name]}))[0], 'cpu')
+            if scrambled:
+                images = trial.pool.train.dataset.images
+                trial.pool.train.dataset.images = images._replace(y=torch.zeros_like(images.y))
+            students.append(train(name, trial, dict(epochs=1)).student.state_dict())
+        assert all(torch.equal(a, b) for a, b in zip(*(s.values() for s in students))), name
+
+@pytest.mark.parametrize('labels, images', [(20, 20), (100, 100), (100, 8000), (8000, 8000)])
+def test_cut(labels, images):
+    cut = cut_images(embedded_fashion(), labels, images, 3)
+    pool, labelled, valid = (set(p.idx.tolist()) for p in cut)
+    assert labelled <= pool and not valid & pool and len(labelled | valid) == labels and len(pool | valid) == images
+    assert all(len(set(p.y.bincount().tolist())) == 1 for p in cut)
+    assert [p.idx.tolist() for p in cut] == [p.idx.tolist() for p in cut_images(embedded_fashion(), labels, images, 3)]
+
+@pytest.mark.parametrize('labels, images', [(105, 200), (10, 200), (300, 200), (200, 8010)])
+def test_cut_that_cannot_be(labels, images):
+    with pytest.raises(ValueError): cut_images(embedded_fashion(), labels, images, 0)
+
+@pytest.mark.parametrize('name', ['labels', 'kd', 'sskd', 'sskd+ft', 'assistant', 'fitnets', 'kd_soft', 'lw_kd'])
+def test_planned_is_spent(name):
+    cell = cells(study({**tiny, 'methods': [name], 'labels': 100, 'images': 270, 'bs': 64}))[0]  # both loaders leave images out
+    trial = start(cell, 'cpu')
+    planned = schedule(name, trial, dict(gmacs=30))[1]
+    assert train(name, trial, dict(gmacs=30)).gmacs == pytest.approx(planned, rel=.1)  # a view that never comes again is not completed
+
+def test_steps_do_not_depend_on_the_number_of_labels():
+    few, all_ = (start(cells(study({**tiny, 'labels': n}))[0], 'cpu') for n in (100, 200))
+    (_, e), = schedule('labels', few, dict(epochs=12))[0]
+    (_, f), = schedule('labels', all_, dict(epochs=12))[0]
+    assert f == 12 and e*80 == pytest.approx(12*180, rel=.05)
+
+def test_every_method_has_a_source_or_is_ours():
+    for name in methods: assert phases_of(name) and sum(p.share for p in phases_of(name)) == pytest.approx(1)
+
+def test_a_failing_run_does_not_stop_the_others(tmp_path, monkeypatch):
+    (tmp_path/'late.py').write_text("""import os
+from sskd_tutor.stages import tutorial_resnet
+def net():
+    if os.environ.get('OMP_NUM_THREADS') == '1' and os.path.exists('bad'): raise RuntimeError('no such luck')
+    return tutorial_resnet(4, 1)
+""")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('OMP_NUM_THREADS', '2')
+    two = {**tiny, 'methods': ['labels'], 'seeds': 1, 'pairs': [dict(teacher='teacher', student='late:net'), tiny['pairs'][0]]}
+    (tmp_path/'bad').touch()
+    with pytest.raises(RuntimeError, match='1 of 2 runs failed'):
+        compare(dict(two=two), tmp_path/'a.csv', jobs=1, **quiet)
+    assert len(read_runs(tmp_path/'a.csv')) == 1
+    (tmp_path/'bad').unlink()
+    assert len(compare(dict(two=two), tmp_path/'a.csv', jobs=1, **quiet)) == 2
+
+@pytest.mark.skipif(os.name == 'nt', reason='signals')
+def test_interrupt_and_go_on(made, tmp_path):
+    code = f"from sskd_tutor.compare import compare\nif __name__ == '__main__': compare({json.dumps(dict(tiny=tiny))}, 'a.csv', jobs=2)"
+    (tmp_path/'go.py').write_text(code)
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p = subprocess.Popen([sys.executable, 'go.py'], cwd=tmp_path, start_new_session=True, **pipes)
+    for _ in range(600):
+        if (tmp_path/'a.csv').exists() or p.poll() is not None: break
+        time.sleep(.1)
+    os.killpg(p.pid, signal.SIGINT)
+    out, err = p.communicate(timeout=60)
+    assert 'the same command goes on' in out, (out, err)
+    begun = len(read_runs(tmp_path/'a.csv'))
+    assert 1 <= begun <= 6
+    assert values(compare(dict(tiny=tiny), tmp_path/'a.csv', jobs=1, **quiet)).equals(values(made[1]))
+
+def test_a_line_that_was_cut_off(made, tmp_path, capsys):
+    whole = made[0].read_text()
+    for cut in (1, 30, len(whole.splitlines()[-1])):
+        (tmp_path/'a.csv').write_text(whole[:-cut])
+        assert len(read_runs(tmp_path/'a.csv')) == 5
+        assert 'cut off' in capsys.readouterr().err
+        assert (tmp_path/'a.csv').read_text().endswith('\n') and (tmp_path/'a.csv.cut').exists()
+
+def test_a_row_twice_counts_once(made, tmp_path):
+    (tmp_path/'a.csv').write_text(made[0].read_text() + made[0].read_text().splitlines()[1] + '\n')
+    assert len(read_runs(tmp_path/'a.csv')) == 6
+
+def test_another_file_is_refused(tmp_path):
+    (tmp_path/'a.csv').write_text('epoch,loss\n0,1\n')
+    with pytest.raises(ValueError, match='lacks'): read_runs(tmp_path/'a.csv')
+    (tmp_path/'a.csv').write_text(','.join(reversed(columns)) + '\n')
+    with pytest.raises(ValueError, match='another order'): read_runs(tmp_path/'a.csv')
+
+def test_guard():
+    test = embedded_fashion('valid')
+    assert overlap(test, test) == 2000 and overlap(embedded_fashion(), test) == 0
+    some = Images(*(torch.cat([a, b[:7]]) for a, b in zip(embedded_fashion(), test)))
+    assert overlap(some, test) == 7
+    with pytest.raises(ValueError, match='Imagenette'): _imagenette(False)
+    assert 'Imagenette' in _imagenette(True)[1]
+
+def _imagenette(allow):
+    module = type(sys)('imagenette')
+    module.images = lambda: (embedded_fashion(), embedded_fashion('valid'))
+    sys.modules['imagenette'] = module
+    pair = dict(teacher='tutorial:width=4', teacher_data='ImageNet', seen='embedded', pretrained='ImageNet-1k')
+    try: return guard(pair, 'imagenette:images', fashion_folder, allow)
+    finally: del sys.modules['imagenette']
+
+def test_budget_too_small_is_told_before_anything_trains(tmp_path):
+    begin = time.time()
+    with pytest.raises(ValueError, match='too small for kd'):
+        compare(dict(a={**tiny, 'budget': dict(gmacs=1)}), tmp_path/'a.csv', **quiet)
+    assert not (tmp_path/'a.csv').exists() and time.time() - begin < 60
+
+@pytest.mark.parametrize('toml, why', [
+    ('methods = ["kd"]', 'outside a study'), ('', 'no study'), ('[a]\nmethods = ["kdd"]', "did you mean 'kd'"), ('[a', 'not TOML'),
+    ('[a]\nmethods = ["kd"]\nseeds = [1, 1]', 'twice'), ('[a]\nmethods = []', 'no cell')])
+def test_bad_config(tmp_path, toml, why):
+    (tmp_path/'c.toml').write_text(toml)
+    with pytest.raises(ValueError, match=why): studies(tmp_path/'c.toml')
