@@ -1,4 +1,4 @@
-"""The command line: `sskd_tutor demo`, `plan`, `info`, `doctor` and `data`.
+"""The command line: `sskd_tutor demo`, `plan`, `compare`, `info`, `doctor` and `data`.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/cli.html.md"""
 
@@ -82,14 +82,14 @@ def plan(a) -> int:
     else: print(p.text(), *([f"\non {a.gpus} such devices, on paper:\n{p.on_text(a.gpus, a.bs)}"] if a.gpus > 1 else []), sep='\n')
     return 0
 
-# %% ../nbs/15_cli.ipynb #ea8178ee
+# %% ../nbs/15_cli.ipynb #612209fd
 def _told(name, s, runs, notes):
     from sskd_tutor.compare import groups
     from sskd_tutor.verdicts import leaderboard, verdicts
     for words, group in groups(runs):
         board = leaderboard(group)
         yield f"\n{name}: {words}\n{'─'*100}\n{board.round(2).to_string()}"
-        if s['primary'] and set(s['primary']) <= set(group.method): yield f"\nnamed before the runs: {verdicts(group, [s['primary']], primary=s['primary']).verdict.iloc[0]}"
+        if s['primary'] and set(s['primary']) <= set(group.method): yield f"\nnamed before the runs: {verdicts(group, [s['primary']], primary=s['primary']).says.iloc[0]}"
     yield from (f"\n{n}" for n in notes)
 
 def compare(a) -> int:

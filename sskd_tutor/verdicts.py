@@ -155,7 +155,7 @@ def paired(
         return Paired(a, b, measure, d, len(d), mean, *([0.]*2 if zero else [np.nan]*2), 1. if zero else 2.**(1 - len(d)))
     return Paired(a, b, measure, d, len(d), mean, low, high, stats.ttest_1samp(d, 0).pvalue if len(d) > 1 else np.nan)
 
-# %% ../nbs/10b_verdicts.ipynb #cc2acef3
+# %% ../nbs/10b_verdicts.ipynb #063705e7
 def verdict(
     r: Paired,
     p: float = None,      # adjusted for the number of comparisons; None: this pair stands alone
@@ -164,7 +164,7 @@ def verdict(
 ) -> tuple:               # ('better', 'worse', 'no difference shown' or 'too few seeds'; a sentence)
     "What the runs show of a against b"
     m, p = measure_of(r.measure), r.p if p is None else p
-    a, b, say = named(r.a), named(r.b), lambda v: f'{m.scale*v:{m.form}}'
+    a, b, say = named(r.a), named(r.b), lambda v: f'{m.scale*v:z{m.form}}'
     if not r.n > 1: return 'too few seeds', f"too few seeds to compare {a} with {b}: {r.n or 'none'} in common"
     claimed = p < alpha
     sign = -1 if claimed and r.mean < 0 else 1
