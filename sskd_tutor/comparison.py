@@ -103,7 +103,7 @@ def accuracy_by_method(
     right = [f'{v:{m.form}}' for v in t['mean']]
     return _ladder(_teacher(fig, teacher, True), 'Mean and 95 % interval over seeds', list(t.method), right, theme, foot=.7*bool(teacher))
 
-# %% ../nbs/11d_comparison.ipynb #0b4e16a7
+# %% ../nbs/11d_comparison.ipynb #877c9815
 def differences(
     runs: pd.DataFrame,              # comparable
     against: str,                    # the method that all others are compared with
@@ -121,7 +121,7 @@ def differences(
     fig.update_xaxes(title=f'← {less}   {m.words}, {m.gap}   {more} →', range=_around(m.scale*t.low, m.scale*t.high, m.scale*t.difference, 0))
     word = t.verdict.replace('no difference shown', 'not shown') + np.where(t.primary, ' (primary)', '')
     right = [f'{m.scale*d:+z{m.form}} {w}' for d, w in zip(t.difference, word)]
-    return _ladder(fig, f'Against {named(against)}, seed by seed', list(t.a), right, theme, 170 if primary else 120)
+    return _ladder(fig, f'Against {named(against)}, seed by seed', list(t.a), right, theme, 24 + 6.6*max(map(len, right)))
 
 # %% ../nbs/11d_comparison.ipynb #24e3f880
 def _place(

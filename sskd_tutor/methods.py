@@ -6,11 +6,11 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/methods.html.md"""
 
 # %% auto #0
 __all__ = ['mimic_losses', 'methods', 'endings', 'KeepBest', 'Trial', 'often', 'Joint', 'Stages', 'Head', 'With', 'fresh',
-           'NewTeacher', 'labels', 'label_smoothing', 'kd', 'kd_soft', 'dkd', 'fitnets', 'fitnets_joint', 'attention',
-           'similarity', 'relational', 'simultaneous', 'all_at_once', 'sskd', 'sskd_teacher_head', 'sskd_stitched',
-           'assistant', 'early_teacher', 'phases_of', 'schedule', 'train']
+           'NewTeacher', 'labels', 'label_smoothing', 'tf_kd', 'lw_kd', 'kd', 'kd_soft', 'dkd', 'fitnets',
+           'fitnets_joint', 'attention', 'similarity', 'relational', 'simultaneous', 'all_at_once', 'sskd',
+           'sskd_teacher_head', 'sskd_stitched', 'assistant', 'early_teacher', 'phases_of', 'schedule', 'train']
 
-# %% ../nbs/10_methods.ipynb #72f3725c
+# %% ../nbs/10_methods.ipynb #4dd7f3fa
 import ast, copy, inspect, re
 from bisect import bisect_left
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ from .callbacks import StopOnNaN
 from .distill import ValidEvery
 from .joint import Term, joint_gmacs
 from .losses import StitchedLoss, attention_loss, dkd_loss, mimic_mse, mimic_nmse, relational_loss, similarity_loss, soft_kl
-
+from .lwkd import LightTeacher, VirtualTeacher
 from .pair import first_batch, step_macs
 from .plan import make_plan
 from .stages import StagedNet, nearest, tutorial_resnet
@@ -193,11 +193,13 @@ class NewTeacher:
         trial.teacher = inner.student.eval().requires_grad_(False)
         return gmacs
 
-# %% ../nbs/10_methods.ipynb #dba26743
+# %% ../nbs/10_methods.ipynb #5fb0b157
 def _hinton(T=4., alpha=.9): return dict(terms=[Term(partial(soft_kl, T=T), weight=alpha)], task=1 - alpha)
 
 def labels(): return [Joint()]
 def label_smoothing(eps=.1): return [Joint(loss=LabelSmoothingCrossEntropyFlat(eps))]
+def tf_kd(alpha=.1, T=20., a=.99): return [With(lambda n: VirtualTeacher(n, a=a, T=T, alpha=alpha))]
+def lw_kd(alpha=.5, T=4., adversarial=.1): return [With(lambda n: LightTeacher(n, alpha=alpha, T=T, adversarial=adversarial))]
 def kd(T=4., alpha=.9): return [Joint(**_hinton(T, alpha))]
 def kd_soft(T=4.): return [Joint(**_hinton(T, 1.), labels=False)]
 def dkd(T=4., alpha=1., beta=8., task=1.): return [Joint(terms=[Term(partial(dkd_loss, T=T, alpha=alpha, beta=beta), labels=True)], task=task)]
@@ -216,7 +218,7 @@ def assistant(width=24, blocks=2): return [NewTeacher(lambda t, s: tutorial_resn
 def early_teacher(share=.3): return [NewTeacher(lambda t, s: fresh(t), share), Joint(1 - share, **_hinton())]
 
 mimic_losses = dict(plain=mimic_nmse, mse=mimic_mse, stitched=StitchedLoss(), stitched_to_logits=StitchedLoss(-1))
-methods = {f.__name__: f for f in (labels, label_smoothing, kd, kd_soft, dkd, fitnets, fitnets_joint, attention, similarity, relational, simultaneous,
+methods = {f.__name__: f for f in (labels, label_smoothing, tf_kd, lw_kd, kd, kd_soft, dkd, fitnets, fitnets_joint, attention, similarity, relational, simultaneous,
                                    all_at_once, sskd, sskd_teacher_head, sskd_stitched, assistant, early_teacher)}
 
 # %% ../nbs/10_methods.ipynb #c0141067

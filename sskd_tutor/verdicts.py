@@ -78,8 +78,8 @@ def interval(
     half = stats.t.ppf((1 + level)/2, len(v) - 1)*v.std(ddof=1)/len(v)**.5
     return float(v.mean()), float(v.mean() - half), float(v.mean() + half)
 
-# %% ../nbs/10b_verdicts.ipynb #83e79c34
-groups = 'study', 'pair', 'width', 'labels', 'images', 'budget', 'evaluated_on'  # what must be one value in a comparison
+# %% ../nbs/10b_verdicts.ipynb #0b625646
+groups = 'study', 'pair', 'width', 'labels', 'images', 'budget', 'evaluated_on', 'settings'  # what must be one value in a comparison
 
 def comparable(
     runs: pd.DataFrame,  # one row a run
@@ -90,8 +90,9 @@ def comparable(
     if lost := {'method', 'seed'} - set(runs): raise ValueError(f"the table has no column {sorted(lost)}; it has {list(runs)}")
     mixed = {c: list(runs[c].unique()) for c in groups if c in runs and c not in but and runs[c].nunique(dropna=False) > 1}
     if not mixed: return runs
-    (c, (v, *_)), says = next(iter(mixed.items())), '; '.join(f"{c}: {', '.join(map(str, vs[:4]))}{', ...'*(len(vs) > 4)}" for c, vs in mixed.items())
-    raise ValueError(f"the table mixes runs that cannot be compared ({says}); filter first, e.g. runs[runs.{c} == {v.item() if hasattr(v, 'item') else v!r}]")
+    c, says = next(iter(mixed)), '; '.join(f"{c}: {', '.join(map(str, vs[:4]))}{', ...'*(len(vs) > 4)}" for c, vs in mixed.items())
+    v = runs[c].dropna().tolist()[0]
+    raise ValueError(f"the table mixes runs that cannot be compared ({says}); filter first, e.g. runs[runs.{c} == {v!r}]")
 
 def finished(runs, measure, by=('method',)):
     "The runs that have the measure; one a seed and cell"
@@ -212,7 +213,7 @@ def verdicts(
     return pd.DataFrame([dict(a=r.a, b=r.b, n=r.n, difference=r.mean, low=r.low, high=r.high, p=r.p, p_adjusted=q, verdict=w, primary=i < k, says=s)
                          for i, (r, q, (w, s)) in enumerate(zip(found, adjusted, words))])
 
-# %% ../nbs/10b_verdicts.ipynb #7af44d00
+# %% ../nbs/10b_verdicts.ipynb #c83788a8
 _columns = dict(seeds=('seeds', 1, 'd'), mean=('', 1, '.2f'), interval=('95 % interval', 1, ''), accuracy_last=('last epoch, %', 1, '.2f'),
                 accuracy_best=('chosen on validation, %', 1, '.2f'), epochs=('epochs', 1, '.0f'), gmacs=('GMACs', 1, ',.0f'),
                 agreement=('agreement, %', 100, '.1f'), kl=('KL, nats', 1, '.3f'), ece=('ECE, %', 100, '.1f'), seconds=('seconds', 1, ',.0f'))
@@ -230,7 +231,7 @@ def leaderboard_md(
     short = [f'{named(k)} {n}' for k, n in board.seeds.items() if n < board.seeds.max()]
     notes = [notes] if isinstance(notes, str) else [*notes]
     if short: notes.append(f"Fewer than {board.seeds.max()} finished seeds: {', '.join(short)}.")
-    above = ' · '.join(f'{c.replace("_", " ")} {runs[c].iloc[0]}' for c in groups if c in runs and runs[c].notna().any())
+    above = ' · '.join(f'{c.replace("_", " ")} {runs[c].iloc[0]}' for c in groups[:-1] if c in runs and runs[c].notna().any())
     line = lambda cells: '| ' + ' | '.join(c.replace('|', '\\|') for c in cells) + ' |'
     body = [line(['method', *(h for h, *_ in heads.values())]), '| --- |' + ' ---: |'*len(heads), *map(line, rows)]
     return '\n'.join([above, '', *body, '', *(f'- {n}' for n in notes)]).strip() + '\n'
