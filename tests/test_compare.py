@@ -4,8 +4,8 @@ import json, os, signal, subprocess, sys, time
 import pytest
 import torch
 
-from sskd_tutor.compare import (cells, columns, compare, cut_images, fashion_folder, guard, key, overlap, read_runs, start, studies,
-                                study)
+from sskd_tutor.compare import (cells, columns, compare, cut_images, fashion_folder, guard, key, overlap, read_runs, start,
+                                studies, study)
 from sskd_tutor.data import Images, embedded_fashion
 from sskd_tutor.methods import methods, phases_of, schedule, train
 
@@ -65,7 +65,8 @@ def test_planned_is_spent(name):
     cell = cells(study({**tiny, 'methods': [name], 'labels': 100, 'images': 270, 'bs': 64}))[0]  # both loaders leave images out
     trial = start(cell, 'cpu')
     planned = schedule(name, trial, dict(gmacs=30))[1]
-    assert train(name, trial, dict(gmacs=30)).gmacs == pytest.approx(planned, rel=.1)  # a view that never comes again is not completed
+    # a view that never comes again is not completed
+    assert train(name, trial, dict(gmacs=30)).gmacs == pytest.approx(planned, rel=.1)
 
 def test_steps_do_not_depend_on_the_number_of_labels():
     few, all_ = (start(cells(study({**tiny, 'labels': n}))[0], 'cpu') for n in (100, 200))
@@ -95,7 +96,8 @@ def net():
 
 @pytest.mark.skipif(os.name == 'nt', reason='signals')
 def test_interrupt_and_go_on(made, tmp_path):
-    code = f"from sskd_tutor.compare import compare\nif __name__ == '__main__': compare({json.dumps(dict(tiny=tiny))}, 'a.csv', jobs=2)"
+    study = json.dumps(dict(tiny=tiny))
+    code = f"from sskd_tutor.compare import compare\nif __name__ == '__main__': compare({study}, 'a.csv', jobs=2)"
     (tmp_path/'go.py').write_text(code)
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     p = subprocess.Popen([sys.executable, 'go.py'], cwd=tmp_path, start_new_session=True, **pipes)
@@ -150,7 +152,8 @@ def test_budget_too_small_is_told_before_anything_trains(tmp_path):
     assert not (tmp_path/'a.csv').exists() and time.time() - begin < 60
 
 @pytest.mark.parametrize('toml, why', [
-    ('methods = ["kd"]', 'outside a study'), ('', 'no study'), ('[a]\nmethods = ["kdd"]', "did you mean 'kd'"), ('[a', 'not TOML'),
+    ('methods = ["kd"]', 'outside a study'), ('', 'no study'), ('[a]\nmethods = ["kdd"]', "did you mean 'kd'"),
+    ('[a', 'not TOML'),
     ('[a]\nmethods = ["kd"]\nseeds = [1, 1]', 'twice'), ('[a]\nmethods = []', 'no cell')])
 def test_bad_config(tmp_path, toml, why):
     (tmp_path/'c.toml').write_text(toml)

@@ -40,8 +40,8 @@ def test_planned_is_spent_and_no_budget_is_the_same_student(dls, teacher, views)
     assert run.gmacs < fresh.gmacs if views < 3 else run.gmacs <= fresh.gmacs
 
 def test_half_precision(dls, teacher):
-    more = [Term(attention_loss, 'every', 1.), Term(similarity_loss, -1), Term(relational_loss, -1, .1), Term(dkd_loss, labels=True)]
-    every = terms + more
+    every = [*terms, Term(attention_loss, 'every', 1.), Term(similarity_loss, -1), Term(relational_loss, -1, .1)]
+    every += [Term(dkd_loss, labels=True)]
     held, _ = fitted(dls, teacher, every, cbs=CacheFeatures(views=3), own=[Bf16(), ChannelsLast()])
     fresh, _ = fitted(dls, teacher, every, own=[Bf16(), ChannelsLast()])
     exact, _ = fitted(dls, teacher, every)
