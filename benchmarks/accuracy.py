@@ -42,11 +42,12 @@ def run_cell(a, method, teacher, seed):
     from fastai.vision.all import SGD, DataLoaders, Learner, accuracy, set_seed
     from functools import partial
     from sskd_tutor.alignment import dl_accuracy
-    from sskd_tutor.callbacks import Bf16, MimicLogits
+    from sskd_tutor.callbacks import Bf16
     from sskd_tutor.data import ImageSet, Views, balanced, embedded_fashion, fashion_dls, full_fashion
     import sskd_tutor.distill  # noqa: F401, patches Learner
+    from sskd_tutor.joint import Term
     from sskd_tutor.pair import step_macs
-    from sskd_tutor.losses import StitchedLoss, mimic_mse, mimic_nmse
+    from sskd_tutor.losses import StitchedLoss, mimic_mse, mimic_nmse, soft_kl
     from sskd_tutor.stages import fashion_teacher, tutorial_resnet
 
     done = {key(r) for r in rows_of(a.csv)}
@@ -116,7 +117,7 @@ def run_cell(a, method, teacher, seed):
     for budget, epochs in (('equal_epochs', E + H), ('equal_gmacs', round(sskd_gmacs()/per_epoch))):
         if not wanted(name, budget, opt, lr) or holdout and budget == 'equal_epochs': continue
         learn, start = learner(**(dict(opt_func=partial(SGD, mom=0.9), wd=5e-4) if sgd else {})), time.time()
-        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, lr, cbs=MimicLogits(t) if t else None)
+        with learn.no_bar(), learn.no_logging(): learn.fit_joint(t, epochs, lr, [Term(soft_kl, weight=.9)] if t else [], .1 if t else 1.)
         write(budget, epochs, per_epoch*epochs, time.time() - start, learn.model, name, opt, lr)
 
 def main():

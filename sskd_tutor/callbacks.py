@@ -6,9 +6,9 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/callbacks.html.md"""
 
 # %% auto #0
 __all__ = ['Reversible', 'FreezeStages', 'mimic_net', 'learner_device', 'rest', 'MimicFeatures', 'StitchedAccuracy', 'StopOnNaN',
-           'Bf16', 'MimicLogits']
+           'Bf16']
 
-# %% ../nbs/06_callbacks.ipynb #a0b5668e
+# %% ../nbs/06_callbacks.ipynb #ffe985a8
 from contextlib import ExitStack
 
 import torch
@@ -17,7 +17,6 @@ from fastai.learner import Callback, Metric
 from fastai.torch_core import num_distrib
 from fastcore.all import L
 
-from .losses import kd_loss
 from .stages import StagedNet, kept
 
 # %% ../nbs/06_callbacks.ipynb #a8972838
@@ -171,26 +170,3 @@ class Bf16(MixedPrecision):
         device = learner_device(self.learn).type
         if device == 'cuda': return super().before_fit()
         self.autocast, self.learn.scaler, self.scales = torch.autocast(device, torch.bfloat16), torch.amp.GradScaler('cpu', enabled=False), L()
-
-# %% ../nbs/06_callbacks.ipynb #862c3b8c
-class MimicLogits(Reversible):
-    "Knowledge distillation (Hinton et al., 2015, arXiv 1503.02531): `kd_loss` in training, the learner's own loss in validation"
-    order = 95  # as for MimicFeatures
-    def __init__(self,
-        teacher,             # nn.Module: images -> logits
-        T: float = 4.,       # temperature
-        alpha: float = 0.9,  # weight of the teacher, 0 to 1
-    ): self.teacher, self.T, self.alpha = teacher, T, alpha
-
-    def change(self, stack):
-        rest(self.teacher, self.learn, stack)
-        self.own_loss = self.learn.loss_func
-        stack.callback(setattr, self.learn, 'loss_func', self.own_loss)
-        self.learn.loss_func = self.kd
-
-    def before_batch(self):
-        if self.training:
-            with torch.no_grad(): self.logits = self.teacher(self.xb[0])
-
-    def kd(self, pred, y):
-        return kd_loss(pred, y, self.logits, self.T, self.alpha) if self.training else self.own_loss(pred, y)

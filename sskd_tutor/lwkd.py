@@ -89,7 +89,7 @@ class SoftTargets:
         "One answer for each label"
         return self.table[y, torch.randint(self.table.shape[1], y.shape, device=y.device, generator=generator)]
 
-# %% ../nbs/08b_lwkd.ipynb #fdc01848
+# %% ../nbs/08b_lwkd.ipynb #26675116
 def virtual_logits(
     y: Tensor,         # labels, (b,)
     n_classes: int,
@@ -102,7 +102,7 @@ def virtual_logits(
 
 class _Softly(Reversible):
     "Another loss in training, the learner's own in validation"
-    order = 95  # as for MimicLogits
+    order = 95  # as for MimicFeatures
     def change(self, stack):
         self.own_loss = self.learn.loss_func
         stack.callback(setattr, self.learn, 'loss_func', self.own_loss)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from fastai.vision.all import Adam, Callback, GradientAccumulation, accuracy
 
-from sskd_tutor.callbacks import Bf16, FreezeStages, MimicLogits, Reversible
-from sskd_tutor.losses import StitchedLoss, mimic_mse
+from sskd_tutor.callbacks import Bf16, FreezeStages, Reversible
+from sskd_tutor.joint import Term
+from sskd_tutor.losses import StitchedLoss, mimic_mse, soft_kl
 from sskd_tutor.taps import tapped
 from test_invariants import moved, new_learner, pair, small_dls, snapshot, staged, state
 
@@ -151,10 +152,11 @@ def test_freeze_alone(event):
     everything.check()
 
 @pytest.mark.parametrize('event', events)
-def test_hinton_alone(event):
+def test_joint_training(event):
     learn, teacher, _ = setting()
     before, loss = state(teacher), learn.loss_func
-    with pytest.raises(KeyboardInterrupt): learn.fit(1, cbs=[MimicLogits(teacher), Stop(event, 0, KeyboardInterrupt(), 0)])
+    with pytest.raises(KeyboardInterrupt):
+        learn.fit_joint(teacher, 1, terms=[Term(soft_kl)], cbs=Stop(event, 0, KeyboardInterrupt(), 0))
     assert state(teacher) == before and learn.loss_func is loss and all(p.grad is None for p in teacher.parameters())
 
 def test_validate_inside_a_fit():
