@@ -1,10 +1,12 @@
 """What settings.ini says is what every other file says, and what is generated is up to date."""
-import configparser, re, shutil, subprocess, sys, tomllib
+import base64, configparser, io, re, shutil, subprocess, sys, tomllib
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import sskd_tutor
 from conftest import root, tracked
@@ -92,6 +94,24 @@ def test_config_changes_nothing(clone, run):
 def test_readme_is_made_from_index(clone, run):
     run(sys.executable, 'tools/readme.py', cwd=clone, package=clone)
     assert changed(clone) == []
+
+def test_readme_links_lead_somewhere():
+    links = re.findall(r'\]\(([^()\s]+)\)', (root/'README.md').read_text())
+    here = [o.split('/blob/main/')[1] for o in links if '/blob/main/' in o and 'colab' not in o]
+    assert len(here) > 10 and all((root/o.split('#')[0]).exists() for o in here)
+    assert not [o for o in links if not re.match(r'https?:|#', o)]
+
+def test_small_pictures(monkeypatch):
+    monkeypatch.syspath_prepend(root/'tools')
+    from small import small
+    decode = lambda data: np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert('RGB')).astype(int)
+    picture, out = np.full((200, 300, 3), 255, np.uint8), io.BytesIO()
+    picture[:100] = np.random.default_rng(0).integers(0, 256, (100, 300, 1))  # many greys, and a rare colour
+    picture[150:156, 150:156] = 213, 94, 0
+    Image.fromarray(picture).save(out, 'PNG')
+    old = base64.b64encode(out.getvalue()).decode()
+    new = small(old)
+    assert len(new) < len(old) and np.abs(decode(new) - picture).max() <= 16 and small(new) == new
 
 def test_pages_can_be_made(clone, run):
     "nbdev runs the import cells of each notebook when it makes the documentation"

@@ -35,6 +35,7 @@ def main():
         images.mkdir(exist_ok=True)
         (images/Path(name).name).write_bytes(data)
     md = re.sub(r'<style.*?</style>\s*', '', md, flags=re.S)
+    md = re.sub(r'\[\[(`[^`]+`)\]\([^()]*\)', r'[\1', md)  # nbdev makes a link of a name that stands in a link already
     md = f'# {cfg.title}\n\n> {cfg.description}\n\n{absolute(md).strip()}\n'
     Path('README.md').write_text(re.sub(r'\n{3,}', '\n\n', md))
 
