@@ -29,7 +29,8 @@ def test_programs_answer_as_the_student(tmp_path, stats, batch):
     want = student((x - mean)/std if stats else x).detach()
     import onnxruntime
     session = onnxruntime.InferenceSession(tmp_path/'out/student.onnx', providers=['CPUExecutionProvider'])
-    for got in (torch.export.load(tmp_path/'out/student.pt2').module()(x), torch.from_numpy(session.run(None, {'images': x.numpy()})[0])):
+    program = torch.export.load(tmp_path/'out/student.pt2').module()
+    for got in (program(x), torch.from_numpy(session.run(None, {'images': x.numpy()})[0])):
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
 
 def test_weights_fit_the_original_class(tmp_path):
@@ -46,7 +47,8 @@ def test_weights_fit_the_original_class(tmp_path):
 
 @pytest.mark.parametrize('bad, error, says', [
     (dict(formats=['onxx']), ValueError, "did you mean 'onnx'"), (dict(formats=[]), ValueError, 'empty'),
-    (dict(x='images'), TypeError, 'expected a batch of images'), (dict(net=nn.Identity(), x=torch.full((2, 1), float('nan'))), ValueError, 'not finite'),
+    (dict(x='images'), TypeError, 'expected a batch of images'),
+    (dict(net=nn.Identity(), x=torch.full((2, 1), float('nan'))), ValueError, 'not finite'),
     (dict(net=nn.LSTM(28, 4), x=torch.rand(2, 3, 28)), TypeError, 'gives a tuple')])
 def test_bad_input_leaves_nothing(tmp_path, bad, error, says):
     with pytest.raises(error, match=says): export_student(**dict(net=net(), x=images, folder=tmp_path/'out') | bad)
@@ -68,7 +70,8 @@ def test_what_lies_there_stays(tmp_path):
 def test_onnx_packages_are_named(tmp_path, monkeypatch):
     def missing(name): raise ImportError(name)
     monkeypatch.setattr('sskd_tutor.export.importlib.import_module', missing)
-    with pytest.raises(ImportError, match='pip install onnx onnxscript onnxruntime'): export_student(net(), images, tmp_path/'out', ['onnx'])
+    with pytest.raises(ImportError, match='pip install onnx onnxscript onnxruntime'):
+        export_student(net(), images, tmp_path/'out', ['onnx'])
     assert not list(tmp_path.iterdir())
 
 def test_sizes():
