@@ -83,13 +83,16 @@ def plan(a) -> int:
     return 0
 
 # %% ../nbs/15_cli.ipynb #612209fd
-def _told(name, s, runs, notes):
+def _told(name, s, runs, notes, every):
     from sskd_tutor.compare import groups
-    from sskd_tutor.verdicts import leaderboard, verdicts
-    for words, group in groups(runs):
+    from sskd_tutor.verdicts import leaderboard, named_before, verdicts
+    found = groups(runs)
+    says = named_before([g for _, g in found], s['primary']) if s['primary'] else ['']*len(found)
+    for (words, group), primary in zip(found, says):
         board = leaderboard(group)
         yield f"\n{name}: {words}\n{'─'*100}\n{board.round(2).to_string()}"
-        if s['primary'] and set(s['primary']) <= set(group.method): yield f"\nnamed before the runs: {verdicts(group, [s['primary']], primary=s['primary']).says.iloc[0]}"
+        if primary: yield f"\nnamed before the runs: {primary}"
+        if every and group.method.nunique() > 1: yield '\n' + '\n'.join(verdicts(group).says)
     yield from (f"\n{n}" for n in notes)
 
 def compare(a) -> int:
@@ -107,7 +110,7 @@ def compare(a) -> int:
         print(f"\nsskd_tutor compare: {e}", file=sys.stderr)
         return 1
     if a.json: print(runs.to_json(orient='records'))
-    else: print(*(line for name, s in chosen.items() for line in _told(name, s, runs_of(s, runs), remarks(s))), sep='\n')
+    else: print(*(line for name, s in chosen.items() for line in _told(name, s, runs_of(s, runs), remarks(s), a.verdicts)), sep='\n')
     return 0
 
 # %% ../nbs/15_cli.ipynb #15e00002
@@ -220,6 +223,7 @@ def parser() -> argparse.ArgumentParser:
     b.add_argument('--only', nargs='+', default=[], metavar='STUDY', help='these studies of the file')
     b.add_argument('--most', type=int, metavar='N', help='stop after N new runs')
     b.add_argument('--plan', action='store_true', help='only say what each run would do and cost')
+    b.add_argument('--verdicts', action='store_true', help='a verdict in words for every pair of methods')
     b.add_argument('--json', action='store_true', help='all runs as one JSON list')
     e = _command(sub, export, 'sskd_tutor export runs/mine --out student')
     e.add_argument('run', metavar='RUN', help='a run folder that demo left')

@@ -11,11 +11,13 @@ __all__ = ['fashion_folder', 'defaults', 'in_pair', 'fixed', 'columns', 'key_col
            'OneThread', 'devices', 'compare', 'plans', 'plan_table', 'groups']
 
 # %% ../nbs/10a_compare.ipynb #919bd13a
-import csv, hashlib, importlib, io, itertools, json, multiprocessing, os, sys, time, tomllib, traceback
+import csv, hashlib, importlib, io, itertools, json, math, multiprocessing, os, sys, time, tomllib, traceback
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from datetime import date
 from functools import lru_cache
+from numbers import Number
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,6 +102,12 @@ def overlap(
     "How much of the examination was in the textbook?"
     return len(_prints(seen) & _prints(test))
 
+@lru_cache
+def _leak(data, folder):
+    train, test, where = load_data(data, folder)
+    n = overlap(train, test)
+    return f"{n} of the test images ({where}) are among the training images of {data!r}." if n else ''
+
 def guard(
     pair: dict,         # of the config
     data: str,
@@ -122,9 +130,19 @@ def guard(
 
 # %% ../nbs/10a_compare.ipynb #eb10abc4
 defaults = dict(methods=None, seeds=5, pairs=[dict(teacher='teacher', student='tutorial:blocks=1')], labels=None, images=5_000, budget=dict(gmacs=5_200), primary=None, data='embedded',
-                folder=fashion_folder, lr=5e-3, bs=128, views=4, holdout=.2, precision='float32', memory='3 GB', allow_seen=False, title='', recipe='')
+                folder=fashion_folder, lr=5e-3, bs=128, views=4, holdout=.2, precision='float32', memory='3 GB', allow_seen=False)
 in_pair = ('teacher', 'student', 'seen', 'teacher_data', 'pretrained')
 fixed = ('data', 'lr', 'bs', 'views', 'holdout', 'precision')  # a run's settings beside those that have a column
+
+_several = 'methods', 'seeds', 'pairs', 'labels', 'images', 'budget'
+def _whole(v, low=1): return type(v) is int and v >= low
+def _number(v): return isinstance(v, Number) and not isinstance(v, bool) and 0 < v < math.inf
+_kinds = dict(methods=("a method's name", lambda v: isinstance(v, str)), seeds=('whole numbers from 0 to 2**32-1', lambda v: _whole(v, 0) and v < 2**32),
+             labels=('a whole number of images, 1 or more', _whole), images=('a whole number, 1 or more', _whole), bs=('a whole number, 1 or more', _whole), views=('a whole number, 1 or more', _whole),
+             budget=('{epochs = ...} or {gmacs = ...}, above 0', lambda v: isinstance(v, Mapping) and list(v) in (['epochs'], ['gmacs']) and _number(*v.values())),
+             pairs=('{teacher = "...", student = "..."}', lambda v: isinstance(v, Mapping) and all(isinstance(o, str) for o in v.values())), lr=('a number above 0', _number),
+             holdout=('a share between 0 and 1', lambda v: _number(v) and v < 1), precision=("'float32' or 'bfloat16'", ('float32', 'bfloat16').__contains__),
+             primary=('two methods', lambda v: v is None or isinstance(v, (list, tuple)) and len(v) == 2), data=('a word', lambda v: isinstance(v, str)))
 
 def _many(v): return list(v) if isinstance(v, (list, tuple, range)) else [v]
 
@@ -135,18 +153,19 @@ def study(
     for k in config:
         if k not in defaults: raise ValueError(f"a study has no setting {k!r}; {nearest(k, defaults)}")
     s = {**defaults, **config}
-    s['seeds'] = list(range(s['seeds'])) if isinstance(s['seeds'], int) else list(s['seeds'])
-    s['labels'] = s['images'] if s['labels'] is None else s['labels']
-    for k in ('methods', 'seeds', 'pairs', 'labels', 'images', 'budget'):
-        s[k] = _many(s[k])
-        if not s[k] or s[k] == [None]: raise ValueError(f"{k} is empty, so the study has no cell; give at least one")
+    if type(s['seeds']) is int: s['seeds'] = range(s['seeds'])
+    for k in _several:
+        s[k] = _many(s[k]) if s[k] is not None else []
+        if not s[k] and k != 'labels': raise ValueError(f"{k} is empty, so the study has no cell; give at least one")
         twice = [v for i, v in enumerate(s[k]) if v in s[k][:i]]
         if twice: raise ValueError(f"{k} holds {twice[0]!r} twice; a run that is repeated with the same seed is the same run, not another sample")
+    for k, (what, fits) in _kinds.items():
+        for v in s[k] if k in _several else [s[k]]:
+            if not fits(v): raise ValueError(f"{k}: {v!r}; expected {what}")
+    if s['labels'] and max(s['labels']) > min(s['images']): raise ValueError(f"labels is {max(s['labels'])}, images {min(s['images'])}; expected no more labels than images")
     for m in s['methods']: phases_of(m)
     for m in s['primary'] or []:
         if m not in s['methods']: raise ValueError(f"the primary comparison names {m!r}, which is no method of the study; {nearest(m, s['methods'])}")
-    if s['primary'] and len(s['primary']) != 2: raise ValueError(f"primary is {s['primary']}; expected two methods")
-    if s['precision'] not in ('float32', 'bfloat16'): raise ValueError(f"precision is {s['precision']!r}; expected 'float32' or 'bfloat16'")
     for p in s['pairs']:
         for k in p:
             if k not in in_pair: raise ValueError(f"a pair has no {k!r}; {nearest(k, in_pair)}")
@@ -187,14 +206,15 @@ def cells(
 ) -> list:     # of dicts: the key's columns, and what the run needs
     "All runs of a study, seed by seed"
     where = load_data(s['data'], s['folder'])[2]
+    if (leak := _leak(s['data'], s['folder'])) and not s['allow_seen']: raise ValueError(f"{leak} Nothing is reported; allow_seen = true prints it with that remark")
     known = {pair_words(p): guard(p, s['data'], s['folder'], s['allow_seen']) for p in s['pairs']}
-    return [dict(method=m, pair=pair_words(p), labels=n, images=max(n, i), seed=seed, budget=budget_words(b), evaluated_on=where, settings=settings_words(s),
+    return [dict(method=m, pair=pair_words(p), labels=n, images=i, seed=seed, budget=budget_words(b), evaluated_on=where, settings=settings_words(s),
                  teacher=p['teacher'], student=p['student'], teacher_data=known[pair_words(p)][0], how=b, memory=s['memory'], folder=s['folder'], **{k: s[k] for k in fixed})
-            for seed, i, n, p, b, m in itertools.product(s['seeds'], s['images'], s['labels'], s['pairs'], s['budget'], s['methods'])]
+            for seed, i in itertools.product(s['seeds'], s['images']) for n, p, b, m in itertools.product(s['labels'] or [i], s['pairs'], s['budget'], s['methods'])]
 
 def remarks(s: dict) -> list:
-    "What must stand under a study's table: teachers that were let pass"
-    return [r for p in s['pairs'] if (r := guard(p, s['data'], s['folder'], s['allow_seen'])[1])]
+    "What must stand under a study's table: what was let pass"
+    return [r for r in [_leak(s['data'], s['folder']), *(guard(p, s['data'], s['folder'], s['allow_seen'])[1] for p in s['pairs'])] if r]
 
 def key(row): return tuple(str(row[k]) for k in key_columns)
 
@@ -234,6 +254,7 @@ def run_cell(
 ) -> dict:           # a row
     "Train one student and examine it, once"
     begin, trial = time.time(), start(cell, device)
+    width = next((p.shape[0] for p in trial.student.parameters() if p.dim() == 4), '')
     train(cell['method'], trial, cell['how'])
     seconds, place = time.time() - begin, str(device or default_device())
     same = cell['data'], cell['folder'], cell['bs'], place
@@ -246,32 +267,35 @@ def run_cell(
             trial.student.load_state_dict(trial.best.weights)
             best, _ = all_logits(_answers(trial.student, cell['precision']), test)
     right = lambda logits: round(100*(logits.argmax(1) == y).double().mean().item(), 2)
-    width = next(p.shape[0] for p in build_net(cell['student']).parameters() if p.dim() == 4)
     row = {k: cell[k] for k in key_columns} | dict(width=width, epochs=round(trial.passes, 1), gmacs=round(trial.gmacs, 1), accuracy_last=right(last), accuracy_best=right(best),
         **{k: round(v, 4) for k, v in fidelity(teacher, last).items()}, ece=round(ece(last, y), 4), teacher_data=cell['teacher_data'], seconds=round(seconds),
         accuracy_valid='' if valid is None else round(100*valid, 2), accuracy_teacher=right(teacher), device=environment(device)['device_name'], date=date.today())
     return {k: str(row[k]) for k in columns}
 
 # %% ../nbs/10a_compare.ipynb #922f640b
+def _is_run(line):
+    fields = next(csv.reader([line]), [])
+    return line.endswith('\n') and len(fields) == len(columns) and all(fields[columns.index(k)].isdigit() for k in ('seed', 'labels', 'images'))
+
 def read_runs(
     path: str | Path,
-) -> pd.DataFrame:    # empty if there is no file yet
-    "The runs in a file, with a last line that was cut off set aside"
+    repair: bool = False,  # move damaged lines to a file beside it
+) -> pd.DataFrame:         # empty if there is no file yet
+    "The runs in a file; lines that were cut off or damaged are left out, and told"
     path = Path(path)
     if not path.exists() or not path.stat().st_size: return pd.DataFrame(columns=columns)
-    text = path.read_text()
-    head = next(csv.reader(io.StringIO(text)))
-    if head != columns:
-        lost = [c for c in columns if c not in head]
+    head, *lines = path.read_text().splitlines(keepends=True)
+    if (found := next(csv.reader([head]), [])) != columns:
+        lost = [c for c in columns if c not in found]
         raise ValueError(f"{path} is not a file of runs: {f'it lacks {lost[:3]}' if lost else 'its columns are in another order'}; name another file")
-    lines = text.splitlines(keepends=True)
-    if not lines[-1].endswith('\n') or len(next(csv.reader([lines[-1]]))) != len(columns):
-        path.with_name(path.name + '.cut').write_text(lines.pop())
+    good, bad = [o for o in lines if _is_run(o)], [o for o in lines if not _is_run(o)]
+    if bad: print(f"{path}: {len(bad)} damaged or cut off; {f'kept in {path.name}.cut' if repair else 'left out'}, such runs are made again", file=sys.stderr)
+    if bad and repair:
+        with open(path.with_name(path.name + '.cut'), 'a') as f: f.writelines(o.rstrip('\n') + '\n' for o in bad)
         tmp = path.with_name(path.name + '.tmp')
-        tmp.write_text(''.join(lines))
+        tmp.write_text(head.rstrip('\n') + '\n' + ''.join(good))
         tmp.replace(path)
-        print(f"{path}: the last line was cut off; it is kept in {path.name}.cut and its run is made again", file=sys.stderr)
-    t = pd.read_csv(path, dtype={k: str for k in key_columns})
+    t = pd.read_csv(io.StringIO(''.join([head.rstrip('\n') + '\n', *good])), dtype={k: str for k in key_columns})
     t = t[~t[key_columns].astype(str).duplicated()].reset_index(drop=True)
     return t.astype(dict(seed=int, labels=int, images=int))
 
@@ -279,10 +303,13 @@ def append_run(path, row):
     "One line more, in one write"
     path, buf = Path(path), io.StringIO()
     path.parent.mkdir(parents=True, exist_ok=True)
-    w = csv.DictWriter(buf, columns, lineterminator='\n')
-    if not path.exists() or not path.stat().st_size: w.writeheader()
-    w.writerow(row)
-    with open(path, 'ab', buffering=0) as f: f.write(buf.getvalue().encode())
+    with open(path, 'a+b', buffering=0) as f:
+        w, size = csv.DictWriter(buf, columns, lineterminator='\n'), f.seek(0, os.SEEK_END)
+        if not size: w.writeheader()
+        elif f.seek(size - 1) and f.read(1) != b'\n': buf.write('\n')  # somebody's last line was cut off
+        w.writerow(row)
+        data = buf.getvalue().encode()
+        if f.write(data) != len(data): raise OSError(f"only a part of a run could be written to {path}: is the disk full? The same command makes it again")
 
 def runs_of(
     s: dict,             # a study
@@ -327,10 +354,13 @@ def compare(
 ) -> pd.DataFrame:         # all runs of these studies
     "Make the runs that are not there yet"
     torchmetrics()
-    chosen, there = studies(config, only), {key(r) for r in read_runs(path).to_dict('records')}
+    chosen, there = studies(config, only), {key(r) for r in read_runs(path, repair=True).to_dict('records')}
     wanted = {key(c): c for s in chosen.values() for c in cells(s)}
     todo = [c for k, c in wanted.items() if k not in there][:most]
-    list(plans(todo))  # a budget that is too small is told now
+    list(plans(todo))  # a budget that is too small is told now, and a file that cannot be written
+    if todo:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with open(path, 'ab'): pass
     say(f"{len(wanted)} runs: {len(wanted.keys() & there)} are in {path}, {len(todo)} to make now")
     failed = _run_all(todo, path, jobs, say) if todo else []
     if failed: raise RuntimeError(f"{len(failed)} of {len(todo)} runs failed; the others are in {path}. The first, {failed[0][0]}:\n{failed[0][1]}")
@@ -362,6 +392,8 @@ def _run_all(todo, path, jobs, say):
                     n = len(todo) - len(left) - len(waiting)
                     rest = (time.time() - begin)/n*(len(todo) - n)
                     say(f"[{n}/{len(todo)}] {what}: {row['accuracy_last']} %, {row['gmacs']} G, {row['seconds']} s; about {rest/60:.0f} min to go")
+        except BrokenProcessPool as e:
+            raise RuntimeError(f"a worker was killed, by the system if memory ran out; what is done is in {path}, the same command goes on, with fewer --jobs if need be") from e
         except KeyboardInterrupt:
             for p in list((pool._processes or {}).values()): p.terminate()
             say(f"interrupted; what is done is in {path}, the same command goes on")

@@ -150,6 +150,7 @@ def _checked(learn, teacher, terms, task, upto):  # (taps, hints), both by place
     for t in terms:
         if not isinstance(t, Term): raise TypeError(f"terms holds a {type(t).__name__}; expected Term(loss, at, weight)")
         if not isinstance(t.weight, Number) or not 0 <= t.weight < float('inf'): raise ValueError(f"the weight of {getattr(t.loss, '__name__', t.loss)} is {t.weight}; expected 0 or more")
+    if not isinstance(task, Number) or not 0 <= task < float('inf'): raise ValueError(f"task, the weight of the learner's own loss, is {task}; expected 0 or more")
     if not terms and not task: raise ValueError("task is 0 and there is no term, so there is nothing to learn; give a Term, or task=1.")
     if terms and teacher is None: raise ValueError("terms compare with a teacher, but teacher is None")
     if teacher is None: return None, None

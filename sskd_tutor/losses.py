@@ -42,7 +42,7 @@ class StitchedLoss:
         ahead: int = 1,   # how many further stages of the teacher to look through; -1: all, with the head's logits
         loss=mimic_nmse,  # (pred, hint) -> scalar, used for each of them
     ):
-        if ahead == 0 or ahead < -1: raise ValueError(f"ahead is {ahead}; expected 1, 2, ... or -1 for all; for 0 pass the plain loss")
+        if type(ahead) is not int or ahead == 0 or ahead < -1: raise ValueError(f"ahead is {ahead}; expected 1, 2, ... or -1 for all; for 0 pass the plain loss")
         self.ahead, self.loss, self.teacher, self.stage = ahead, loss, None, None
 
     def bind(self,
@@ -76,6 +76,7 @@ def soft_kl(
     T: float = 4.,    # temperature
 ) -> Tensor:          # scalar, float32, >= 0
     "T² times the KL divergence of the softened student from the softened teacher: no label is used"
+    if not T > 0: raise ValueError(f"the temperature T is {T}; expected a number above 0")
     return T**2*F.kl_div(F.log_softmax(pred.float()/T, 1), F.log_softmax(logits.float()/T, 1), reduction='batchmean', log_target=True)
 
 def kd_loss(
@@ -106,6 +107,7 @@ def dkd_loss(
     beta: float = 8.,     # weight of the wrong classes among themselves
 ) -> Tensor:              # scalar, float32, >= 0
     "Hinton's divergence in two parts, each with a weight of its own (Zhao et al., 2022, arXiv 2203.08679)"
+    if not T > 0: raise ValueError(f"the temperature T is {T}; expected a number above 0")
     others = (y[:, None] + torch.arange(1, pred.shape[1], device=y.device)) % pred.shape[1]
     def parts(o):
         p = F.log_softmax(o.float()/T, 1)

@@ -194,6 +194,9 @@ class NewTeacher:
         return gmacs
 
 # %% ../nbs/10_methods.ipynb #5fb0b157
+def _mimic(loss):
+    if loss not in mimic_losses: raise ValueError(f"no mimic loss {loss!r}; {nearest(loss, mimic_losses)}")
+    return mimic_losses[loss]
 def _hinton(T=4., alpha=.9): return dict(terms=[Term(partial(soft_kl, T=T), weight=alpha)], task=1 - alpha)
 
 def labels(): return [Joint()]
@@ -211,13 +214,13 @@ def similarity(weight=3000.): return [Joint(terms=[Term(similarity_loss, -1, wei
 def relational(weight=1.): return [Joint(terms=[Term(relational_loss, -1, weight)])]
 def simultaneous(weight=1.): return [Joint(terms=[Term(mimic_mse, 'every', weight, 'conv')])]
 def all_at_once(adapter='conv'): return [Joint(2/3, [Term(mimic_nmse, 'every', 1., adapter)], 0., labels=False), Head(1/3)]
-def sskd(loss='plain', adapter='conv'): return [Stages(2/3, mimic_losses[loss], adapter), Head(1/3)]
-def sskd_teacher_head(loss='plain', adapter='conv'): return [Stages(1., mimic_losses[loss], adapter, keep_head=True)]
+def sskd(loss='plain', adapter='conv'): return [Stages(2/3, _mimic(loss), adapter), Head(1/3)]
+def sskd_teacher_head(loss='plain', adapter='conv'): return [Stages(1., _mimic(loss), adapter, keep_head=True)]
 def sskd_stitched(ahead=1): return [Stages(1., StitchedLoss(ahead), keep_head=True)]
 def assistant(width=24, blocks=2): return [NewTeacher(lambda t, s: tutorial_resnet(width, blocks), .5, **_hinton()), Joint(.5, **_hinton())]
 def early_teacher(share=.3): return [NewTeacher(lambda t, s: fresh(t), share), Joint(1 - share, **_hinton())]
 
-mimic_losses = dict(plain=mimic_nmse, mse=mimic_mse, stitched=StitchedLoss(), stitched_to_logits=StitchedLoss(-1))
+mimic_losses = dict(plain=mimic_nmse, mse=mimic_mse, stitched=StitchedLoss())
 methods = {f.__name__: f for f in (labels, label_smoothing, tf_kd, lw_kd, kd, kd_soft, dkd, fitnets, fitnets_joint, attention, similarity, relational, simultaneous,
                                    all_at_once, sskd, sskd_teacher_head, sskd_stitched, assistant, early_teacher)}
 
@@ -267,6 +270,7 @@ def schedule(
         if total(1/4) > 1.25*goal: raise ValueError(f"a budget of {goal:g} x 10^9 multiply-adds is too small for {name}: one epoch of each phase takes {total(1/4):.0f}")
         i = bisect_left(grid, goal, key=total)
         n = min(grid[max(0, i - 1):i + 1], key=lambda n: abs(total(n) - goal))
+        if abs(total(n) - goal) > goal/4: raise ValueError(f"{name} cannot spend {goal:g} x 10^9 multiply-adds: whole epochs come to {total(n):.0f}; another budget, or more images")
     return list(zip(phases, lengths(n))), total(n)
 
 def train(

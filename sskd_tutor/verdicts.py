@@ -7,7 +7,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/verdicts.html.md"""
 # %% auto #0
 __all__ = ['measures', 'method_words', 'ending_words', 'groups', 'Measure', 'measure_of', 'parsed', 'named', 'interval',
            'comparable', 'finished', 'summary', 'leaderboard', 'Paired', 'paired', 'verdict', 'holm', 'verdicts',
-           'leaderboard_md']
+           'named_before', 'verdict_matrix', 'leaderboard_md']
 
 # %% ../nbs/10b_verdicts.ipynb #26cb1e10
 import re
@@ -213,6 +213,31 @@ def verdicts(
     return pd.DataFrame([dict(a=r.a, b=r.b, n=r.n, difference=r.mean, low=r.low, high=r.high, p=r.p, p_adjusted=q, verdict=w, primary=i < k, says=s)
                          for i, (r, q, (w, s)) in enumerate(zip(found, adjusted, words))])
 
+# %% ../nbs/10b_verdicts.ipynb #10b00002
+def named_before(
+    tables: list,     # of runs, each comparable
+    primary: tuple,   # the (a, b) named before the runs
+) -> list:            # a sentence for each table, '' where one of them is missing
+    "The primary comparison of a study, adjusted for the number of its tables"
+    both = [len(t) > 0 and set(primary) <= set(t.method) for t in tables]
+    found = [paired(t, *primary) for t, there in zip(tables, both) if there]
+    says = iter([verdict(r, q, among=len(found))[1] for r, q in zip(found, holm([r.p for r in found]))])
+    return [next(says) if there else '' for there in both]
+
+# %% ../nbs/10b_verdicts.ipynb #10b00005
+def verdict_matrix(
+    runs: pd.DataFrame,              # comparable
+    measure: str = 'accuracy_last',
+) -> pd.DataFrame:                   # methods, best first, against methods: '+', '−', '·', or '' (too few seeds)
+    "Is the row's method better than the column's?"
+    order, signs = list(leaderboard(runs, measure).index), dict(better='+', worse='−')
+    table = pd.DataFrame('', order, order)
+    for r in verdicts(runs, measure=measure).itertuples():
+        if r.verdict == 'too few seeds': continue
+        table.loc[r.a, r.b] = signs.get(r.verdict, '·')
+        table.loc[r.b, r.a] = {'+': '−', '−': '+'}.get(table.loc[r.a, r.b], '·')
+    return table
+
 # %% ../nbs/10b_verdicts.ipynb #c83788a8
 _columns = dict(seeds=('seeds', 1, 'd'), mean=('', 1, '.2f'), interval=('95 % interval', 1, ''), accuracy_last=('last epoch, %', 1, '.2f'),
                 accuracy_best=('chosen on validation, %', 1, '.2f'), epochs=('epochs', 1, '.0f'), gmacs=('GMACs', 1, ',.0f'),
@@ -231,6 +256,9 @@ def leaderboard_md(
     short = [f'{named(k)} {n}' for k, n in board.seeds.items() if n < board.seeds.max()]
     notes = [notes] if isinstance(notes, str) else [*notes]
     if short: notes.append(f"Fewer than {board.seeds.max()} finished seeds: {', '.join(short)}.")
+    if 'gmacs' in runs and 'budget' in runs and str(runs.budget.iloc[0]).endswith(' gmacs'):
+        off = (board.gmacs/float(runs.budget.iloc[0].split()[0]) - 1).loc[lambda o: o.abs() > .05]
+        if len(off): notes.append(f"More than 5 % off the budget, since epochs are whole: {', '.join(f'{named(k)} {100*o:+.0f} %' for k, o in off.items())}.")
     above = ' · '.join(f'{c.replace("_", " ")} {runs[c].iloc[0]}' for c in groups[:-1] if c in runs and runs[c].notna().any())
     line = lambda cells: '| ' + ' | '.join(c.replace('|', '\\|') for c in cells) + ' |'
     body = [line(['method', *(h for h, *_ in heads.values())]), '| --- |' + ' ---: |'*len(heads), *map(line, rows)]

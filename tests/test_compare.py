@@ -1,11 +1,11 @@
 """The harness: what a run may see, parallel runs, what a kill leaves, what is refused."""
-import json, os, signal, subprocess, sys, time
+import csv, json, os, signal, subprocess, sys, time
 
 import pytest
 import torch
 
-from sskd_tutor.compare import (cells, columns, compare, cut_images, fashion_folder, guard, key, overlap, read_runs, start,
-                                studies, study)
+from sskd_tutor.compare import (append_run, cells, columns, compare, cut_images, fashion_folder, guard, key, overlap, read_runs,
+                                remarks, start, studies, study)
 from sskd_tutor.data import Images, embedded_fashion
 from sskd_tutor.methods import methods, phases_of, schedule, train
 
@@ -37,16 +37,18 @@ def test_other_settings_are_other_runs(made):
     for change in (dict(lr=1e-3), dict(views=2), dict(budget=dict(epochs=4)), dict(labels=200), dict(pairs=[other])):
         assert not known & {key(c) for c in cells(study({**tiny, **change}))}, change
 
-def test_unlabelled_images_keep_their_labels_to_themselves():
-    for name in ('kd_soft', 'sskd', 'all_at_once', 'fitnets'):
-        students = []
-        for scrambled in (False, True):
-            trial = start(cells(study({**tiny, 'methods': [name]}))[0], 'cpu')
-            if scrambled:
-                images = trial.pool.train.dataset.images
-                trial.pool.train.dataset.images = images._replace(y=torch.zeros_like(images.y))
-            students.append(train(name, trial, dict(epochs=1)).student.state_dict())
-        assert all(torch.equal(a, b) for a, b in zip(*(s.values() for s in students))), name
+@pytest.mark.parametrize('name, part, same',
+                         [(m, 'pool', True) for m in ('kd_soft', 'sskd', 'sskd_teacher_head', 'all_at_once', 'fitnets')]
+                         + [('kd', 'labelled', False), ('sskd', 'labelled', False), ('sskd_teacher_head', 'labelled', True)])
+def test_labels_that_must_not_be_seen(name, part, same):
+    students = []
+    for scrambled in (False, True):
+        trial = start(cells(study({**tiny, 'methods': [name]}))[0], 'cpu')
+        if scrambled:
+            data = getattr(trial, part).train.dataset
+            data.images = data.images._replace(y=torch.zeros_like(data.images.y))
+        students.append(train(name, trial, dict(epochs=1)).student.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(*(s.values() for s in students))) == same
 
 @pytest.mark.parametrize('labels, images', [(20, 20), (100, 100), (100, 8000), (8000, 8000)])
 def test_cut(labels, images):
@@ -64,9 +66,44 @@ def test_cut_that_cannot_be(labels, images):
 def test_planned_is_spent(name):
     cell = cells(study({**tiny, 'methods': [name], 'labels': 100, 'images': 270, 'bs': 64}))[0]  # both loaders leave images out
     trial = start(cell, 'cpu')
-    planned = schedule(name, trial, dict(gmacs=30))[1]
+    planned = schedule(name, trial, dict(epochs=3))[1]
     # a view that never comes again is not completed
-    assert train(name, trial, dict(gmacs=30)).gmacs == pytest.approx(planned, rel=.1)
+    assert train(name, trial, dict(epochs=3)).gmacs == pytest.approx(planned, rel=.1)
+
+def test_the_budget_is_what_is_planned():
+    cell = cells(study({**tiny, 'labels': 100, 'images': 200, 'bs': 32}))[0]
+    off = {m: schedule(m, start(cell, 'cpu'), dict(gmacs=400))[1]/400 - 1 for m in methods}
+    assert max(map(abs, off.values())) < .05, off
+
+def test_methods_of_one_seed_begin_alike():
+    found = []
+    for c in cells(study({**tiny, 'methods': ['labels', 'sskd', 'kd'], 'seeds': 1})):
+        t = start(c, 'cpu')
+        found.append([*t.student.state_dict().values(), t.pool.train.dataset.images.idx, t.labelled.valid.dataset.images.idx,
+                      torch.tensor(t.pool.train.get_idxs())])
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other))
+
+def test_best_is_chosen_on_the_held_out_images():
+    trial = start(cells(study(tiny))[0], 'cpu')
+    train('labels', trial, dict(epochs=6))
+    best = trial.best.accuracy
+    trial.student.load_state_dict(trial.best.weights)
+    learn = trial.learner(trial.student)
+    with learn.no_bar(), learn.no_logging(): assert learn.validate()[1] == pytest.approx(best)
+
+def test_training_images_that_are_test_images(tmp_path, monkeypatch):
+    (tmp_path/'leaky.py').write_text('from sskd_tutor.data import embedded_fashion\n'
+                                     "def g(): return (embedded_fashion('valid'),)*2\n")
+    monkeypatch.chdir(tmp_path)
+    leaky = {**tiny, 'data': 'leaky:g', 'pairs': [dict(teacher='teacher:same-data', student='tutorial:width=4,blocks=1')]}
+    with pytest.raises(ValueError, match='2000 of the test images .* among the training images'): cells(study(leaky))
+    assert '2000 of the test images' in remarks(study({**leaky, 'allow_seen': True}))[0]
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_trains(tmp_path):
+    (tmp_path/'file').write_text('mine')
+    begin = time.time()
+    with pytest.raises(OSError): compare(dict(tiny=tiny), tmp_path/'file/a.csv', jobs=1, **quiet)
+    assert time.time() - begin < 60 and (tmp_path/'file').read_text() == 'mine'
 
 def test_steps_do_not_depend_on_the_number_of_labels():
     few, all_ = (start(cells(study({**tiny, 'labels': n}))[0], 'cpu') for n in (100, 200))
@@ -115,9 +152,24 @@ def test_a_line_that_was_cut_off(made, tmp_path, capsys):
     whole = made[0].read_text()
     for cut in (1, 30, len(whole.splitlines()[-1])):
         (tmp_path/'a.csv').write_text(whole[:-cut])
+        before = (tmp_path/'a.csv').read_text()
         assert len(read_runs(tmp_path/'a.csv')) == 5
+        assert (tmp_path/'a.csv').read_text() == before  # who only looks changes nothing
         assert 'cut off' in capsys.readouterr().err
-        assert (tmp_path/'a.csv').read_text().endswith('\n') and (tmp_path/'a.csv.cut').exists()
+        row = dict(zip(columns, ['x']*len(columns))) | dict(seed='9', labels='100', images='100')
+        append_run(tmp_path/'a.csv', row)  # not glued to what was cut off
+        assert len(read_runs(tmp_path/'a.csv', repair=True)) == 6 + (cut == 1)  # only its newline was lacking
+        assert (tmp_path/'a.csv').read_text().endswith('\n') and (tmp_path/'a.csv.cut').exists() == (cut > 1)
+
+def test_lines_that_are_no_runs(made, tmp_path, capsys):
+    lines = made[0].read_text().splitlines(keepends=True)
+    odd = [lines[0], *lines[1:3], lines[3][:-30] + lines[4], '\n', lines[0], *lines[5:]]  # glued, empty, a second header
+    (tmp_path/'a.csv').write_text(''.join(odd))
+    assert len(read_runs(tmp_path/'a.csv')) == 4 and '3 damaged' in capsys.readouterr().err
+    (tmp_path/'a.csv').write_text(lines[0].rstrip())
+    assert len(read_runs(tmp_path/'a.csv')) == 0
+    append_run(tmp_path/'a.csv', next(csv.DictReader(lines)))
+    assert len(read_runs(tmp_path/'a.csv')) == 1
 
 def test_a_row_twice_counts_once(made, tmp_path):
     (tmp_path/'a.csv').write_text(made[0].read_text() + made[0].read_text().splitlines()[1] + '\n')
