@@ -20,10 +20,10 @@ from torch.nn import functional as F
 
 from .stages import kept
 
-# %% ../nbs/01a_outline.ipynb #0251d124
+# %% ../nbs/01a_outline.ipynb #537c1ef5
 class Grid(NamedTuple):
     "How a tensor carries a map"
-    kind: str          # 'map' (b,c,h,w), 'last' (b,h,w,c) or 'tokens' (b,n,c)
+    kind: str          # 'map' (b,c,h,w), 'view' (b,c,h,w) with the channels last in memory, 'last' (b,h,w,c) or 'tokens' (b,n,c)
     h: int             # pixels
     w: int
     halvings: int      # of the images' height, rounded: 5 for a reduction of 32
@@ -39,31 +39,32 @@ def grid_of(
     H, W = x.shape[-2:]
     level = lambda h: round(math.log2(H/h))
     if t.dim() == 4:
-        sides = dict(last=t.shape[1:3], map=t.shape[2:]) if last else dict(map=t.shape[2:], last=t.shape[1:3])
+        name = 'view' if t.stride(1) == 1 and not t.is_contiguous() else 'map'
+        sides = {'last': t.shape[1:3], name: t.shape[2:]} if last else {name: t.shape[2:], 'last': t.shape[1:3]}
         return next((Grid(k, h, w, level(h)) for k, (h, w) in sides.items() if 0 < h <= H and 0 < w <= W and abs(w*H - h*W) <= max(H, W)), None)
     grids = [Grid('tokens', h, w, level(h), t.shape[1] - h*w) for h, w in ((H//r, W//r) for r in range(1, min(H, W) + 1))]
     return min((g for g in grids if 0 <= g.n_prefix <= 16), key=lambda g: g.n_prefix, default=None)
 
-# %% ../nbs/01a_outline.ipynb #c388696e
+# %% ../nbs/01a_outline.ipynb #00413d77
 def to_map(
     t: Tensor,     # as the network carries it
     grid: tuple,   # a `Grid`
 ) -> Tensor:       # (b,c,h,w); with prefix tokens (b,c,h+rows,w)
     "A map in the package's own form"
     kind, _, w, _, n = grid
-    if kind == 'map': return t
-    if kind == 'last': return t.permute(0, 3, 1, 2)
+    if kind == 'last': t = t.permute(0, 3, 1, 2)
+    if kind != 'tokens': return t.contiguous()
     if n: t = torch.cat([F.pad(t[:, :n], (0, 0, 0, -n % w)), t[:, n:]], 1)
-    return t.transpose(1, 2).unflatten(2, (-1, w))
+    return t.transpose(1, 2).unflatten(2, (-1, w)).contiguous()
 
 def from_map(
     fmap: Tensor,
     grid: tuple,
-) -> Tensor:       # as the network carries it
+) -> Tensor:       # as the network carries it, in memory too: sums are rounded by the order in which they are made
     "The inverse of `to_map`"
     kind, _, w, _, n = grid
-    if kind == 'map': return fmap
-    if kind == 'last': return fmap.permute(0, 2, 3, 1)
+    if kind == 'view': return fmap.contiguous(memory_format=torch.channels_last)
+    if kind == 'last': return fmap.permute(0, 2, 3, 1).contiguous()
     t = fmap.flatten(2).transpose(1, 2)
     return torch.cat([t[:, :n], t[:, n + -n % w:]], 1) if n else t.contiguous()
 

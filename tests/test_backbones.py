@@ -89,7 +89,7 @@ slow = dict(
         dpn48b densenet121 ese_vovnet19b_dw res2net50_14w_8s mobilenetv2_050 mobilenetv3_small_050 mobilenetv3_large_100
         mnasnet_small fbnetc_100 lcnet_050 tinynet_e efficientnet_b0 efficientnet_lite0 tf_efficientnetv2_b0 ghostnet_050
         ghostnetv2_100 rexnet_100 repvgg_a0 mobileone_s0 gernet_s mobilevit_xxs xception41"""),
-    **of_timm('dla34 darknetaa53', 64, [1, *R5]), **of_timm('vgg11_bn', 64, [1, 2, 4, 8, 16]), **of_timm('selecsls42b', 128),
+    **of_timm('dla34 darknetaa53', 64, [1, *R5]), **of_timm('vgg11_bn', 64, [1, 2, 4, 8, 16]),
     **of_timm('convnextv2_atto pvt_v2_b1 poolformer_s12 inception_next_atto starnet_s1 mambaout_femto edgenext_xx_small', 64, R4),
     **of_timm('inception_v3', 128, [2.1, 4.57, 9.85, 21.33, 64], aux_logits=False),
     **of_timm('deit_tiny_distilled_patch16_224 beit_base_patch16_224', **vit),
