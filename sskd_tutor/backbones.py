@@ -20,7 +20,7 @@ from torch.nn.parameter import is_lazy
 from .outline import alike, around, cuts_of, ends, from_map, level, outline, timm_names, to_map, unchanged, walked, watch
 from .stages import StagedNet
 
-# %% ../nbs/01b_backbones.ipynb #18032c79
+# %% ../nbs/01b_backbones.ipynb #3daf73fd
 def _learns(root, nodes):
     return any(n.op == 'get_attr' and isinstance(attrgetter(n.target)(root), nn.Parameter) or
                n.op == 'call_module' and next(attrgetter(n.target)(root).parameters(), None) is not None for n in nodes)
@@ -54,26 +54,31 @@ def _part(root, nodes, before, behind, own, unused=()):
 
 def _tensors(m): return [*m.parameters(), *m.buffers()]
 
+def _owners(staged):  # tensor -> the one stage, or 'head', that uses it
+    where = {}
+    for name, m in {**staged.stages, 'head': staged.head}.items():
+        stats = [(f'{n}.{k}', b) for n, o in m.named_modules() if isinstance(o, _NormBase) for k, b in o.named_buffers()]
+        for k, t in [*m.named_parameters(), *stats]:
+            if where.setdefault(t, name) != name: raise ValueError(f"{k} is used in {where[t]} and in {name}; no stage can learn it alone. Untie the weights, or name larger stages")
+    return where
+
 def cut(
     root: nn.Module,   # of `outline`
     graph: fx.Graph,
     chosen: list,      # of `Cut`, one a stage
 ) -> StagedNet:        # shares its modules with the model
     "A network cut into stages and a head"
-    runs, where = _runs(root, graph, chosen), {}
-    names = [f'stage{k+1}' for k in range(len(runs) - 1)] + ['head']
+    runs, first = _runs(root, graph, chosen), {}
     def part(name, run, **kwargs):
         def own(obj):
-            shared = isinstance(obj, nn.Module) and not _tensors(obj) and where.setdefault(obj, name) != name
+            shared = isinstance(obj, nn.Module) and not _tensors(obj) and first.setdefault(obj, name) != name
             return deepcopy(obj) if shared else obj
         return _part(root, *run, own, **kwargs)
-    parts = {name: part(name, run) for name, run in zip(names, runs)}
-    for name, m in parts.items():
-        stats = [(f'{n}.{k}', b) for n, o in m.named_modules() if isinstance(o, _NormBase) for k, b in o.named_buffers()]
-        for k, t in [*m.named_parameters(), *stats]:
-            if where.setdefault(t, name) != name: raise ValueError(f"{k} is used in {where[t]} and in {name}; no stage can learn it alone. Untie the weights, or name larger stages")
+    staged = StagedNet({f'stage{k+1}': part(k, run) for k, run in enumerate(runs[:-1])}, part('head', runs[-1]))
+    where = _owners(staged)
     unused = [k for k, p in root.net.named_parameters() if p not in where]
-    return StagedNet({n: parts[n] for n in names[:-1]}, part('head', runs[-1], unused=unused) if unused else parts['head'])
+    if unused: staged.head = part('head', runs[-1], unused=unused)
+    return staged
 
 # %% ../nbs/01b_backbones.ipynb #8e87cdfc
 def image_shape(
@@ -113,7 +118,7 @@ def _tree(seen):  # few modules, as deep as needed, and where their resolution c
     lines = [f"\n  {s.name:<26} {type(s.module).__name__:<22} {' x '.join(map(str, s.shape))}{'  <- the last of its resolution' if id(s) in end else ''}" for s in rows]
     return ''.join(lines if len(lines) < 25 else [*lines[:16], '\n  ...', *lines[-8:]])
 
-# %% ../nbs/01b_backbones.ipynb #d04428b2
+# %% ../nbs/01b_backbones.ipynb #7cde6f2e
 def _split(model, x, seen, n_stages):
     if not any(level(s.after) for s in seen): raise ValueError(f"{type(model).__name__} never lowers the resolution of its images")
     names, blocks, errors = timm_names(model), alike(seen), []
@@ -145,7 +150,9 @@ def as_stages(
         raise ValueError(f"{who} cannot run on images {tuple(x.shape)}; give it some of its own, as_stages(model, x). It says: {e}") from e
     if not isinstance(y, Tensor): raise ValueError(f"{who} gives a {type(y).__name__}; expected one tensor. Wrap it in a module that returns the one to learn")
     cure = "\nName them: as_stages(model, stages={'stage1': [module names], ...}, head=[...])" + _tree(seen)
-    try: staged = StagedNet.from_modules(model, stages, head) if stages else _split(model, x, seen, n_stages)
+    try:
+        staged = StagedNet.from_modules(model, stages, head) if stages else _split(model, x, seen, n_stages)
+        _owners(staged)
     except ValueError as e: raise ValueError(f"{e}.{cure}") from e
     for m in set(staged.modules()) - set(model.modules()): m.training = model.training  # of the model's own, nothing changes
     with unchanged(staged): z = staged(x)

@@ -258,6 +258,8 @@ def test_stages_of_ones_own_and_a_staged_net():
     staged = as_stages(net, x, stages=stages, head=head)
     assert staged.stage_names == ['a', 'b'] and as_stages(staged) is staged
     with pytest.raises(ValueError, match="did you mean 'layer1'"): as_stages(net, x, stages=dict(a='layer_1'), head=['fc'])
+    twice = stages | dict(b=['bn1', *stages['b']])
+    with pytest.raises(ValueError, match='used in a and in b'): as_stages(net, x, stages=twice, head=head)
     stages['a'].remove('relu')
     with pytest.raises(ValueError, match='(?s)do not compute what ResNet does.*conv1 +Conv2d'):
         as_stages(net, x, stages=stages, head=head)
