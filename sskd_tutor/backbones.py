@@ -20,7 +20,7 @@ from torch.nn.parameter import is_lazy
 from .outline import alike, around, cuts_of, ends, from_map, level, outline, timm_names, to_map, unchanged, walked, watch
 from .stages import StagedNet
 
-# %% ../nbs/01b_backbones.ipynb #3daf73fd
+# %% ../nbs/01b_backbones.ipynb #c08b4a41
 def _learns(root, nodes):
     return any(n.op == 'get_attr' and isinstance(attrgetter(n.target)(root), nn.Parameter) or
                n.op == 'call_module' and next(attrgetter(n.target)(root).parameters(), None) is not None for n in nodes)
@@ -50,7 +50,11 @@ def _part(root, nodes, before, behind, own, unused=()):
         if n.op in ('call_module', 'get_attr'):
             obj, n.target = attrgetter(n.target)(root), n.target.removeprefix('net.')
             parts[n.target] = own(obj)
-    return fx.GraphModule(parts, g)
+    part = fx.GraphModule(parts, g)
+    for path in {n.target.rpartition('.')[0] for n in g.nodes if n.op == 'get_attr'} - {''}:
+        holder = attrgetter(f'net.{path}')(root)  # shared whole, so that its buffers move to a device together
+        if not [*holder.children()]: setattr(part.get_submodule(path.rpartition('.')[0]), path.rpartition('.')[2], holder)
+    return part
 
 def _tensors(m): return [*m.parameters(), *m.buffers()]
 

@@ -228,6 +228,8 @@ def test_statistics_by_hand_stay_the_models():
     before = net.norm.running_mean.clone()
     staged(x)
     assert not torch.equal(net.norm.running_mean, before)
+    staged.double()  # as `.to(device)` would, which replaces buffers
+    assert net.norm.running_mean.dtype == torch.float64 and net.norm in set(staged.modules())
 
 def tail(width): return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
 
