@@ -137,18 +137,19 @@ def info(a) -> int:
     "Print stages, channels, sizes, parameters and multiply-adds of a network"
     import torch
     from sskd_tutor.nets import build_net
-    net = build_net(a.net)
-    shape = list(_shape(a.input))
+    shape = _shape(a.input) if a.input else None
+    net = build_net(a.net, shape)
+    shape = list(shape or getattr(net, 'image_shape', (1, 28, 28)))
     x = torch.zeros(1, *shape, device=next((p.device for p in net.parameters()), 'cpu'))
     try: table = net.stage_table(x)
-    except RuntimeError as e: raise ValueError(f"{a.net} cannot take images {a.input}; give its own with --input. PyTorch says: {e}") from e
-    rows = table.reset_index().to_dict('records')
+    except RuntimeError as e: raise ValueError(f"{a.net} cannot take images {'x'.join(map(str, shape))}; give its own with --input. PyTorch says: {e}") from e
+    rows = [r | dict(reduction=None if r['reduction'] != r['reduction'] else r['reduction']) for r in table.reset_index().to_dict('records')]
     if a.json:
         print(json.dumps(dict(net=a.net, input=shape, stages=rows, params=int(table.params.sum()), macs=int(table.macs.sum())), default=lambda v: v.item()))
         return 0
     print(f"{'stage':<12}{'channels':>9}{'reduction':>11}{'shape':>16}{'parameters':>14}{'multiply-adds':>18}\n{'─'*80}")
     for r in rows:
-        red = '–' if r['reduction'] != r['reduction'] or r['reduction'] is None else f"{r['reduction']:g}"
+        red = '–' if r['reduction'] is None else f"{r['reduction']:g}"
         print(f"{r['stage']:<12}{r['num_chs']:>9}{red:>11}{' x '.join(map(str, r['shape'])):>16}{r['params']:>14,}{r['macs']:>18,}")
     print(f"{'─'*80}\n{'all':<12}{table.params.sum():>50,}{table.macs.sum():>18,}")
     return 0
@@ -231,8 +232,8 @@ def parser() -> argparse.ArgumentParser:
     e.add_argument('--formats', nargs='+', default=['safetensors', 'torch', 'onnx'], metavar='FORMAT', help='safetensors, torch, onnx (all of them)')
     e.add_argument('--json', action='store_true', help='the table of files as one JSON list')
     i = _command(sub, info, 'sskd_tutor info tutorial:width=32,blocks=2')
-    i.add_argument('net', metavar='NET', help='tutorial[:width=32,blocks=2], teacher[:same-data], or package.module:function that returns a StagedNet')
-    i.add_argument('--input', default='1x28x28', metavar='CxHxW', help='size of one image (1x28x28)')
+    i.add_argument('net', metavar='NET', help='tutorial[:width=32,blocks=2], teacher[:same-data], timm:NAME, torchvision:NAME[:num_classes=10], or package.module:function that returns a network')
+    i.add_argument('--input', metavar='CxHxW', help="size of one image (the network's own, else 1x28x28)")
     i.add_argument('--json', action='store_true', help='as one JSON object')
     c = _command(sub, doctor, 'sskd_tutor doctor')
     c.add_argument('--json', action='store_true', help='as one JSON object')
