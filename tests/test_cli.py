@@ -18,8 +18,6 @@ def call(*args, cwd, timeout=900):
     return subprocess.run([*cmd, *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout,
                           stdin=subprocess.DEVNULL)
 
-one_process = pytest.mark.xdist_group('demo')  # so that `first` runs once
-
 @pytest.fixture(scope='module')
 def first(tmp_path_factory):
     "A tiny demo: (finished process, its JSON line, folder in which it ran)"
@@ -30,7 +28,6 @@ def first(tmp_path_factory):
 
 # --- demo
 
-@one_process
 def test_demo_json(first):
     p, table, cwd = first
     assert len(p.stdout.splitlines()) == 1  # nothing but the table, so that `| jq` works
@@ -41,7 +38,6 @@ def test_demo_json(first):
     assert table['folder'] == str(Path('runs/first')) and table['seconds'] > 0
     assert table['gmacs']['labels_only'] == pytest.approx(table['gmacs']['distilled'], rel=.25)  # whole epochs of a short run
 
-@one_process
 def test_demo_says_what_it_does(first):
     err = first[0].stderr
     assert '130 images, seed 3' in err and 'has seen 60,000 labels' in err
@@ -51,7 +47,6 @@ def test_demo_says_what_it_does(first):
     assert '\r' not in err and '\x1b' not in err  # a log, not a terminal
     assert all(f'{first[1][k]:.2f} %' in err for k in ('teacher', 'labels_only', 'distilled')) and 'Traceback' not in err
 
-@one_process
 def test_demo_leaves_a_run(first):
     run = load_run(first[2]/'runs/first')
     left = {'student.safetensors', 'metrics.csv', 'run.json', 'report.html', 'alignment.csv', 'alignment.json', 'alignment.npz'}
@@ -62,7 +57,6 @@ def test_demo_leaves_a_run(first):
     for k in ('settings', 'environment', 'data', 'teacher', 'sha256', 'cost', 'seconds', 'command'): assert run.info[k], k
     assert run.info['settings']['seed'] == 3 and run.info['environment']['sskd_tutor'] == sskd_tutor.__version__
 
-@one_process
 def test_the_same_run_again(first):
     "run.json is enough to get the same student, to the bit"
     p = call('demo', '--like', 'runs/first/run.json', '--out', 'runs/again', '--json', cwd=first[2])
@@ -73,14 +67,12 @@ def test_the_same_run_again(first):
     a, b = (load_run(first[2]/'runs'/n).history.query("measure != 'seconds'").reset_index(drop=True) for n in ('first', 'again'))
     assert a.equals(b)
 
-@one_process
 def test_demo_never_overwrites_untold(first):
     begun = time.time()
     p = call('demo', *tiny, '--out', 'runs/first', cwd=first[2])
     assert p.returncode == 2 and '--overwrite' in p.stderr and 'Traceback' not in p.stderr and 'stage1' not in p.stderr
     assert load_run(first[2]/'runs/first').info['settings']['seed'] == 3 and time.time() - begun < 60
 
-@one_process
 def test_ctrl_c_and_resume(first, tmp_path):
     "An interrupted demo is not lost: the command that goes on is named, and ends with the student of an unbroken run"
     listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # background jobs of a shell ignore SIGINT

@@ -137,9 +137,10 @@ def test_interrupt_and_go_on(made, tmp_path):
     code = f"from sskd_tutor.compare import compare\nif __name__ == '__main__': compare({study}, 'a.csv', jobs=2)"
     (tmp_path/'go.py').write_text(code)
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    p = subprocess.Popen([sys.executable, 'go.py'], cwd=tmp_path, start_new_session=True, **pipes)
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # background jobs of a shell ignore SIGINT
+    p = subprocess.Popen([sys.executable, 'go.py'], cwd=tmp_path, start_new_session=True, preexec_fn=listen, **pipes)
     for _ in range(600):
-        if (tmp_path/'a.csv').exists() or p.poll() is not None: break
+        if (tmp_path/'a.csv').exists() and (tmp_path/'a.csv').stat().st_size or p.poll() is not None: break
         time.sleep(.1)
     os.killpg(p.pid, signal.SIGINT)
     out, err = p.communicate(timeout=60)
