@@ -9,7 +9,7 @@ __all__ = ['largest_picture', 'largest_map', 'undefined', 'same_rng', 'fixed_sam
            'Gauge']
 
 # %% ../nbs/05b_gauge.ipynb #8e605254
-import copy, hashlib, random
+import copy, hashlib, random, sys
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fastai.data.transforms import Normalize
-from fastai.distributed import DistributedDL
 from fastcore.all import patch
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -44,7 +43,8 @@ def same_rng(
 largest_picture = 112  # pixels a side, of those that are kept to be looked at
 
 def _loader(dl, idx):  # one that gives these items
-    if isinstance(dl, DistributedDL): dl = dl.dl
+    distributed = sys.modules.get('fastai.distributed')  # needs accelerate; whoever has such a loader has imported it
+    if distributed and isinstance(dl, distributed.DistributedDL): dl = dl.dl
     if hasattr(dl, 'new'): return dl.new(shuffle=False, drop_last=False, num_workers=0, get_idxs=lambda: idx)
     return torch.utils.data.DataLoader(torch.utils.data.Subset(dl.dataset, idx), batch_size=dl.batch_size, collate_fn=dl.collate_fn)
 
