@@ -98,7 +98,8 @@ def _told(name, s, runs, notes, every):
 def compare(a) -> int:
     "Compare methods at equal cost: make the runs that are not there yet, and say what they show"
     print('loading PyTorch and fastai ...', file=sys.stderr, flush=True)
-    from sskd_tutor.compare import compare as make, plan_table, remarks, runs_of, studies
+    from sskd_tutor.compare import compare as make, plan_table, runs_of
+    from sskd_tutor.study import remarks, studies
     chosen = studies(a.config, a.only)
     if a.plan:
         for name, s in chosen.items(): print(f"[{name}]\n{plan_table(s).to_string(index=False)}\n")

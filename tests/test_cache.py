@@ -8,12 +8,13 @@ from fastai.vision.all import Callback, CrossEntropyLossFlat, DataLoaders, Learn
 from torch import nn
 
 import sskd_tutor.distill  # noqa: F401, patches Learner
-from sskd_tutor.cache import CacheFeatures, Disk
+from sskd_tutor.cache import CacheFeatures
 from sskd_tutor.callbacks import Bf16
 from sskd_tutor.data import Images, ImageSet, Views, fashion_dls
 from sskd_tutor.losses import StitchedLoss
 from sskd_tutor.plan import macs_per_byte
 from sskd_tutor.stages import StagedNet, tutorial_resnet
+from sskd_tutor.store import Disk
 
 N, BS = 130, 25  # 5 batches; 5 pictures are left out of each epoch
 

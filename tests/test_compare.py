@@ -4,10 +4,10 @@ import csv, json, os, signal, subprocess, sys, time
 import pytest
 import torch
 
-from sskd_tutor.compare import (append_run, cells, columns, compare, cut_images, fashion_folder, guard, key, overlap, read_runs,
-                                remarks, start, studies, study)
+from sskd_tutor.compare import append_run, columns, compare, read_runs, start
 from sskd_tutor.data import Images, embedded_fashion
 from sskd_tutor.methods import methods, phases_of, schedule, train
+from sskd_tutor.study import cells, cut_images, fashion_folder, guard, key, overlap, remarks, studies, study
 
 pytest.importorskip('torchmetrics')
 tiny = dict(methods=['labels', 'kd', 'sskd'], seeds=2, labels=100, images=200, budget=dict(epochs=3), folder='/nowhere',
