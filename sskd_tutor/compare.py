@@ -29,7 +29,7 @@ from .fidelity import all_logits, ece, fidelity, torchmetrics
 from .methods import Trial, schedule, train
 from .nets import build_net
 from .report import environment
-from .study import cells, cut_images, key, key_columns, load_data, studies
+from .study import cells, key, key_columns, load_data, split_images, studies
 
 # %% ../nbs/10b_compare.ipynb #10b00103
 def loaders(
@@ -74,10 +74,10 @@ def start(
     "The student, the teacher and the images of a cell"
     device = torch.device(device or default_device())
     train = load_data(cell['data'], cell['folder'])[0]
-    cut, stats = cut_images(train, cell['labels'], cell['images'], cell['seed'], cell['holdout']), stats_of(train)
+    split, stats = split_images(train, cell['labels'], cell['images'], cell['seed'], cell['holdout']), stats_of(train)
     set_seed(cell['seed'], reproducible=True)
-    make = lambda part: loaders(part, cut.valid, cell['seed'], cell['bs'], device, stats)
-    return Trial(build_net(cell['student']).to(device), build_net(cell['teacher']).to(device), make(cut.pool), make(cut.labelled), cell['lr'], cell['views'], cell['memory'],
+    make = lambda part: loaders(part, split.valid, cell['seed'], cell['bs'], device, stats)
+    return Trial(build_net(cell['student']).to(device), build_net(cell['teacher']).to(device), make(split.pool), make(split.labelled), cell['lr'], cell['views'], cell['memory'],
                  [Bf16(), ChannelsLast()] if _low(cell) else [])
 
 def run_cell(

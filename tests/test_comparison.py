@@ -44,7 +44,7 @@ def test_interval_covers():
 
 # --- which tables
 
-@pytest.mark.parametrize('column', V.groups)
+@pytest.mark.parametrize('column', V.must_agree)
 def test_mixed_tables_are_refused(column):
     mixed = pd.concat([runs, table(dict(kd=[80.]), **{column: 'another'})])
     pairs = lambda t: V.paired(t, 'kd', 'labels'), lambda t: C.differences(t, 'kd')
