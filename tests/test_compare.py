@@ -88,12 +88,13 @@ def test_methods_of_one_seed_begin_alike():
 def test_best_is_chosen_on_the_held_out_images():
     class Watch(Callback):
         order, seen = 66, []
-        def after_epoch(self): self.seen.append(dict(zip(self.recorder.metric_names[1:], self.recorder.log[1:]))['accuracy'])
+        def after_epoch(self): self.seen.append(dict(zip(self.recorder.metric_names[1:], self.recorder.log[1:])).get('accuracy'))
     trial = start(cells(study(tiny))[0], 'cpu')
     trial.cbs = [Watch()]
     train('labels', trial, dict(epochs=6))
     best = trial.best.accuracy
-    assert len(Watch.seen) > 5 and best == max(Watch.seen)
+    seen = [v for v in Watch.seen if isinstance(v, float)]  # an epoch without validation has none
+    assert len(seen) > 2 and best == max(seen) and min(seen) < best
     trial.student.load_state_dict(trial.best.weights)
     learn = trial.learner(trial.student)
     with learn.no_bar(), learn.no_logging(): assert learn.validate()[1] == pytest.approx(best)

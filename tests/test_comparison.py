@@ -163,6 +163,24 @@ def test_holm():
     some = np.array([.01, np.nan, .02])
     assert V.holm(some)[[0, 2]] == pytest.approx(by_closure([.01, .02])) and np.isnan(V.holm(some)[1])
 
+def test_a_study_asks_once_in_each_of_its_tables():
+    luck = np.array([-.1, .05, 0, .02, .03])
+    one = table(dict(kd=88 + luck + .075, labels=[88.]*5), budget='a')
+    two = table(dict(kd=88 + luck + .078, labels=[88.]*5), budget='b')
+    p = [V.paired(t, 'kd', 'labels').p for t in (one, two)]
+    assert max(p) < .05 < 2*min(p)
+    assert 'KD is better' in V.named_before([one], ('kd', 'labels'))[0]
+    assert all(s.startswith('no difference shown') and s.endswith('one of 2 comparisons')
+               for s in V.named_before([one, two], ('kd', 'labels')))
+    assert V.named_before([one, runs[runs.method == 'sskd'], one[:0]], ('kd', 'labels'))[1:] == ['', '']
+
+def test_matrix_is_the_verdicts():
+    m = V.verdict_matrix(runs)
+    for r in V.verdicts(runs).itertuples():
+        assert m.loc[r.a, r.b] == dict(better='+', worse='−').get(r.verdict, '·')
+        assert m.loc[r.b, r.a] == {'+': '−', '−': '+', '·': '·'}[m.loc[r.a, r.b]]
+    assert {'+', '−', '·'} <= set(m.to_numpy().flatten()) and set(np.diag(m)) == {''}
+
 def test_holm_keeps_its_word():
     p = stats.ttest_1samp(np.random.default_rng(1).standard_normal((300, 100, 5)), 0, axis=2).pvalue
     assert (p < .05).sum(1).mean() == pytest.approx(5, abs=.4)
