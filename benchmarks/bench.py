@@ -216,7 +216,7 @@ def main():
     from pairs import all_pairs
     from plain import Precision
     if a.threads: torch.set_num_threads(a.threads)
-    a.plain_epochs, a.whole_n, a.memory_repeats, a.import_repeats = (1, 130, 1, 3) if a.quick else (2, 256, 3, 7)
+    a.plain_epochs, a.whole_n, a.memory_repeats, a.import_repeats = (1, 130, 1, 2) if a.quick else (2, 256, 3, 7)
     a.until = None
     a.over_floor = '<= 1.3' if torch.cuda.is_available() else '<= 1.15'
     a.sizes = a.sizes or ([500, 2_000] if a.quick else [5_000, 20_000, 60_000])
