@@ -2,7 +2,7 @@ PYTHON ?= python3
 bin := .venv/bin
 min := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 
-.PHONY: help demo test test-slow bench lab readme config clean
+.PHONY: help demo test test-slow test-colab bench lab docs course colab figures slides readme config clean
 help:  ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -17,11 +17,29 @@ test-slow: .venv/.dev  ## what is too long for every commit; the dated outcome i
 	$(bin)/python -m pytest -m slow -p no:cacheprovider --durations=0 $(ARGS) > .venv/test-slow.log 2>&1; status=$$?; \
 	  cat .venv/test-slow.log; sed -n '/slowest/,$$p' .venv/test-slow.log >> benchmarks/results/test-slow.txt; exit $$status
 
+test-colab: .venv/.dev .venv-colab/.torch  ## the lessons where Colab would run them: the wheel, an older torch, no clone
+	$(bin)/python tools/try_colab.py $(ARGS)
+
 bench: .venv/.core  ## speed and memory side by side, into benchmarks/results; QUICK=1 takes under 5 minutes, into runs/
 	$(bin)/python benchmarks/bench.py $(if $(QUICK),--quick) $(ARGS)
 
 lab: .venv/.dev  ## JupyterLab on the first page
 	$(bin)/jupyter-lab nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
+
+docs: .venv/.dev  ## the site from the notebooks, into _docs; a link that leads nowhere is an error
+	$(bin)/python docs/build.py $(ARGS)
+
+course: .venv/.dev  ## copies of the lessons for students and for instructors, into _course
+	$(bin)/python tools/course.py $(ARGS)
+
+colab: .venv/.dev  ## copies of the lessons for Colab, into colab/, to be committed
+	$(bin)/python tools/colab.py $(ARGS)
+
+figures: .venv/.dev  ## every figure that the lessons hold, as SVG and PNG, into _course/figures
+	$(bin)/python tools/figures.py $(ARGS)
+
+slides: .venv/.dev  ## a deck of slides for each lesson, into _course/slides; they need no network
+	$(bin)/python tools/slides.py $(ARGS)
 
 readme: .venv/.dev  ## README.md from nbs/index.ipynb
 	$(bin)/python tools/readme.py
@@ -32,7 +50,7 @@ config: .venv/.dev  ## pyproject.toml, environment.yml and all links from settin
 	$(bin)/python tools/readme.py
 
 clean:  ## outputs of the documentation and of builds; the environment and the runs stay
-	rm -rf _proc _docs build dist .pytest_cache .ruff_cache
+	rm -rf _proc _docs _course build dist .pytest_cache .ruff_cache
 
 .venv/.core: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(min)".split("."))))' || \
@@ -43,4 +61,9 @@ clean:  ## outputs of the documentation and of builds; the environment and the r
 
 .venv/.dev: .venv/.core
 	$(bin)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+.venv-colab/.torch:
+	$(PYTHON) -m venv .venv-colab
+	.venv-colab/bin/python -m pip install --quiet torch==2.11.* torchvision==0.26.*
 	@touch $@

@@ -217,7 +217,7 @@ def result_text(
     lines = [f"{'':<22}{'accuracy':>10}{'multiply-adds':>18}{'labels seen':>14}", '─'*64]
     for k, v in info['results'].items():
         cost = f"{info['cost'][k]:,.0f} G" if k in info['cost'] else '–'
-        lines.append(f"{names[k]:<22}{v:>8.2f} %{cost:>18}{labels[k]:>14,}")
+        lines.append(f"{names[k]:<22}{v:>8.2f} %{cost:>18}{'unknown' if labels[k] is None else format(labels[k], ','):>14}")
     lines += ['', f"{'stage':<10}{'mimic loss':>12}{'stitched':>12}{'epochs':>10}{'multiply-adds':>18}", '─'*64]
     for r in info['stages']:
         loss, stitched = ('–' if r[k] is None else f.format(r[k]*c) for k, f, c in (('mimic_loss', '{:.4f}', 1), ('stitched', '{:.2f} %', 100)))

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .report import environment
-from .stages import count_macs, kept, nearest, save_weights
+from .stages import count_macs, kept, load_weights, nearest, save_weights
 
 # %% ../nbs/09b_export.ipynb #e09b0007
 class FromPixels(nn.Module):
@@ -68,7 +67,7 @@ def _run_onnx(path, net):
 def _run_weights(path, net):
     new = copy.deepcopy(net)
     for p in new.parameters(): nn.init.constant_(p, float('nan'))
-    _bare(new).load_state_dict(load_file(path))
+    load_weights(_bare(new), Path(path))
     return new
 
 kinds = dict(safetensors=('student.safetensors', _save_weights, _run_weights), torch=('student.pt2', _save_torch, _run_torch), onnx=('student.onnx', _save_onnx, _run_onnx))
@@ -160,7 +159,7 @@ def model_card(
     lines = [f"# {info['title']}: the student", '', 'A small network, distilled stage by stage (Gao et al., 2018, arXiv 1812.01819) with sskd_tutor '
              f"{env['sskd_tutor']}.", '', '## Files', '', '{files}', '', '## How good', '', '| network | accuracy, % |', '| --- | ---: |',
              *(f"| {k.replace('_', ' ')} | {v:.2f} |" for k, v in info['results'].items()), '', f"On {d['n_valid']:,} held-out images of {d['name']}; one run, seed {info['settings'].get('seed', 'unknown')}.", '',
-             '## Where it comes from', '', f"- **Teacher**: {t['name']}, has seen {t['labels_seen']:,} labels, sha256 `{t['sha256'][:16]}…`",
+             '## Where it comes from', '', f"- **Teacher**: {t['name']}, has seen {'an unknown number of' if t['labels_seen'] is None else format(t['labels_seen'], ',')} labels, sha256 `{t['sha256'][:16]}…`",
              f"- **Data**: {d['name']}, {d['n_train']:,} training images, sha256 `{d['sha256'][:16]}…`",
              f"- **Recipe**: {', '.join(f'{k} {v}' for k, v in info['fit_sskd'].items())}", f"- **Made with**: torch {env['torch']}, fastai {env['fastai']}, on {env['device_name']}, {env['time'][:10]}",
              f"- **Again**: `{info['command']}`", f"- **Weights**: sha256 of all tensors `{info['student_sha256']}`", f"- **Licence**: {licence}"]

@@ -39,7 +39,7 @@ def _class_files(folder):  # class -> sorted names, below the folder
     found = {d.name: sorted(e.name for e in os.scandir(d) if e.name.lower().endswith(suffixes) and not e.name.startswith('.'))
              for d in sorted(Path(folder).iterdir()) if d.is_dir() and not d.name.startswith('.')}
     if not any(found.values()): raise ValueError(f"{folder} holds no pictures; expected a folder for each class with {', '.join(suffixes)} files in it. "
-                                              "If it holds 'train' and another folder, pass its name, e.g. valid='valid'")
+                                              "If it holds 'train' and another folder, pass its name, e.g. valid='valid' (--valid valid)")
     if empty := [n for n, files in found.items() if not files]: raise ValueError(f"{folder}: no pictures in {empty}; remove these folders or fill them")
     return found
 
@@ -79,7 +79,7 @@ def checked(
     bad = [k not in ('L', 'RGB') for k in files.kinds]
     if any(bad) and not skip:
         names = [f'{p} ({k})' for p, k, b in zip(files.paths, files.kinds, bad) if b]
-        raise ValueError(f"{folder}: {sum(bad)} of {len(bad)} files cannot be read: {_few(names)}. Mend or remove them, or pass skip=True")
+        raise ValueError(f"{folder}: {sum(bad)} of {len(bad)} files cannot be read: {_few(names)}. Mend or remove them, or pass skip=True (--skip-corrupt)")
     if any(bad): files = _only(files, ~torch.tensor(bad))
     if not files.paths: raise ValueError(f"{folder}: not one of its {len(bad)} pictures can be read")
     count = Counter(files.kinds)
@@ -87,7 +87,7 @@ def checked(
         rare = min(count, key=count.get)
         names = [p for p, k in zip(files.paths, files.kinds) if k == rare]
         raise ValueError(f"{folder}: {count['L']} grey and {count['RGB']} colour pictures; the {'grey' if rare == 'L' else 'colour'} ones are {_few(names)}. "
-                         "Pass mode='RGB' or mode='L' to convert them all")
+                         "Pass mode='RGB' or mode='L' (--mode RGB, --mode L) to convert them all")
     return files, mode or files.kinds[0]
 
 # %% ../nbs/00a_folders.ipynb #22fb335a

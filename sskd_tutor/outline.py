@@ -218,8 +218,11 @@ def cuts_of(
         out, version = run.values[n]
         grid = grid_of(out, x, getattr(root.net, 'output_fmt', '') == 'NHWC')
         if live != {n} or n.op == 'placeholder' or level(grid) is None: continue
-        misread = cuts and n.op != 'call_module' and grid.kind == 'tokens' and grid[1:3] != cuts[-1].grid[1:3]  # (b,c,n), on its way to (b,n,c)
-        if not misread: cuts.append(Cut(n, grid, out._version != version))
+        unsure = n.op != 'call_module' and grid.kind == 'tokens'  # may be (b,c,n), on its way to (b,n,c)
+        if unsure and cuts and grid[1:3] != cuts[-1].grid[1:3]:
+            if len(cuts) > 1 or cuts[0].node.op == 'call_module' or cuts[0].grid.kind != 'tokens': continue
+            cuts.clear()
+        cuts.append(Cut(n, grid, out._version != version))
     return cuts
 
 def ends(

@@ -70,11 +70,11 @@ def check_pair(
     student = learn.model
     for what, net in (('learn.model', student), ('the teacher', teacher)):
         if not isinstance(net, StagedNet):
-            raise TypeError(f"{what} is a {type(net).__name__}; expected a StagedNet. Make one with StagedNet.from_modules(model, stages, head)")
+            raise TypeError(f"{what} is a {type(net).__name__}; expected a StagedNet. Make both with pair_stages(teacher, student, learn.dls), or one with as_stages or StagedNet.from_modules")
     if student is teacher or {id(p) for p in student.parameters()} & {id(p) for p in teacher.parameters()}:
         raise ValueError("teacher and student share parameters; give a student of its own, e.g. copy.deepcopy")
     s, t = student.stage_names, teacher.stage_names
-    if len(s) != len(t): raise ValueError(f"the student has {len(s)} stages {s}, the teacher {len(t)} {t}; merge stages with StagedNet.from_modules until both have as many")
+    if len(s) != len(t): raise ValueError(f"the student has {len(s)} stages {s}, the teacher {len(t)} {t}; pair_stages(teacher, student, learn.dls) merges stages until both have as many, StagedNet.from_modules does it by hand")
     if len(learn.dls.loaders) < 2: raise ValueError("learn.dls has no validation loader; give it one: DataLoaders(train, valid)")
     _check_trainable(student, head)
     x, y = first_batch(learn.dls.train)

@@ -165,11 +165,12 @@ def _cards(results):
                    for m, v in results.items())
 
 def seen(
-    info: dict,  # run.json: teacher.labels_seen, teacher.name, data.n_train
+    info: dict,  # run.json: teacher.labels_seen (None: unknown), teacher.name, data.n_train
 ) -> str:
     "What teacher and students have seen, in plain words"
     t, n = info['teacher']['labels_seen'], info['data']['n_train']
     who = 'both students' if 'labels_only' in info['results'] else 'the student'
+    if t is None: return f"How many labels the teacher ({info['teacher']['name']}) has seen is not known; {who} {'have' if who[0] == 'b' else 'has'} seen {n:,}."
     more = ("Part of what the distilled student gains is therefore knowledge of labels that it never saw itself." if t > n else
             "The teacher has seen no label that the students have not.")
     return f"The teacher ({info['teacher']['name']}) has seen {t:,} labels, {who} {n:,}. {more}"

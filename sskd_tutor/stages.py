@@ -228,7 +228,8 @@ def load_weights(
     bad = [f"lacks {k!r}" for k in own if k not in sd] + [f"has {k!r}, which the network has not" for k in sd if k not in own]
     bad += [f"{k!r} is {tuple(sd[k].shape)}, the network's {tuple(v.shape)}" for k, v in own.items() if k in sd and sd[k].shape != v.shape]
     if bad: raise ValueError(f"{path} does not fit this {type(net).__name__}: {'; '.join(bad[:3])}" + (f" and {len(bad)-3} more" if len(bad) > 3 else ''))
-    net.load_state_dict(sd)
+    own.update(sd)  # and keep what a plain dict does not have: the versions of torchvision's MNASNet
+    net.load_state_dict(own)
     return net
 
 # %% ../nbs/01_stages.ipynb #bd4ab382

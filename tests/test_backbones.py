@@ -253,6 +253,13 @@ def test_oblong_images_and_one_image():
     x = torch.randn(2, 3, 128, 128)
     assert torch.equal(staged.eval()(x), net.eval()(x))  # and other sizes, as far as the network takes them
 
+def test_channels_are_not_taken_for_tokens():
+    "On the way to (b,n,c) torchvision's transformer has (b,c,n), and 32 or 64 channels could be patches too"
+    for dim in (32, 64):
+        net, x = torchvision.models.VisionTransformer(28, 7, 4, 2, dim, 64, num_classes=10).eval(), torch.randn(2, 3, 28, 28)
+        staged = as_stages(net, x)
+        assert staged.stage_table(x)['shape'].tolist()[:-1] == [(dim, 1 + 4, 4)]*4 and torch.equal(staged.eval()(x), net(x))
+
 def test_stages_of_ones_own_and_a_staged_net():
     net, x, _ = made('torchvision:resnet18')
     stages = dict(a=['conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2'], b=['layer3', 'layer4'])

@@ -60,9 +60,14 @@ def two_and_one(net): return StagedNet(dict(a=net.stages['stage1'], b=staged(4).
 @pytest.mark.parametrize('who', ['teacher', 'student'])
 def test_other_channels(who): refused(ValueError, rf"the {who}.*takes 3 channel\(s\)", **{who: staged(8, c_in=3)})
 
-@pytest.mark.parametrize('k,side,sizes', [(1, 7, '10x10 and 7x7'), (2, 3, '5x5 and 3x3')])
-def test_spatial_sizes(k, side, sizes): refused(ValueError, f"stage{k}: maps of {sizes} pixels cannot be matched",
-        teacher=strided(staged(8), k, side))
+@pytest.mark.parametrize('k,side', [(1, 7), (1, 13), (2, 3)])
+def test_any_spatial_sizes(k, side):
+    "Maps of sizes that are no multiples of each other are matched"
+    teacher, student = strided(staged(8), k, side), staged(4)
+    run = new_learner(student).fit_sskd(teacher, epochs=1, head_epochs=1)
+    x = torch.zeros(2, 1, 10, 10)
+    hint, tap = (net.eval().forward_to(x, f'stage{k}') for net in (teacher, student))
+    assert hint.shape[2:] == (side, side) != tap.shape[2:] and run.adapters[f'stage{k}'].eval()(tap).shape == hint.shape
 
 def test_flat_taps():
     def flat(w): return StagedNet(dict(a=nn.Sequential(nn.Flatten(), nn.Linear(100, w)), b=nn.Linear(w, w)), nn.Linear(w, 10))

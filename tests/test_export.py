@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from torchvision.models import resnet18
+from torchvision.models import mnasnet0_5, resnet18
 
 from sskd_tutor.cli import main
 from sskd_tutor.data import mean, pkg_data, std
 from sskd_tutor.export import export_student, model_card, sizes
 from sskd_tutor.report import save_run
-from sskd_tutor.stages import StagedNet, tutorial_resnet
+from sskd_tutor.stages import StagedNet, load_weights, tutorial_resnet
 
 def net(width=4): return tutorial_resnet(width=width, blocks=1)
 images = torch.rand(3, 1, 28, 28)
@@ -32,6 +32,13 @@ def test_programs_answer_as_the_student(tmp_path, stats, batch):
     program = torch.export.load(tmp_path/'out/student.pt2').module()
     for got in (program(x), torch.from_numpy(session.run(None, {'images': x.numpy()})[0])):
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+def test_versions_are_kept(tmp_path):
+    "torchvision's MNASNet refuses weights whose versions it is not told, and a safetensors file has none"
+    model, x = mnasnet0_5(num_classes=5).eval(), torch.rand(2, 3, 64, 64)
+    export_student(model, x, tmp_path/'out', ['safetensors'])
+    new = load_weights(mnasnet0_5(num_classes=5), tmp_path/'out/student.safetensors').eval()
+    assert torch.equal(new(x), model(x))
 
 def test_weights_fit_the_original_class(tmp_path):
     "A backbone that was made staged leaves under its own names"

@@ -12,13 +12,14 @@ root, path, *force = sys.argv[1:]
 passed, seconds = test_nb(path, skip_flags=['notest', 'slow', 'gpu'], force_flags=force, basepath=root)
 sys.exit(not passed)"""
 notebooks = [p for p in sorted(root.glob('nbs/**/*.ipynb')) if '.ipynb_checkpoints' not in p.parts]
+but_lessons = [p for p in notebooks if p.parent.name != 'lessons']  # tests/test_course.py runs those, exercises and all
 name = lambda p: p.relative_to(root/'nbs').as_posix()
 
 def flagged(flag):
     "Notebooks with a cell that carries `#| flag`"
     return [p for p in notebooks if any(re.search(rf'^#\|\s*{flag}\b', c.source, re.M) for c in nbformat.read(p, 4).cells)]
 
-@pytest.mark.parametrize('path', notebooks, ids=name)
+@pytest.mark.parametrize('path', but_lessons, ids=name)
 def test_notebook(path, run): run(sys.executable, '-c', code, root, path, cwd=root, timeout=300)
 
 @pytest.mark.slow

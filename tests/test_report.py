@@ -151,6 +151,8 @@ def test_page_is_plain_about_labels(folder):
     assert '2.40 points above' in text
     same = plots.seen(info | dict(teacher=dict(name='same-data', labels_seen=4_000)))
     assert 'no label that the students have not' in same
+    unknown = plots.seen(info | dict(teacher=dict(name='mine', labels_seen=None)))
+    assert 'is not known; both students have seen 4,000' in unknown
     assert 'proves nothing' in plots.outcome(info | dict(results=dict(teacher=94., labels_only=86., distilled=86.5)))
     assert 'below' in plots.outcome(info | dict(results=dict(teacher=94., labels_only=88., distilled=80.)))
 

@@ -1,0 +1,264 @@
+"""Own teacher, student and pictures, on the command line: looked at, distilled, resumed; what is wrong is told in one line."""
+import json, re, signal, subprocess
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from sskd_tutor.cli import main
+from sskd_tutor.data import embedded_fashion, vocab
+from sskd_tutor.distil_folder import FolderSettings, distil_folder, pictures, plan_of, prepare, told
+from sskd_tutor.nets import build_model
+from sskd_tutor.pairing import Pairing
+from sskd_tutor.report import load_run
+from sskd_tutor.stages import load_weights, save_weights, tensors_sha256
+from test_cli import call, cmd, env
+from test_invariants import moved, new_learner, snapshot
+
+torch.set_num_threads(1)
+fashion, classes = embedded_fashion('valid'), ['bag', 'sneaker', 'trouser']
+teacher_word, student_word = 'tutorial:width=8,blocks=1', 'tutorial:width=4,blocks=1'
+
+def write(folder, n=60, names=classes, mode='L'):
+    for c in names:
+        (folder/c).mkdir(parents=True)
+        for k, i in enumerate((fashion.y == vocab.index(c)).nonzero()[:n, 0].tolist()):
+            Image.fromarray(fashion.x[i, 0].numpy()).convert(mode).save(folder/c/f'{k:03d}.png')
+    return folder
+
+@pytest.fixture(scope='module')
+def work(tmp_path_factory):
+    "Pictures, and weights of a teacher that knows them"
+    work = tmp_path_factory.mktemp('work')
+    dls = pictures(FolderSettings(str(write(work/'photos')), teacher_word, student_word, size=28, bs=16, device='cpu'))
+    torch.manual_seed(0)
+    teacher = build_model('tutorial:width=8,blocks=1,n_out=3')
+    learn = new_learner(teacher, dls)
+    learn.fit_one_cycle(6, 1e-2)
+    assert learn.validate()[1] > .8
+    save_weights(teacher, work/'teacher.safetensors', dict(classes=classes))
+    torch.save(teacher.state_dict(), work/'teacher.pth')
+    return work
+
+def options(work):
+    weights = str(work/'teacher.safetensors')
+    return dict(data=str(work/'photos'), teacher=teacher_word, teacher_weights=weights, student=student_word, size=28, bs=16,
+                epochs=1, head_epochs=1, device='cpu')
+
+def settings(work, **kwargs):
+    return FolderSettings(**options(work) | kwargs)
+
+def line(work, **kwargs):
+    "The same as options"
+    s = settings(work, **kwargs)
+    return s.command().split()[1:] + ['--device', 'cpu']
+
+# --- from end to end
+
+@pytest.fixture(scope='module')
+def first(work):
+    p = call(*line(work), '--out', 'runs/first', '--json', cwd=work)
+    assert p.returncode == 0, p.stderr
+    return p, json.loads(p.stdout), load_run(work/'runs/first')
+
+def test_what_is_said(first):
+    p, table, run = first
+    assert len(p.stdout.splitlines()) == 1 and 'Traceback' not in p.stderr
+    for row in (r'144 pictures to train on, 36 to validate, 3 classes', r'stage3 +stage3 +16 +32', 'the teacher is right on',
+                'G multiply-adds', r'stage1 +1/1 +mimic loss \d', r'head +1/1.*accuracy',
+                'Open runs/first/report.html; the student is runs/first/export'):
+        assert re.search(row, p.stderr), row
+    assert 0 <= table['distilled'] <= 100 and table['teacher'] > 80 and table['gmacs']['distilled'] > 0
+    assert table['classes'] == classes
+
+def test_what_is_left(first, work):
+    _, table, run = first
+    left = {'student.safetensors', 'metrics.csv', 'run.json', 'report.html', 'alignment.csv', 'alignment.json', 'alignment.npz',
+            'pairing.json', 'images.json', 'classes.txt', 'export'}
+    assert {p.name for p in run.path.iterdir()} == left == set(run.info['files'])
+    assert (run.path/'classes.txt').read_text().splitlines() == classes == told(run.path/'student.safetensors')['classes']
+    assert set(run.history.phase) == {'mimic', 'head'} and run.info['results']['distilled'] == table['distilled']
+    assert 'How many labels the teacher' in (run.path/'report.html').read_text()
+    card = (run.path/'export/README.md').read_text()
+    assert 'an unknown number of labels' in card and 'sskd_tutor distill --data' in card
+    assert Pairing.load(run.path/'pairing.json')['ends'] == dict(stage1='stage1', stage2='stage2', stage3='stage3')
+
+def test_the_student_leaves_in_its_own_class(first):
+    _, table, run = first
+    student = build_model('tutorial:width=4,blocks=1,n_out=3')
+    load_weights(student, run.path/'export/student.safetensors')
+    assert tensors_sha256(student) == table['student_sha256'] == run.info['student_sha256']
+
+def test_the_accuracy_is_that_of_the_saved_student(first, work):
+    _, table, run = first
+    job = prepare(settings(work), say=lambda _: None)
+    student = load_weights(build_model('tutorial:width=4,blocks=1,n_out=3'), run.path/'export/student.safetensors').eval()
+    right = [(student(x).argmax(1) == y).float() for x, y in job.dls.valid]
+    assert 100*torch.cat(right).mean().item() == pytest.approx(table['distilled'], abs=.01)
+
+foreign = dict(teacher='timm:resnet10t', teacher_weights=None, student='torchvision:mobilenet_v3_small', size=64,
+               teacher_size=96, mode='RGB', weak_teacher=True)
+
+def test_a_foreign_pair(work):
+    "timm teaches torchvision, grey pictures in colour; a teacher that knows nothing is taken if that is meant"
+    job = prepare(settings(work, **foreign), say=lambda _: None)
+    assert job.pairing.feed.size == (96, 96) and len(job.pairing.ends) == 5 and type(job.student).__name__ == 'MobileNetV3'
+
+@pytest.mark.slow
+def test_a_foreign_pair_to_the_end(work, tmp_path):
+    s = settings(work, **foreign)
+    r = distil_folder(s, tmp_path/'run', say=lambda _: None)
+    student = build_model('torchvision:mobilenet_v3_small:num_classes=3')
+    assert {*student.state_dict()} == {*load_file(r.folder/'export/student.safetensors')}
+    load_weights(student, r.folder/'student.safetensors')
+    assert tensors_sha256(student) == tensors_sha256(r.student) and len(r.run.stages) == 6
+
+def test_kill_and_resume(first, work, tmp_path):
+    "Killed in the second stage, the run goes on and ends with the student of an unbroken one"
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    p = subprocess.Popen([*cmd, *line(work), '--out', 'runs/x'], cwd=tmp_path, env=env, text=True, **pipes)
+    for row in p.stderr:
+        if re.match('stage2 +1/1 ', row): break
+    p.send_signal(signal.SIGKILL)
+    p.communicate(timeout=60)
+    assert p.returncode == -signal.SIGKILL and not (tmp_path/'runs/x').exists()
+    untold = call(*line(work), '--out', 'runs/x', cwd=tmp_path)
+    assert untold.returncode == 2 and '--resume runs/x' in untold.stderr
+    resumed = call('distill', '--resume', 'runs/x', '--json', cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    table = json.loads(resumed.stdout)
+    assert all(table[k] == first[1][k] for k in ('student_sha256', 'distilled', 'teacher'))
+    assert not re.search(r'^stage1 +1/1', resumed.stderr, re.M) and re.search(r'^stage3 +1/1', resumed.stderr, re.M)
+    assert not (tmp_path/'runs/.x.checkpoints').exists()
+
+def test_a_student_teaches_the_next(first, work):
+    run = first[2]
+    s = settings(work, teacher=student_word, teacher_weights=str(run.path/'student.safetensors'), weak_teacher=True)
+    job = prepare(s, say=lambda _: None)
+    assert job.pairing.feed is None and job.teacher_accuracy == run.info['results']['distilled']
+    with pytest.raises(ValueError, match='--teacher-mean is .* was trained on pictures with mean'):
+        other = settings(work, teacher=student_word, teacher_weights=s.teacher_weights, teacher_mean=[.1], teacher_std=[.1])
+        prepare(other, say=lambda _: None)
+
+# --- a mere look
+
+def test_dry_run_trains_and_writes_nothing(work, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(line(work) + ['--dry-run']) == 0
+    err = capsys.readouterr().err
+    assert '1x1 conv 4 to 8' in err and 'the teacher is right on' in err and 'G multiply-adds' in err and 'mimic loss' not in err
+    assert not list(tmp_path.iterdir())
+
+def test_looking_changes_nothing(work):
+    job = prepare(settings(work), say=lambda _: None)
+    before = snapshot(job.student, job.pairing.teacher)
+    assert plan_of(job).gmacs > 0 and not moved(before, job.student, job.pairing.teacher)
+
+def test_another_normalisation_is_taken_off(work):
+    "The teacher of pictures that were normalised otherwise answers as if it were fed those"
+    other = prepare(settings(work, teacher_mean=[0.], teacher_std=[1.], weak_teacher=True), say=lambda _: None)
+    x = other.dls.valid.one_batch()[0].as_subclass(torch.Tensor)
+    t = other.dls.train.after_batch.fs[-1]
+    with torch.no_grad():
+        by_hand = other.pairing.split['teacher'].eval()(x*t.std + t.mean)
+        assert torch.allclose(other.pairing.teacher.eval()(x), by_hand, atol=1e-4)
+
+# --- what is wrong
+
+def told_in_one_line(args, says, capsys, code=2):
+    assert main(args) == code
+    out, err = capsys.readouterr()
+    err = err.replace('loading PyTorch and fastai ...', '').strip()
+    assert re.search(says, err), err
+    assert '\n' not in err.split('sskd_tutor distill: ')[-1] and 'Traceback' not in err and out == ''
+
+@pytest.mark.parametrize('change, says', [
+    (dict(epochs=0), '--epochs is 0'), (dict(lr=-1.), '--lr is -1'), (dict(teacher_mean=[.5]), 'both or neither'),
+    (dict(device='warp'), "'warp'"), (dict(teacher_weights=None), '--teacher-weights is missing'),
+    (dict(teacher='timm:resnet_10t'), 'did you mean'), (dict(student='resnet18'), 'expected tutorial'),
+    (dict(teacher_weights='nowhere.pth'), 'no weights at nowhere.pth'), (dict(data='nowhere'), 'nowhere is no folder'),
+    (dict(bs=500), 'fewer than a batch'),
+    (dict(teacher='tutorial:width=8'), "lacks 'stages.stage1.4.conv1.weight'.*for the folder's 3 classes"),
+    (dict(teacher='tutorial:width=16,blocks=1'), r"\(8, 1, 3, 3\), the network's \(16, 1, 3, 3\)"),
+    (dict(student='torchvision:resnet18'), r"the student takes 3 channel\(s\), the learner's images have 1.*mode='RGB'"),
+    (dict(student='tutorial:width=4,blocks=1,n_out=2'), 'expected 0 to 1'),
+    (dict(teacher='tutorial:width=8,blocks=1,n_out=4'), r"the network's \(4"),
+    (dict(valid='test'), 'is no folder'), (dict(valid='2'), 'expected a share'), (dict(mode='CMYK'), "mode is 'CMYK'")])
+def test_bad_use(work, change, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    s = {k: v if isinstance(v, list) else [v] for k, v in (options(work) | change).items() if v is not None}
+    words = [str(w) for k, v in s.items() for w in (f"--{k.replace('_', '-')}", *v)]
+    told_in_one_line(['distill', *words, '--out', 'run'], says, capsys)
+    assert not list(tmp_path.iterdir())
+
+def test_what_is_missing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told_in_one_line(['distill', '--data', 'x'], '--teacher, --student must be given', capsys)
+    told_in_one_line(['distill', '--resume', 'nowhere'], 'there is no interrupted run for nowhere', capsys)
+    told_in_one_line(['distill', '--resume', 'nowhere', '--seed', '0'], 'leave out --seed', capsys)
+
+def test_corrupt_pictures(work, tmp_path, capsys):
+    photos = write(tmp_path/'photos', n=30)
+    whole = (photos/'bag/003.png').read_bytes()
+    (photos/'bag/003.png').write_bytes(whole[:len(whole)//2])
+    (photos/'trouser/004.png').write_bytes(b'no picture')
+    says = r'2 of 90 files cannot be read: bag/003.png .*trouser/004.png .*--skip-corrupt'
+    told_in_one_line(line(work, data=str(photos)) + ['--dry-run'], says, capsys)
+    assert main(line(work, data=str(photos), skip_corrupt=True) + ['--dry-run']) == 0
+    err = capsys.readouterr().err
+    assert all(o in err for o in ('2 of the files', 'bag/003.png', 'trouser/004.png', '70 pictures to train on'))
+
+@pytest.mark.parametrize('what, says', [('empty', 'holds no pictures'), ('one', 'no pictures in'),
+                                        ('mixed', "grey and .* colour pictures.*--mode RGB")])
+def test_folders(work, what, says, tmp_path, capsys):
+    photos = tmp_path/'photos'
+    photos.mkdir()
+    if what != 'empty': write(photos, n=20)
+    if what == 'one': (photos/'zebra').mkdir()
+    if what == 'mixed': Image.new('RGB', (28, 28), 'red').save(photos/'bag/red.png')
+    told_in_one_line(line(work, data=str(photos)) + ['--dry-run'], says, capsys)
+
+@pytest.mark.parametrize('known, says', [
+    (['sneaker', 'bag', 'trouser'], 'in another order'),
+    (['bag', 'coat', 'trouser'], r"only the teacher knows \['coat'\]; only the folder has \['sneaker'\]"),
+    (['bag', 'sneaker'], '2 and 3')])
+@pytest.mark.parametrize('where', ['header', 'images.json', 'classes.txt'])
+def test_class_lists_that_differ(work, known, says, where, tmp_path, capsys):
+    teacher = load_weights(build_model('tutorial:width=8,blocks=1,n_out=3'), work/'teacher.safetensors')
+    save_weights(teacher, tmp_path/'w.safetensors', dict(classes=known) if where == 'header' else None)
+    text = json.dumps(dict(classes=known)) if where == 'images.json' else '\n'.join(known)
+    if where != 'header': (tmp_path/where).write_text(text)
+    told_in_one_line(line(work, teacher_weights=str(tmp_path/'w.safetensors')) + ['--dry-run'], says, capsys)
+
+@pytest.mark.parametrize('data, says', [(b'', 'truncated or not a safetensors file'), (b'garbage', 'not a safetensors file')])
+def test_damaged_weights(work, data, says, tmp_path, capsys):
+    (tmp_path/'w.safetensors').write_bytes(data)
+    told_in_one_line(line(work, teacher_weights=str(tmp_path/'w.safetensors')) + ['--dry-run'], says, capsys)
+
+def test_weights_of_pytorch_and_code_in_them(work, tmp_path, capsys):
+    assert prepare(settings(work, teacher_weights=str(work/'teacher.pth')), say=lambda _: None).teacher_accuracy > 80
+    class Runs:
+        def __reduce__(self): return (exec, ("raise SystemExit('ran')",))
+    torch.save(Runs(), tmp_path/'w.pth')
+    told_in_one_line(line(work, teacher_weights=str(tmp_path/'w.pth')) + ['--dry-run'], 'could run code', capsys)
+
+def test_a_teacher_that_knows_nothing(work, tmp_path, capsys):
+    "Also the sign of classes in another order, and of another normalisation"
+    torch.manual_seed(0)
+    save_weights(build_model('tutorial:width=8,blocks=1,n_out=3'), tmp_path/'w.safetensors')
+    args = line(work, teacher_weights=str(tmp_path/'w.safetensors')) + ['--dry-run']
+    assert main(args) == 2
+    assert re.search(r'the teacher is right on .*--teacher-mean.*--weak-teacher', capsys.readouterr().err)
+    assert main(args + ['--weak-teacher']) == 0
+
+def test_a_run_is_not_overwritten(first, work, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(work)
+    before = (work/'runs/first/run.json').read_bytes()
+    told_in_one_line(line(work) + ['--out', 'runs/first'], 'holds a run; pass overwrite=True', capsys)
+    assert (work/'runs/first/run.json').read_bytes() == before and not (work/'runs/.first.checkpoints').exists()
+
+def test_train_and_valid_folders(work, tmp_path):
+    write(tmp_path/'photos/train', n=30), write(tmp_path/'photos/val', n=10)
+    job = prepare(settings(work, data=str(tmp_path/'photos')), say=lambda _: None)
+    assert (len(job.dls.train_ds), len(job.dls.valid_ds)) == (90, 30)

@@ -1,0 +1,63 @@
+"""A lesson as an assignment for otter-grader: its exercises' own checks as otter tests, worth as many points as they have levels,
+and submissions made ready, so that an answer is kept under its exercise's number before the next one takes its name.
+
+    python tools/for_otter.py 01_why assignment/           # assignment/tests/*.py and otter_config.json
+    otter generate -t assignment/tests -c assignment/otter_config.json -o assignment/autograder.zip
+    python tools/for_otter.py --collect handed_in/*.ipynb  # in place
+"""
+import json, re, sys
+from pathlib import Path
+
+import nbformat
+from nbdev.config import get_config
+
+from course import call, read_lesson
+
+template = '''\
+from otter.test_files import test_case
+
+OK_FORMAT = False
+name = {id!r}
+points = {points}
+
+@test_case()
+def {name}(env):
+    from sskd_tutor.exercises import check
+    answer = env.get('handed_in', {{}}).get({id!r}, ...)
+    verdict = check({id!r}, answer)
+    assert verdict, verdict.says
+'''
+
+def write_assignment(
+    lesson,       # a notebook of nbs/lessons
+    to: Path,
+) -> list:        # ids of its exercises
+    "otter's tests of a lesson, and a configuration"
+    (to/'tests').mkdir(parents=True, exist_ok=True)
+    tasks = read_lesson(Path(lesson)).tasks.values()
+    for t in tasks:
+        name = 'exercise_' + t.id.replace('.', '_').lower()
+        (to/f'tests/{name}.py').write_text(template.format(id=t.id, points=t.level, name=name))
+    (to/'otter_config.json').write_text(json.dumps(dict(show_stdout=True, show_hidden=True)))
+    return [t.id for t in tasks]
+
+def collected(
+    nb,  # a student's notebook
+):       # a copy that keeps the answers
+    "`check('3.2', freeze)` also notes `freeze` as the answer to 3.2"
+    nb = nbformat.from_dict(nb)
+    for c in nb.cells:
+        lines = c.source.rstrip().split('\n')
+        if c.cell_type != 'code' or not (m := call.match(lines[-1])): continue
+        answer = re.sub(r"^check\('[^']+', (.+)\)$", r'\1', lines[-1])
+        c.source = '\n'.join([*lines[:-1], f"handed_in = {{**globals().get('handed_in', {{}}), {m[1]!r}: {answer}}}"])
+    return nb
+
+def main(args):
+    if args[:1] == ['--collect']:
+        for p in args[1:]: nbformat.write(collected(nbformat.read(p, 4)), p)
+    else:
+        lesson, to = args
+        print(*write_assignment(get_config().config_path/f'nbs/lessons/{lesson}.ipynb', Path(to)))
+
+if __name__ == '__main__': main(sys.argv[1:])

@@ -1,0 +1,150 @@
+"""A deck of slides for each lesson, into _course/slides, made of what the notebooks hold: headings begin slides, text, tables,
+short code and figures follow, long code stays away. reveal.js lies beside them, so they need no network.
+
+    python tools/slides.py [01_why ...]
+"""
+import re, shutil, sys, tempfile
+from base64 import b64encode
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from latex2mathml.converter import convert
+from nbconvert.filters import Highlight2HTML, markdown2html_mistune
+from nbdev.config import get_config
+
+from course import absolute, plain, read_lesson
+from figures import draw, figures_in, plotly
+
+room = 1000        # letters of text that a slide takes
+code_lines = 12    # longer code is not shown
+page = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<link rel="stylesheet" href="reveal/reset.css"><link rel="stylesheet" href="reveal/reveal.css">
+<link rel="stylesheet" href="reveal/theme/white.css"><link rel="stylesheet" href="slides.css"></head>
+<body><div class="reveal"><div class="slides">
+{slides}
+</div></div><script src="reveal/reveal.js"></script><script src="slides.js"></script></body></html>
+"""
+css = """
+.reveal { font: 25px/1.4 system-ui, 'DejaVu Sans', sans-serif; color: #222 }
+.reveal .slides { text-align: left }
+.reveal :is(h1, h2, h3) { font-family: inherit; text-transform: none; letter-spacing: 0; margin: 0 0 .5em; color: #0072b2 }
+.reveal h1 { font-size: 2em } .reveal h2 { font-size: 1.35em } .reveal h3 { font-size: 1.2em }
+.reveal :is(p, li) { margin: .45em 0 } .reveal :is(ul, ol) { display: block; margin-left: 1.2em }
+.reveal blockquote { width: auto; box-shadow: none; background: none; font-style: normal; margin: 0; padding: 0; color: #555 }
+.reveal pre { width: 100%; box-sizing: border-box; box-shadow: none; font-size: .72em }
+.reveal pre { line-height: 1.4; background: #f5f5f5; padding: .8em }
+.reveal pre { overflow: hidden; white-space: pre-wrap }
+.reveal code { font-family: 'DejaVu Sans Mono', monospace; font-size: .88em; background: #f1f1f1 }
+.reveal pre code { background: none; font-size: 1em }
+.reveal table { font-size: .72em } .reveal :is(th, td) { padding: .25em .7em; border-bottom: 1px solid #ddd }
+.reveal table.dataframe { margin: 0 }
+.reveal img.figure { display: block; width: 1160px; height: 640px; object-fit: contain; margin: 0 auto }
+.reveal a { color: #0072b2 }
+"""
+js = """
+const deck = new Reveal({ width: 1240, height: 700, margin: .03, hash: true, slideNumber: true, transition: 'none', center: false,
+    navigationMode: 'linear', pdfSeparateFragments: false })
+const fit = s => { for (let size = 25; s.scrollHeight > 700 && size > 13; size--) s.style.fontSize = size + 'px' }
+deck.on('slidechanged', e => fit(e.currentSlide))
+deck.initialize().then(() => fit(deck.getCurrentSlide()))
+"""
+
+def with_math(text):
+    "Formulas as MathML, which the browser draws itself"
+    text = re.sub(r'\$\$(.+?)\$\$', lambda m: convert(m[1], display='block'), text, flags=re.S)
+    return re.sub(r'\$([^$\n]+)\$', lambda m: convert(m[1]), text)
+
+def as_html(text): return markdown2html_mistune(with_math(text)).replace('&#182;', '').replace('¶', '')
+
+def blocks(text):  # paragraphs, lists, tables, fences; each whole
+    return [b for b in re.split(r'\n\s*\n(?![ \t])', text.strip()) if b.strip()]
+
+class Deck:
+    "Slides in columns, one column for each `##`; what stands under a heading shares slides as long as there is room"
+    def __init__(self): self.columns, self.heading, self.held, self.size = [[]], '', [], 0
+
+    def flush(self):
+        if self.held: self.columns[-1].append('\n'.join([self.heading, *self.held]))
+        self.held, self.size = [], 0
+
+    def add(self, html, size):  # size: in letters of text
+        if self.size + size > room: self.flush()
+        self.held.append(html)
+        self.size += size
+
+    def text(self, md):
+        for b in blocks(md):
+            if m := re.match(r'(#+) .+\n*', b):
+                self.flush()
+                if len(m[1]) <= 2: self.columns.append([])
+                self.heading, b = as_html(m[0]), b[m.end():]
+                if m[1] == '#' and self.columns == [[], []]: self.held.append('')  # the title alone is a slide, too
+            if b.strip(): self.add(as_html(b), len(b))
+
+    def code(self, code, said):
+        lines = 2 + code.count('\n') + said.count('\n') + bool(said)
+        self.add(Highlight2HTML()(code, language='python') + said, 45*lines)
+
+    def table(self, html): self.add(html, 70*html.count('<tr'))
+
+    def figure(self, src):
+        self.flush()
+        self.columns[-1].append(f'<img class="figure" alt="" src="{src}">')
+
+    def html(self):
+        column = lambda slides: '<section>' + '\n'.join(f'<section>{s}</section>' for s in slides) + '</section>'
+        self.flush()
+        return '\n'.join(map(column, filter(None, self.columns)))
+
+def short(cell):  # code worth showing
+    lines = plain(cell).strip().split('\n')
+    hidden = re.match(r'#\| *(hide|echo: *false)', cell.source) or all(re.match(r'(from|import|#) ?|$', s) for s in lines)
+    return '' if hidden or len(lines) > code_lines else '\n'.join(lines)
+
+def deck(lesson, pictures):
+    "The slides of a lesson; `pictures`: cell id -> SVG files"
+    made = Deck()
+    for c in lesson.nb.cells:
+        if c.cell_type == 'markdown': made.text(absolute(c.source, 'nbs/lessons'))
+        if c.cell_type != 'code': continue
+        said, outs = '', [o.data for o in c.outputs if 'data' in o and c.id not in lesson.tasks and plotly not in o.data]
+        if outs and not outs[-1].keys() - {'text/plain'} and len(outs[-1]['text/plain']) < 200:
+            said = f"<pre>{escape(outs.pop()['text/plain'])}</pre>"
+        if code := short(c): made.code(code, said)
+        for data in outs:
+            html = data.get('text/html', '')
+            if 'fastprogress' in html + data.get('text/markdown', ''): continue  # how long it took whoever saved the page
+            if '<table' in html: made.table(re.sub(r'(?s)<style.*?</style>', '', html))
+            elif 'text/markdown' in data: made.text(data['text/markdown'])
+            elif 'image/png' in data: made.figure(f"data:image/png;base64,{data['image/png'].strip()}")
+        for f in pictures.get(c.id, []): made.figure(f'data:image/svg+xml;base64,{b64encode(f.read_bytes()).decode()}')
+    return made
+
+def write_deck(path, to):
+    "One lesson's deck; how many slides"
+    lesson = read_lesson(path)
+    with tempfile.TemporaryDirectory() as d:
+        figs = {Path(d)/f'{id}_{i}': f for id, fs in figures_in(lesson.nb).items() for i, f in enumerate(fs)}
+        draw(figs, 'svg')
+        pictures = {id: [Path(d)/f'{id}_{i}.svg' for i in range(len(fs))] for id, fs in figures_in(lesson.nb).items()}
+        made = deck(lesson, pictures)
+    (to/f'{path.stem}.html').write_text(page.format(title=escape(lesson.title), slides=made.html()))
+    return sum(map(len, made.columns))
+
+def make(
+    to: Path,   # folder, made if need be
+    names=(),   # of lessons; all if empty
+):
+    "Decks, with what they need beside them"
+    paths = sorted((get_config().config_path/'nbs/lessons').glob('*.ipynb'))
+    shutil.copytree(files('sphinx_revealjs')/'_static/revealjs/dist', to/'reveal', dirs_exist_ok=True)
+    (to/'slides.css').write_text(css)
+    (to/'slides.js').write_text(js)
+    links = ''.join(f'<li><a href="{p.stem}.html">{escape(read_lesson(p).title)}</a></li>' for p in paths)
+    (to/'index.html').write_text(f'<!doctype html><meta charset="utf-8"><title>Slides</title><h1>Slides</h1><ol>{links}</ol>')
+    for p in paths:
+        if not names or p.stem in names: print(f'{to/p.stem}.html: {write_deck(p, to)} slides')
+
+if __name__ == '__main__': make(get_config().config_path/'_course/slides', sys.argv[1:])

@@ -1,0 +1,79 @@
+"""Run colab/*.ipynb as Colab would: another environment with an older torch, the wheel only, a folder without a clone, and a
+stand-in for the module `google.colab` alone. `make test-colab` makes the environment.
+
+    python tools/try_colab.py [05_watch ...]
+"""
+import json, os, re, shutil, subprocess, sys, tempfile, time
+from pathlib import Path
+
+import nbformat
+
+from colab import extras
+
+root = Path(__file__).resolve().parent.parent
+bin = root/'.venv-colab/bin'
+refusing = '05_watch'  # this one a second time where Colab refuses widgets
+
+def call(*cmd, **kw):
+    p = subprocess.run(list(map(str, cmd)), capture_output=True, text=True, stdin=subprocess.DEVNULL, **kw)
+    if p.returncode: raise RuntimeError(f'{cmd[0]} gave {p.returncode}\n{p.stdout[-2000:]}\n{p.stderr[-4000:]}')
+    return p.stdout
+
+def versions(): return dict(re.findall(r'^(torch|torchvision)==(\S+)', call(bin/'pip', 'freeze'), re.M))
+
+def install(away):
+    "The wheel, made of what git knows, into the environment; torch stays what it was"
+    names = call('git', '-c', 'safe.directory=*', 'ls-files', '-z', '-co', '--exclude-standard', cwd=root).split('\0')
+    for f in filter(None, names):
+        if not (root/f).is_file() or f.startswith(('nbs/', 'tests/', 'colab/')): continue
+        (away/'src'/f).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(root/f, away/'src'/f)
+    call(sys.executable, '-m', 'build', '--no-isolation', '--wheel', '--outdir', away/'dist', away/'src')
+    before, wheel = versions(), next((away/'dist').glob('*.whl'))
+    call(bin/'pip', 'install', '--quiet', wheel, *extras.split())
+    call(bin/'pip', 'install', '--quiet', '--no-deps', '--force-reinstall', wheel)
+    if versions() != before: raise RuntimeError(f'{before} became {versions()}: the wheel asks for more than Colab has')
+    return before
+
+def run(path, away, **env):
+    "One lesson, executed where only the wheel is; the notebook with its outputs"
+    own = dict(SSKD_QUICK='1', SSKD_PROGRESS=str(away/'progress.json'), PYTHONPATH=str(root/'tests/colab'), HOME=str(away),
+               PYTHONWARNINGS='ignore', OMP_NUM_THREADS='1', COLAB_NOTEBOOK_ID='tried', **env)  # by the last, plotly knows Colab
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(('JPY', 'JUPYTER', 'PLOTLY', 'VIRTUAL_ENV'))}
+    options = ['--TagRemovePreprocessor.enabled=True', '--TagRemovePreprocessor.remove_cell_tags=slow',
+               '--ExecutePreprocessor.timeout=600', '--ExecutePreprocessor.store_widget_state=False']
+    call(bin/'jupyter', 'nbconvert', '--to', 'notebook', '--execute', *options, '--output', away/f'done_{path.name}', path,
+         cwd=away, env=inherited | own)
+    return nbformat.read(away/f'done_{path.name}', 4)
+
+def need(ok, what):
+    if not ok: raise RuntimeError(what)
+
+def tried(path, away):
+    "A lesson that ran, and what its first cell said"
+    nb = run(Path(shutil.copy(path, away)), away)
+    first = ''.join(o.text for o in nb.cells[1].outputs if o.output_type == 'stream').strip()
+    need('GPU' in first and 'No live widgets' not in first, f'the first cell of {path.name} said {first!r}')
+    if path.stem == refusing:
+        said = json.dumps(run(away/path.name, away, NO_WIDGETS='1'))
+        need('No live widgets here' in said and 'Colab refuses custom widgets' in said, 'no word of the refused widgets')
+        need('widget-view+json' not in said and 'Plotly.newPlot' in said, 'no static figures in place of the widgets')
+    return first
+
+def main(names):
+    failed, paths = [], [p for p in sorted((root/'colab').glob('*.ipynb')) if not names or p.stem in names]
+    with tempfile.TemporaryDirectory() as d:
+        away = Path(d).resolve()
+        print(f'{len(paths)} lessons, the wheel beside {install(away)}', flush=True)
+        where = call(bin/'python', '-c', 'import sskd_tutor; print(sskd_tutor.__file__)', cwd=away).strip()
+        if Path(where).is_relative_to(root/'sskd_tutor'): raise RuntimeError(f'{where} is the clone, not the wheel')
+        for p in paths:
+            start = time.perf_counter()
+            try: said = tried(p, away)
+            except RuntimeError as e:
+                failed.append(p.stem)
+                said = f'FAILED\n{e}\n'
+            print(f'{p.stem:18} {time.perf_counter() - start:4.0f} s  {said}', flush=True)
+    if failed: sys.exit(f'failed where Colab would run them: {failed}')
+
+if __name__ == '__main__': main(sys.argv[1:])
