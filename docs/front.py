@@ -11,7 +11,7 @@ from convert import figure
 from pages import below, kinds
 
 size = 1_500_000  # bytes of JSON for all moments of a figure: every moment of the run that travels with the package
-lessons = re.compile(r'(?ms)^(## Lessons\n).*?(?=^## |\Z)')
+lessons = re.compile(r'(?ms)^(## The course\n).*?(?=^## |\Z)')
 
 def wall(rec, step, theme):
     "The maps of the stage that learns at this moment; of the first one before, of the last one after"

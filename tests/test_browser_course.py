@@ -148,7 +148,7 @@ def test_slides_from_disk(page, decks, name):
 def test_figures_as_files(tmp_path):
     import figures
     named = {p.stem: figures.named(p, tmp_path) for p in sorted((root/'nbs/lessons').glob('*.ipynb'))}
-    assert all(len(figs) >= 3 for figs in named.values()), {k: len(v) for k, v in named.items()}
+    assert all(len(figs) >= 2 for figs in named.values()), {k: len(v) for k, v in named.items()}
     some = {p: figs[p] for figs in (named['01_why'], named['05a_alignment']) for p in list(figs)[:1]}
     for p in some: p.parent.mkdir()
     figures.draw(some, 'svg', 'png')
