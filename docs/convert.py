@@ -129,7 +129,8 @@ class Site:
     def buttons(self, page):
         "Open in Colab, download, see the source"
         file = self.source(page.path)
-        colab = self.url(file).replace('//github.com', '//colab.research.google.com/github')
+        copy = f'colab/{page.path.name}' if page.kind == 'The course' else file  # with the cell that installs the package
+        colab = self.url(copy).replace('//github.com', '//colab.research.google.com/github')
         say = f'<span>{"Lesson " + page.number if page.number else "Appendix"}</span>' if page.kind == 'The course' else ''
         return v4.new_markdown_cell(
             f'<p class="actions">{say}<a class="colab" href="{colab}">Open in Colab</a>'

@@ -91,7 +91,7 @@ def test_course_in_order(pages):
 def test_lesson_opens_in_colab_and_downloads(path, site, pages):
     p = pages[html_of(path)]
     (on_colab,), (download,) = p.of_class('colab'), p.of_class('download')
-    assert on_colab['href'] == f'{colab}nbs/{path.as_posix()}'
+    assert on_colab['href'] == f'{colab}colab/{path.name}' and (root/'colab'/path.name).exists()
     assert 'download' in download and (site/'lessons'/download['href']).resolve() == (site/'notebooks'/path).resolve()
 
 def test_everything_exported_is_documented_and_can_be_linked_to(pages):
