@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat.v4 as v4
 from fastcore.docments import MarkdownRenderer
 from nbdev.config import get_config
+from sskd_tutor.plots import paper
 
 plotly, widget = 'application/vnd.plotly.v1+json', 'application/vnd.jupyter.widget-view+json'
 richest = plotly, 'text/html', 'text/markdown', 'image/svg+xml', 'image/png', 'image/jpeg', widget, 'text/latex', 'text/plain'
@@ -25,7 +26,8 @@ def figure(fig: dict) -> str:  # plotly's JSON, as a notebook stores it
     title = fig['layout'].get('title', {})
     label = escape(plain(title.get('text') if isinstance(title, dict) else title) or 'figure')
     data = json.dumps({k: fig[k] for k in ('data', 'layout', 'frames') if k in fig}, separators=(',', ':')).replace('</', '<\\/')
-    look = 'figure inked' if any(map(inked, fig['data'])) else 'figure'
+    own = fig['layout'].get('paper_bgcolor') == paper['dark']  # drawn for a dark page, to be shown: it stays as it is
+    look = 'figure' + (' own' if own else ' inked'*any(map(inked, fig['data'])))
     return (f'<div class="{look}" style="min-height:{fig["layout"].get("height", 450)}px">'
             f'<div class="plot" role="img" aria-label="{label}"></div><script type="application/json">{data}</script></div>')
 

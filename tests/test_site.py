@@ -208,7 +208,7 @@ def test_every_page(page, url):
             sliders += 1
         theme = ('dark', 'light')[i % 2]
         switch(page, theme)
-        for fill in page.locator('.gtitle').evaluate_all("ts => ts.map(t => getComputedStyle(t).fill)"):
+        for fill in page.locator('.figure:not(.own) .gtitle').evaluate_all("ts => ts.map(t => getComputedStyle(t).fill)"):
             bright = sum(map(float, re.findall(r'[\d.]+', fill)[:3])) > 384
             assert bright == (theme == 'dark'), f'{p}: a title is drawn in {fill}'
         page.set_viewport_size(dict(width=390, height=844))

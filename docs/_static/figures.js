@@ -30,12 +30,12 @@ function narrow(fig) {
 }
 
 // The width of the page; the play and pause buttons keep their room beside the slider
-function fitted(fig, wide) {
+function fitted(fig, wide, own) {
   const { width, ...layout } = fig.layout, { l = 80, r = 80 } = layout.margin ?? {}
   const start = layout.updatemenus?.length ? 108/Math.max(216, wide - l - r) : 0
   layout.sliders = layout.sliders?.map(s => s.x < start ? { ...s, x: start, len: 1 - start } : s)
   layout.font = { ...layout.font, color: layout.font?.color ?? palette.ink[isDark() ? 'dark' : 'light'] }
-  return { ...fig, layout: { ...layout, autosize: true, paper_bgcolor: 'rgba(0,0,0,0)', ...(touch ? { dragmode: false } : {}) },
+  return { ...fig, layout: { ...layout, autosize: true, ...(own ? {} : { paper_bgcolor: 'rgba(0,0,0,0)' }), ...(touch ? { dragmode: false } : {}) },
     config: { responsive: true, displaylogo: false, modeBarButtonsToRemove: ['select2d', 'lasso2d'], ...(touch ? { displayModeBar: false } : {}) } }
 }
 
@@ -47,8 +47,9 @@ async function paint(box) {
   await plotly()
   const plot = box.querySelector('.plot'), slider = leader(box).layout?.sliders?.[0], first = !box.dataset.drawn
   const light = JSON.parse(box.querySelector('script').textContent), leads = plot === leader(box)
+  const own = box.matches('.own')  // drawn for a dark page, to be shown
   const small = box.matches('.run *') && leads && box.clientWidth < 500
-  const fig = fitted((small ? narrow : f => f)(isDark() ? dark(light) : light), plot.clientWidth)
+  const fig = fitted((small ? narrow : f => f)(isDark() && !own ? dark(light) : light), plot.clientWidth, own)
   if (slider && leads) fig.layout.sliders[0].active = slider.active
   await Plotly.react(plot, fig)
   if (slider) show(plot, slider.steps[slider.active].args[0])
