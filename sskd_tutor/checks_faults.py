@@ -13,8 +13,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from .checks_stages import a_number, changed, copies_of, is_net, noise, thin
-from .grading import Wrong, exercise, need, run, shown
+from .checks_stages import changed, copies_of, is_net, noise, thin
+from .grading import Wrong, exercise, need, number, run, shown
 from .stages import tutorial_resnet
 
 # %% ../nbs/16e_checks_faults.ipynb #754aab36
@@ -59,7 +59,7 @@ def _(answer):
         try: out = run(answer, net, x, y % 10)
         finally: hook.remove()
         need(not isinstance(out, Tensor) or out.numel() == 1, 'one number, a share', out)
-        got = a_number(out, 'one number, a share')
+        got = number(out, 'one number, a share')
         if abs(got - truth) > 1e-6:
             raise Wrong(f"{truth:.3f} of 24 answers are right, your function says {got:.3f}." + (' That is what the network says in train mode, where each answer depends on the other pictures of the batch.' if abs(got - awake) < 1e-6 else ''))
         if moved := changed(net, before): raise Wrong(f"The share is right, but measuring has changed the network: `{moved[0]}` is not what it was. A forward pass in train mode does that.")

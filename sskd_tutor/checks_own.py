@@ -19,9 +19,8 @@ from torch import Tensor, nn
 import sskd_tutor.distill  # noqa: F401, gives Learner its sskd_plan
 from .backbones import as_stages
 from .cache import CacheFeatures
-from .checks_measures import number
 from .data import ImageSet, balanced, embedded_fashion, fashion_dls
-from .grading import Wrong, exercise, need, run
+from .grading import Wrong, exercise, need, number, run
 from .plan import in_units
 from .stages import fashion_teacher, kept, tutorial_resnet
 

@@ -19,9 +19,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 import sskd_tutor.distill  # noqa: F401, gives Learner its fit_sskd
-from .checks_measures import number
 from .data import ImageSet, balanced, embedded_fashion, fashion_dls
-from .grading import Wrong, exercise, need, run
+from .grading import Wrong, exercise, need, number, run
 from .losses import kd_loss
 from .lwkd import digit_set, tiny_teacher, virtual_logits
 from .methods import Stages, phases_of

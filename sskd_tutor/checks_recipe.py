@@ -16,10 +16,10 @@ from torch import Tensor
 
 from .adapters import make_adapter
 from .alignment import stitched_logits
-from .checks_stages import a_number, changed, copies_of, is_net, noise, thin
+from .checks_stages import changed, copies_of, is_net, noise, thin
 from .data import balanced, embedded_fashion, mean, std
 from .distill import SSKDRun
-from .grading import Wrong, exercise, need, run
+from .grading import Wrong, exercise, need, number, run
 from .stages import count_macs, fashion_teacher, kept, tutorial_resnet
 
 # %% ../nbs/16g_checks_recipe.ipynb #5f707399
@@ -37,7 +37,7 @@ def _accuracy_of_strangers(n=16):  # mean stitched accuracy of n students that h
     'The rest of the teacher is excellent. But what does it get to see?',
     'Ten classes, as many images of each. What does somebody reach who has no idea?'])
 def _(answer):
-    guess = a_number(answer, 'a number from 0 to 1')
+    guess = number(answer, 'a number from 0 to 1')
     if not 0 <= guess <= 1: raise Wrong(f"An accuracy is a share, from 0 to 1; you gave {guess:g}.")
     truth = _accuracy_of_strangers()
     if abs(guess - truth) <= .08 and guess >= .03: return f"Measured just now: {100*truth:.0f} %, over sixteen random students. It is chance: the rest of the teacher can only judge what it is shown."
@@ -86,7 +86,7 @@ def _(answer):
         nets = dict(student=student, adapter=adapter, teacher=teacher)
         dl, truth = _labelled(*nets.values(), stage, right)
         before = {k: copies_of(net) for k, net in nets.items()}
-        out = a_number(run(answer, *nets.values(), stage, dl), 'a number from 0 to 1')
+        out = number(run(answer, *nets.values(), stage, dl), 'a number from 0 to 1')
         for k, net in nets.items():
             if m := changed(net, before[k]): raise Wrong(f"Measuring changed the {k}: {len(m)} tensors moved, for example `{m[0]}`. In train mode every forward pass moves batch-norm statistics.")
         _judge_accuracy(out, truth, dl, right, stage, student, teacher)
@@ -169,7 +169,7 @@ def _(answer):
         forward = count_macs(lambda: student(x))/len(x)
         student.zero_grad()
         made = _some_run(student, epochs*images*step/1e9)
-        out = a_number(run(answer, made, student, x, y, images), 'a number of epochs')
+        out = number(run(answer, made, student, x, y, images), 'a number of epochs')
         if abs(out - epochs) <= max(.6, .03*epochs): continue
         for factor, why in ((step/forward, 'it pays for the forward pass only; a training step also goes backward'), (1/len(x), f'the steps were counted for a batch of {len(x)} images'),
                             (step/forward/len(x), f'the forward pass of {len(x)} images was counted, and the backward pass forgotten'), (1e-9, '`run.gmacs` is in thousand millions'),

@@ -7,7 +7,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/demo.html.md"""
 # %% auto #0
 __all__ = ['DemoSettings', 'new_learner', 'teacher_card', 'percent_right', 'labels_macs', 'planned_gmacs', 'EpochLines',
            'showing', 'distil', 'train_labels_only', 'labels_history', 'result_text', 'DemoResult', 'checkpoints_of',
-           'interrupted_settings', 'run_demo', 'n_threads', 'rerun']
+           'interrupted_settings', 'begin_checkpoint', 'run_demo', 'n_threads', 'rerun']
 
 # %% ../nbs/13_demo.ipynb #3ad04799
 import json, shutil, sys, time
@@ -35,6 +35,7 @@ from .stages import StagedNet, fashion_teacher, teacher_path, teachers, tutorial
 @dataclass
 class DemoSettings:
     "What the demo trains, and for how long"
+    file = 'demo.json'        # no setting: the name of the settings on the disk
     n: int = 4_000            # training images, the same number of each class, 10 to 8,000
     epochs: int = 3           # of each stage
     head_epochs: int = 3
@@ -277,19 +278,26 @@ def checkpoints_of(
 
 def interrupted_settings(
     folder: str | Path,
-) -> DemoSettings:
+    kind=DemoSettings,   # a dataclass with a `file` for its name on the disk
+):                       # of that kind
     "The settings of an interrupted run"
-    path = checkpoints_of(folder)/'demo.json'
+    path = checkpoints_of(folder)/kind.file
     if not path.exists(): raise FileNotFoundError(f"there is no interrupted run for {folder}: {path} does not exist. Leave --resume out to begin one")
-    return DemoSettings(**json.loads(path.read_text()))
+    return kind(**json.loads(path.read_text()))
 
-def _checkpoint(folder, s, resume, overwrite):
+def begin_checkpoint(
+    folder: str | Path,  # of the run
+    s,                   # its settings
+    resume: bool,        # go on with what was interrupted
+    overwrite: bool,     # or drop it
+) -> Checkpoint:
+    "Keep a run's settings and states beside its folder, never in place of another's"
     place = checkpoints_of(folder)
     if place.exists() and not resume and not overwrite:
         raise FileExistsError(f"a run for {folder} was interrupted; go on with resume=True (--resume {folder}), drop it with overwrite=True (--overwrite), or name a new folder")
     if place.exists() and not resume: shutil.rmtree(place)
     place.mkdir(parents=True, exist_ok=True)
-    (place/'demo.json').write_text(json.dumps(asdict(s)))
+    (place/s.file).write_text(json.dumps(asdict(s)))
     return Checkpoint(place, every=30, resume=resume)
 
 # %% ../nbs/13_demo.ipynb #51b88fdb
@@ -305,7 +313,7 @@ def run_demo(
     if resume: settings = interrupted_settings(folder)
     s, start = settings or DemoSettings(), time.time()
     if folder: check_folder(folder, overwrite)
-    cbs = [RecordAlignment(sample=128, points=128, final=False), _checkpoint(folder, s, resume, overwrite)] if folder else None
+    cbs = [RecordAlignment(sample=128, points=128, final=False), begin_checkpoint(folder, s, resume, overwrite)] if folder else None
     teacher, card = fashion_teacher(s.teacher, device=s.device), teacher_card(s.teacher)
     run, labels, seconds, cost, labels_epochs = _train(s, teacher, progress, card, cbs)
     nets = dict(teacher=teacher, labels_only=labels.model, distilled=run.student)

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import root
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group('browser')]
+pytestmark = pytest.mark.browser
 flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
          '--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1']
 shots, lessons, example = root/'tests/screenshots', root/'nbs/lessons', root/'sskd_tutor/data_files/example_recording'

@@ -14,7 +14,7 @@ from test_browser import await_in, browser, finish, page, served, shots  # noqa:
 sys.path.insert(0, str(root/'tools'))
 import slides
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group('browser')]
+pytestmark = pytest.mark.browser
 
 def quick(folder):
     "The environment of a kernel that takes the small sizes and keeps progress in the folder"

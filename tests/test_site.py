@@ -15,7 +15,6 @@ import test_browser
 from conftest import root, tracked
 from sskd_tutor._modidx import d as modidx
 
-pytestmark = pytest.mark.xdist_group('site')
 browser, page, shots = test_browser.browser, test_browser.page, test_browser.shots  # its fixtures
 cfg = get_config(root)
 github = f'{cfg.git_url}/blob/{cfg.branch}/'
