@@ -10,7 +10,7 @@ demo: .venv/.core  ## distil the shipped teacher into a student; leaves a run fo
 	$(bin)/sskd_tutor demo $(ARGS)
 
 test: .venv/.dev  ## everything but the slow tests, one process a core
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -n auto --dist loadscope $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -n auto --dist load $(ARGS)
 
 test-slow: .venv/.dev  ## what is too long for every commit; the dated outcome is benchmarks/results/test-slow.txt
 	@{ date -u +%F; git rev-parse --short HEAD; } > benchmarks/results/test-slow.txt

@@ -163,7 +163,7 @@ def _some_run(student, gmacs):  # as `fit_sskd` leaves it
     'The count is for the `len(x)` images of the batch, one epoch has `images` of them; divide, and round to a whole number of epochs.'])
 def _(answer):
     need(callable(answer) and not is_net(answer), 'a function `fair_epochs(run, student, x, y, images)`', answer)
-    for width, images, epochs in ((4, 300, 20 + 20*torch.rand(()).item()), (8, 1000, 30 + 30*torch.rand(()).item())):
+    for width, images, epochs in ((4, 300, 27 + 13*torch.rand(()).item()), (8, 1000, 30 + 30*torch.rand(()).item())):
         student, x, y = tutorial_resnet(width=width, blocks=1), noise(5), torch.randint(10, (5,))
         step = count_macs(lambda: F.cross_entropy(student(x), y).backward())/len(x)
         forward = count_macs(lambda: student(x))/len(x)

@@ -151,3 +151,15 @@ def test_nbconvert_runs_a_lesson(tmp_path, run):
     assert all(c.execution_count for c in code) and not [o for c in code for o in c.outputs if o.output_type == 'error']
     cards = [o.data['text/html'] for c in code for o in c.outputs if 'sskd-verdict' in o.get('data', {}).get('text/html', '')]
     assert len(cards) == len(read_lesson(lessons[0]).tasks)
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', sorted((root/'nbs').glob('16?_checks_*.ipynb')), ids=name)
+def test_checks_say_the_same_whatever_they_draw(path, monkeypatch):
+    "Their inputs are random; a typical slip must be told by its own words each time, not most of the time"
+    monkeypatch.chdir(root/'nbs')
+    cells, space = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == 'code'], {'__name__': 'checks'}
+    for c in cells: exec(c, space)
+    again = [c for c in cells if 'said(' in c and not c.startswith('#| ')]
+    assert again
+    for _ in range(30):
+        for c in again: exec(c, space)

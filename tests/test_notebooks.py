@@ -1,16 +1,11 @@
-"""Each notebook is a test of its own, run from the first cell to the last in a fresh process."""
-import re, sys
+"""Each notebook is a test of its own, run from the first cell to the last in a process of its own."""
+import multiprocessing, os, re, sys
 
 import nbformat
 import pytest
 
 from conftest import root
 
-code = """import sys
-from nbdev.test import test_nb
-root, path, *force = sys.argv[1:]
-passed, seconds = test_nb(path, skip_flags=['notest', 'slow', 'gpu'], force_flags=force, basepath=root)
-sys.exit(not passed)"""
 notebooks = [p for p in sorted(root.glob('nbs/**/*.ipynb')) if '.ipynb_checkpoints' not in p.parts]
 but_lessons = [p for p in notebooks if p.parent.name != 'lessons']  # tests/test_course.py runs those, exercises and all
 name = lambda p: p.relative_to(root/'nbs').as_posix()
@@ -19,13 +14,31 @@ def flagged(flag):
     "Notebooks with a cell that carries `#| flag`"
     return [p for p in notebooks if any(re.search(rf'^#\|\s*{flag}\b', c.source, re.M) for c in nbformat.read(p, 4).cells)]
 
+def run_all(path, force, log):
+    from nbdev.test import test_nb
+    out = os.open(log, os.O_WRONLY | os.O_CREAT)
+    for f in (1, 2): os.dup2(out, f)
+    os.chdir(root)
+    passed, _ = test_nb(path, skip_flags=['notest', 'slow', 'gpu'], force_flags=force, basepath=root)
+    sys.exit(not passed)
+
+def ran(path, log, timeout, *force):
+    "The cells of a notebook, in a fork of a process that has imported fastai and nothing of ours"
+    server = multiprocessing.get_context('forkserver')
+    server.set_forkserver_preload(['fastai.vision.all', 'nbdev.test'])
+    p = server.Process(target=run_all, args=(path, force, log))
+    p.start()
+    p.join(timeout)
+    if p.is_alive(): p.kill()
+    assert p.exitcode == 0, f"{name(path)} gave {p.exitcode} (None: not done in {timeout} s)\n{log.read_text()[-4000:]}"
+
 @pytest.mark.parametrize('path', but_lessons, ids=name)
-def test_notebook(path, run): run(sys.executable, '-c', code, root, path, cwd=root, timeout=300)
+def test_notebook(path, tmp_path): ran(path, tmp_path/'log', 300)
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', flagged('slow'), ids=name)
-def test_slow_cells(path, run): run(sys.executable, '-c', code, root, path, 'slow', cwd=root, timeout=3600)
+def test_slow_cells(path, tmp_path): ran(path, tmp_path/'log', 3600, 'slow')
 
 @pytest.mark.gpu
 @pytest.mark.parametrize('path', flagged('gpu'), ids=name)
-def test_gpu_cells(path, run): run(sys.executable, '-c', code, root, path, 'gpu', cwd=root, timeout=900)
+def test_gpu_cells(path, tmp_path): ran(path, tmp_path/'log', 900, 'gpu')
