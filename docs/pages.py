@@ -7,6 +7,7 @@ from fastcore.nbio import read_nb
 from nbdev.config import get_config, nbpath2html
 from nbdev.processors import FilterDefaults
 
+folders = dict(lessons='The course', tasks='More tasks')  # of the notebooks -> kind of page
 left_out = 'FrontmatterProc', 'insert_warning', 'clean_show_doc', 'exec_show_docs', 'add_links', 'add_fold'
 
 class Directives(FilterDefaults):
@@ -33,7 +34,7 @@ class Page:
     def subtitle(self): return re.search(r'(?m)^> (.+)', self.nb.cells[0].source)[1]
     @property
     def kind(self):
-        if self.path.parts[0] == 'lessons': return 'The course'
+        if self.path.parts[0] in folders: return folders[self.path.parts[0]]
         return 'Reference' if self.module or self.number else 'Results and guides'
     @property
     def entry(self):  # its line in the navigation
@@ -60,7 +61,7 @@ def read_pages(
     return sorted(pages, key=lambda p: p.path.as_posix() != 'index.ipynb')
 
 def kinds(pages):  # kind -> its pages; the front page is above all
-    found = {k: [p for p in pages[1:] if p.kind == k] for k in ('The course', 'Results and guides', 'Reference')}
+    found = {k: [p for p in pages[1:] if p.kind == k] for k in ('The course', 'More tasks', 'Results and guides', 'Reference')}
     return {k: ps for k, ps in found.items() if ps}
 
 def below(pages, page):  # pages that go with this one: those of 01a and 01b with that of 01

@@ -14,7 +14,10 @@ def flagged(flag):
     "Notebooks with a cell that carries `#| flag`"
     return [p for p in notebooks if any(re.search(rf'^#\|\s*{flag}\b', c.source, re.M) for c in nbformat.read(p, 4).cells)]
 
-def run_all(path, force, log):
+tasks = [p for p in notebooks if p.parent.name == 'tasks']  # as lessons, small in `make test` and in full in `make test-slow`
+
+def run_all(path, force, quick, log):
+    if quick: os.environ['SSKD_QUICK'] = '1'
     from nbdev.test import test_nb
     out = os.open(log, os.O_WRONLY | os.O_CREAT)
     for f in (1, 2): os.dup2(out, f)
@@ -22,18 +25,22 @@ def run_all(path, force, log):
     passed, _ = test_nb(path, skip_flags=['notest', 'slow', 'gpu'], force_flags=force, basepath=root)
     sys.exit(not passed)
 
-def ran(path, log, timeout, *force):
+def ran(path, log, timeout, *force, quick=False):
     "The cells of a notebook, in a fork of a process that has imported fastai and nothing of ours"
     server = multiprocessing.get_context('forkserver')
     server.set_forkserver_preload(['fastai.vision.all', 'nbdev.test'])
-    p = server.Process(target=run_all, args=(path, force, log))
+    p = server.Process(target=run_all, args=(path, force, quick, log))
     p.start()
     p.join(timeout)
     if p.is_alive(): p.kill()
     assert p.exitcode == 0, f"{name(path)} gave {p.exitcode} (None: not done in {timeout} s)\n{log.read_text()[-4000:]}"
 
 @pytest.mark.parametrize('path', but_lessons, ids=name)
-def test_notebook(path, tmp_path): ran(path, tmp_path/'log', 300)
+def test_notebook(path, tmp_path): ran(path, tmp_path/'log', 300, quick=path in tasks)
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', tasks, ids=name)
+def test_whole_task(path, tmp_path): ran(path, tmp_path/'log', 900)
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', flagged('slow'), ids=name)
