@@ -130,9 +130,11 @@ class CacheFeatures(Callback):
 @patch
 def ready(self: CacheFeatures,
     learn, cbs=(),
+    teacher: StagedNet | None = None,
 ) -> bool:
     "May anything be remembered? If not, say once why"
-    why = unrepeatable(learn.dls.train, [*learn.cbs, *L(cbs)]) or unrepeatable(learn.dls.valid)
+    odd = next((type(net).__name__ for net in (learn.model, teacher) if not getattr(net, 'chained', True)), None)
+    why = f"parts of {odd} read more than the map before them" if odd else unrepeatable(learn.dls.train, [*learn.cbs, *L(cbs)]) or unrepeatable(learn.dls.valid)
     if why and self.off != why: warnings.warn(f"CacheFeatures remembers nothing: {why}", stacklevel=3)
     self.off = why
     return not why

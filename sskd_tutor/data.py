@@ -7,7 +7,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/data.html.md"""
 # %% auto #0
 __all__ = ['vocab', 'sizes', 'pkg_data', 'fashion_file', 'fashion_sha256', 'mean', 'std', 'Images', 'verified',
            'embedded_fashion', 'read_idx', 'full_fashion', 'build_fashion', 'randints', 'Views', 'ImageSet', 'DeviceDL',
-           'balanced', 'fashion_dls']
+           'balanced', 'fashion_dls', 'noise_dls']
 
 # %% ../nbs/00_data.ipynb #0cf30f98
 import gzip, hashlib, io, lzma, zlib
@@ -165,7 +165,7 @@ class ImageSet:
         self.c, self.resident = len(vocab), None
     def __len__(self): return len(self.images.y)
     def __getitem__(self, i): return self.image_type(self.images.x[i]), TensorCategory(self.images.y[i])
-    def new_empty(self): return ImageSet(Images(*(t[:0] for t in self.images)), self.split_idx, self.vocab)
+    def new_empty(self): return type(self)(Images(*(t[:0] for t in self.images)), self.split_idx, self.vocab)
     def decode(self, o, full=True): return o[0], Category(self.vocab[int(o[1])])
 
     def on(self,
@@ -271,3 +271,18 @@ def fashion_dls(
     kw = dict(after_batch=tfms, device=device)
     return DataLoaders(DeviceDL(ImageSet(trn), bs=bs, shuffle=True, drop_last=True, views=views, seed=seed, **kw),
                        DeviceDL(ImageSet(val, split_idx=1), bs=4*bs, **kw), device=device)
+
+def noise_dls(
+    shape: tuple,        # of one picture, (c,h,w)
+    n: int,              # training pictures
+    n_valid: int,
+    n_out: int = 10,     # classes
+    bs: int = 128,
+    device=None,         # fastai's default device if None
+) -> DataLoaders:        # x: (bs,c,h,w) float32 in [0,1]; y: (bs,), int64
+    "As many pictures as asked for, all the same noise: for plans without data"
+    device = torch.device(device or default_device())
+    def part(n, split, **kw):
+        x = torch.randint(256, (1, *shape), dtype=torch.uint8).expand(n, *shape)
+        return DeviceDL(ImageSet(Images(x, torch.zeros(n, dtype=torch.long), torch.arange(n)), split, list(range(n_out))), bs=bs, device=device, after_batch=[IntToFloatTensor()], **kw)
+    return DataLoaders(part(n, 0, shuffle=True, drop_last=True, views=Views()), part(n_valid, 1), device=device)

@@ -101,7 +101,7 @@ def _images(dl):  # that one epoch trains on, all processes together
 def _memory(learn, cbs, student, teacher, phase, schedule, valid_every):
     "The cache, ready for one phase, or None; the student's frozen parts in eval mode"
     cache = _cache_of(learn, cbs)
-    if cache is None or learn.sskd_run is None and not cache.ready(learn, cbs) or cache.off:
+    if cache is None or learn.sskd_run is None and not cache.ready(learn, cbs, teacher) or cache.off:
         yield None
         return
     own = learn.sskd_run is None
@@ -117,6 +117,10 @@ def _memory(learn, cbs, student, teacher, phase, schedule, valid_every):
         if own: cache.release()
 
 # %% ../nbs/08_distill.ipynb #aaf69162
+def _unstitched(student, teacher):  # why no stitched accuracy can be measured
+    if not teacher.chained: return f"parts of {type(teacher).__name__} read more than the map before them"
+    return '' if student.n_identities is teacher.n_identities is None else "an embedding names no class"
+
 @patch
 def fit_stage(self: Learner,
     teacher: StagedNet,
@@ -140,7 +144,7 @@ def fit_stage(self: Learner,
             mimic_net(student, k, adapter), self.dls, MimicFeatures(teacher, k))
         teacher.eval().requires_grad_(False)
         own = [FreezeStages([name, 'head']), mimic, StopOnNaN(name), ValidEvery(valid_every), diary]
-        with _as(self, model=model, dls=dls, opt=None, splitter=trainable_params, loss_func=bound(loss, teacher, k), metrics=[NMSE(), StitchedAccuracy()]):
+        with _as(self, model=model, dls=dls, opt=None, splitter=trainable_params, loss_func=bound(loss, teacher, k), metrics=[NMSE(), *[StitchedAccuracy()]*(not _unstitched(student, teacher))]):
             fit(self, epochs, lr, cbs=own + L(cbs), **kwargs)
     return diary.rows
 
@@ -256,6 +260,7 @@ def fit_sskd(self: Learner,
         costs, images = stage_costs(self, teacher, adapters, loss, half=cache is not None and cache.half), _images(self.dls.train)
         cache = _start_cache(self, cache, cbs, run, costs, kwargs.get('valid_every', 1), stack)
         _tell(self, 'begin_run')
+        if why := _unstitched(student, teacher): self._say(f"no stitched accuracy: {why}")
         def phase(name, epochs, line, fit):
             self.sskd_phase = name
             if any(_tell(self, 'skip_phase')): return
@@ -279,7 +284,7 @@ def fit_sskd(self: Learner,
     return run
 
 def _start_cache(learn, cache, cbs, run, costs, valid_every, stack):
-    if cache is None or not cache.ready(learn, cbs): return None
+    if cache is None or not cache.ready(learn, cbs, run.teacher): return None
     learn.dls.train.n_views, old = cache.n_views, learn.dls.train.n_views
     stack.callback(setattr, learn.dls.train, 'n_views', old)
     stack.callback(cache.release)
@@ -318,7 +323,7 @@ def sskd_plan(self: Learner,
     with kept(self.model, teacher), torch.random.fork_rng():
         self.model.to(device), teacher.to(device)
         costs = stage_costs(self, teacher, adapters, loss, cache is not None and cache.half, timed)
-    if cache is None or not cache.ready(self, cbs):
+    if cache is None or not cache.ready(self, cbs, teacher):
         return make_plan(costs, schedule, _images(self.dls.train), len(self.dls.valid.dataset), None, 0., valid_every=valid_every)
     plan = _plan(self, cache, costs, schedule, valid_every)
     if timed: plan.byte_seconds = _byte_seconds(cache, device)

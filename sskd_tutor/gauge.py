@@ -231,7 +231,7 @@ def _add(self: Gauge, g, s, tap, hint, pred):
     for sums, attention, h in ((g.sums, g.attention, hint), (g.strangers, g.attention_strangers, hint.roll(1, 0)))[:1 + (self.n > 1)]:
         sums.append(match_sums(pred, h))
         if tap.dim() == h.dim() == 4: attention.append(attention_similarity(tap, h).cpu())
-    if self.y is not None: g.answers.append(self.teacher.forward_from(pred, self.partners[s]).argmax(1).cpu())
+    if self.y is not None and self.teacher.chained and self.teacher.n_identities is None: g.answers.append(self.teacher.forward_from(pred, self.partners[s]).argmax(1).cpu())
 
 # %% ../nbs/05b_gauge.ipynb #b7570661
 undefined = np.nan, np.nan, np.nan
@@ -249,6 +249,7 @@ def _rows(self: Gauge, s, g, control=''):  # of one stage
         if shuffled: out.append(row(what, (f(strangers) if len(strangers) else np.nan, *undefined[1:]), 'shuffled'))
     if self.y is None: return out
     for what, f in dict(stitched=lambda y: (g.answers == y)[k:], probe=lambda y: probe(g.pooled, y) if self.n >= 4 else []).items():
+        if what == 'stitched' and not (self.teacher.chained and self.teacher.n_identities is None): continue
         out.append(row(what, accuracy_interval(f(self.y.cpu()))))
         if shuffled: out.append(row(what, accuracy_interval(f(self.y.cpu().roll(1))) if self.n > 1 else undefined, 'shuffled'))
     return out

@@ -176,7 +176,7 @@ def fit_joint(self: Learner,
     terms, cache = L(terms), _cache_of(self, cbs)
     net, own = _joint(self, teacher, terms, task, upto)
     with kept(self.model, *[teacher][:teacher is not None]):
-        if cache is not None and terms and cache.ready(self, cbs): own.cache = cache
+        if cache is not None and terms and cache.ready(self, cbs, teacher): own.cache = cache
         step, frozen = _costs(self, own, net)
         diary, dls = _Diary('joint', 'all'), self.dls
         try:

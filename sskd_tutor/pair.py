@@ -29,20 +29,24 @@ def _run(f, what, net):  # PyTorch's error, with the cure where it is known
         cure = f"; its first convolution takes {conv.in_channels} channel(s)" if conv and 'channels' in str(e) else ""
         raise ValueError(f"{what} cannot run on the learner's images{cure}. Give it images of its own kind, or change the network. PyTorch says: {e}") from e
 
-def _shapes(net, what, x):  # of every tap, and of the answer
+def _shapes(net, what, x):  # of every tap, and of the answer; () if that is no single tensor
     with kept(net):
         taps, fmap = [], x.to(next(net.eval().parameters()).device)
         for i, name in enumerate(net.stage_names):
             fmap = _run(lambda: net.forward_to(fmap, i, after=i-1 if i else None), f"{what}'s {name}", net)
-            taps.append(tuple(fmap.shape[1:]))
-        return taps, tuple(_run(lambda: net.head(fmap), f"{what}'s head", net).shape[1:])
+            taps.append(fmap)
+        answer = _run(lambda: net.head(net.head_input(taps)), f"{what}'s head", net)
+        return [tuple(t.shape[1:]) for t in taps], tuple(answer.shape[1:]) if isinstance(answer, Tensor) else ()
+
+def _batch(dl):
+    b = dl.one_batch() if hasattr(dl, 'one_batch') else next(iter(dl))
+    return [t.as_subclass(Tensor) if isinstance(t, Tensor) else t for t in (b if isinstance(b, (list, tuple)) else [b])]
 
 def first_batch(
     dl,        # fastai's or PyTorch's
 ) -> tuple:    # (images, labels or None)
     "One batch, as plain tensors"
-    b = dl.one_batch() if hasattr(dl, 'one_batch') else next(iter(dl))
-    b = [t.as_subclass(Tensor) if isinstance(t, Tensor) else t for t in (b if isinstance(b, (list, tuple)) else [b])]
+    b = _batch(dl)
     return b[0], b[1] if len(b) > 1 else None
 
 def _check_labels(dls, y, n_out):
@@ -76,11 +80,13 @@ def check_pair(
     s, t = student.stage_names, teacher.stage_names
     if len(s) != len(t): raise ValueError(f"the student has {len(s)} stages {s}, the teacher {len(t)} {t}; pair_stages(teacher, student, learn.dls) merges stages until both have as many, StagedNet.from_modules does it by hand")
     if len(learn.dls.loaders) < 2: raise ValueError("learn.dls has no validation loader; give it one: DataLoaders(train, valid)")
+    if not head and type(student).head_input is not StagedNet.head_input:
+        raise ValueError(f"the head of {type(student).__name__} takes the taps of all stages, so it cannot be the teacher's behind the last adapter; pass head_epochs=1 or more")
     _check_trainable(student, head)
     x, y = first_batch(learn.dls.train)
     if not x.isfinite().all(): raise ValueError(f"the images hold {int((~x.isfinite()).sum())} values that are NaN or infinite in the first batch; clean the data first")
     (taps, out), (hints, _) = _shapes(student, 'the student', x[:2]), _shapes(teacher, 'the teacher', x[:2])
-    if head: _check_labels(learn.dls, y, out[0])
+    if head and out: _check_labels(learn.dls, y, out[0] if student.n_identities is None else student.n_identities)
     return taps, hints
 
 # %% ../nbs/07c_pair.ipynb #04c796bd
@@ -123,6 +129,7 @@ def step_macs(
     loss,                 # (pred, target) -> scalar
     target,               # images -> target, e.g. the teacher's tap
     x: Tensor,            # a few images
+    images: int = None,   # how many, if x is not the images
 ) -> float:               # multiply-adds an image of one training step, forward and backward
     "Count one training step without changing anything"
     def step():
@@ -136,7 +143,7 @@ def step_macs(
         for n, m in parts.items(): m.requires_grad_(n in train)
         macs = count_macs(step) if any(p.requires_grad for p in net.parameters()) else 0
     for p, g in zip(net.parameters(), grads): p.grad = g
-    return macs/len(x)
+    return macs/(images or len(x))
 
 # %% ../nbs/07c_pair.ipynb #c2de7014
 def bound(
@@ -178,28 +185,33 @@ def stage_costs(
 ) -> pd.DataFrame:           # index: stages, then 'head'; for `make_plan`
     "What each stage costs, an image"
     student, device, rows = learn.model, learner_device(learn), []
-    x = first_batch(learn.dls.train)[0].to(device)
-    s = t = x if timed else x[:2]
-    n = len(s)
+    x, *ys = _batch(learn.dls.train)
+    s = t = x.to(device) if timed else x[:2].to(device)
+    n, taps = len(s), []
     def forward(f):
         out = []
         row = [count_macs(lambda: out.append(f()))/n] + ([_seconds(f, device)/n] if timed else [])
         return out[0], row
-    def row(name, s_row, t_row, net, loss, hint, x, s, t):
+    def steps(net, loss, hint, x):
+        seconds = [_seconds(_step(learn, net, loss, hint, x), device)/n] if timed else []
+        with autocast_of(learn): return [step_macs(net, [*net.stages, 'head'], loss, lambda _: hint, x, n), *seconds]
+    def row(name, s_row, t_row, train, net, s, t):
         size = lambda o: 0 if o is None else o[0].numel()*(2 if half and o.dtype == torch.float32 else o.element_size())
-        with autocast_of(learn): train = [step_macs(net, [*net.stages, 'head'], loss, lambda _: hint, x)]
-        train += [_seconds(_step(learn, net, loss, hint, x), device)/n] if timed else []
         units = ['macs', 'seconds'][:len(train)]
         return dict(stage=name, **{f'{w}_{u}': v for w, vs in (('student', s_row), ('teacher', t_row), ('train', train)) for u, v in zip(units, vs)},
                     student_bytes=size(s), teacher_bytes=size(t), wire_bytes=4*sum(p.numel() for p in net.parameters() if p.requires_grad))
     with kept(student, teacher, *adapters.values()):
         student.eval(), teacher.eval()
         for k, name in enumerate(student.stage_names):
-            s_in, net = s, StagedNet({name: student.stages[name]}, adapters[name].to(device))
-            with autocast_of(learn):
-                (s, s_row), (t, t_row) = forward(lambda: student.stages[name](s)), forward(lambda: teacher.forward_to(t, k, after=k - 1 if k else None))
-            rows.append(row(name, s_row, t_row, net, bound(loss, teacher, k), t, s_in, s, t))
-        with autocast_of(learn): _, h_row = forward(lambda: student.head(s))
+            net = StagedNet({name: student.stages[name]}, adapters[name].to(device))
+            with autocast_of(learn): t, t_row = forward(lambda: teacher.forward_to(t, k, after=k - 1 if k else None))
+            train = steps(net, bound(loss, teacher, k), t, s)
+            with autocast_of(learn): s, s_row = forward(lambda: student.stages[name](s))  # behind the step: a later part that reads this map too must find it without gradients
+            rows.append(row(name, s_row, t_row, train, net, s, t))
+            taps.append(s)
+        taps = student.head_input(taps)
+        with autocast_of(learn): answer, h_row = forward(lambda: student.head(taps))
         net = StagedNet(dict(backbone=nn.Identity()), student.head)
-        rows.append(row('head', h_row, [0.]*len(h_row), net, lambda p, y: p.float().square().mean(), None, s, None, None))
+        loss = (lambda p, y: p.float().square().mean()) if isinstance(answer, Tensor) else (lambda p, y: learn.loss_func(p, *[y[:n] for y in ys]))
+        rows.append(row('head', h_row, [0.]*len(h_row), steps(net, loss, None, taps), net, None, None))
     return pd.DataFrame(rows).set_index('stage')

@@ -35,6 +35,7 @@ def nearest(
 
 class StagedNet(nn.Module):
     "A backbone as an ordered dict of named stages, plus a head"
+    chained = True  # a part needs no more than the map that the part before gives; where it does, nothing is remembered and nothing stitched
     def __init__(self,
         stages: dict,      # name -> nn.Module; each takes the map that the one before gives
         head: nn.Module,   # takes the last stage's map, gives the answer, e.g. (b,n_classes)
@@ -46,6 +47,12 @@ class StagedNet(nn.Module):
 
     @property
     def stage_names(self) -> list: return list(self.stages)
+
+    @property
+    def n_identities(self):  # that the head was trained on, if it answers with an embedding; None if its answer is a number for each class
+        return next((m.n_identities for m in self.head.modules() if hasattr(m, 'n_identities')), None)
+
+    def head_input(self, taps): return taps[-1]  # `taps`: what each stage gave; a network whose head takes all of them says so here
 
     def forward(self, x): return self.head(self.forward_to(x))
 

@@ -7,7 +7,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/verdicts.html.md"""
 # %% auto #0
 __all__ = ['measures', 'method_words', 'ending_words', 'must_agree', 'Measure', 'measure_of', 'parsed', 'named', 'interval',
            'comparable', 'finished', 'summary', 'leaderboard', 'Paired', 'paired', 'verdict', 'holm', 'verdicts',
-           'named_before', 'verdict_matrix', 'leaderboard_md']
+           'named_before', 'verdict_matrix', 'leaderboard_md', 'boards']
 
 # %% ../nbs/10c_verdicts.ipynb #26cb1e10
 import re
@@ -263,3 +263,19 @@ def leaderboard_md(
     line = lambda cells: '| ' + ' | '.join(c.replace('|', '\\|') for c in cells) + ' |'
     body = [line(['method', *(h for h, *_ in heads.values())]), '| --- |' + ' ---: |'*len(heads), *map(line, rows)]
     return '\n'.join([above, '', *body, '', *(f'- {n}' for n in notes)]).strip() + '\n'
+
+# %% ../nbs/10c_verdicts.ipynb #10cb0002
+def boards(
+    name: str,        # of the study
+    found: list,      # (words, runs) of each group of comparable runs
+    primary=None,     # the (a, b) named before the runs
+    notes=(),         # what must be said under the tables
+    every=False,      # all comparisons in words as well
+) -> list:            # of str
+    "The leaderboards of a study, as text"
+    out, says = [], named_before([runs for _, runs in found], primary) if primary else ['']*len(found)
+    for (words, runs), say in zip(found, says):
+        out.append(f"\n{name}: {words}\n{'─'*100}\n{leaderboard(runs).round(2).to_string()}")
+        if say: out.append(f"\nnamed before the runs: {say}")
+        if every and runs.method.nunique() > 1: out.append('\n' + '\n'.join(verdicts(runs).says))
+    return out + [f"\n{n}" for n in notes]
