@@ -9,7 +9,7 @@ __all__ = ['cifar_page', 'cifar_sets', 'formats', 'read_records', 'read_cifar', 
            'listed_dls', 'by_parent', 'csv_rows', 'csv_dls', 'imagenet_rows', 'ItemSet', 'dataset_dls', 'find_data',
            'open_data']
 
-# %% ../nbs/00b_formats.ipynb #00b53f38
+# %% ../nbs/00b_formats.ipynb #00b3939f
 import csv, hashlib, io, os
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from torch import Tensor
 
 from .data import DeviceDL, Images, ImageSet, Views
 from .folders import Files, FolderDL, FolderSet, _few, _split, checked, files_dls, files_of, folder_dls, suffixes
-from .stages import nearest
 
 # %% ../nbs/00b_formats.ipynb #00b8e4a0
 cifar_page = 'https://www.cs.toronto.edu/~kriz/cifar.html'
@@ -131,7 +130,7 @@ def by_parent(
     if empty: raise ValueError(f"{folder}: no pictures in {_few(empty)}; remove these folders or fill them")
     return found
 
-# %% ../nbs/00b_formats.ipynb #00b80448
+# %% ../nbs/00b_formats.ipynb #00b3dce5
 _truth = {'true': True, '1': True, 'false': False, '0': False}
 
 def _read_table(path):  # (columns, rows as dicts)
@@ -154,7 +153,7 @@ def csv_rows(
     if len(columns) < 2: raise ValueError(f"{path} has one column, {columns[0]!r}; expected the files and their classes, separated by commas")
     name, label, valid = name or columns[0], label or columns[1], valid or ('is_valid' if 'is_valid' in columns else .2)
     for c in (name, label, *[valid]*isinstance(valid, str)):
-        if c not in columns: raise ValueError(f"{path} has no column {c!r}; {nearest(c, columns)}")
+        if c not in columns: raise ValueError(f"{path} has no column {c!r}; expected one of {columns}")
     for i, r in enumerate(rows, 2):
         if not r[name].strip() or not r[label].strip(): raise ValueError(f"{path}: line {i} lacks a {name if not r[name].strip() else label}")
         if isinstance(valid, str) and r[valid].strip().lower() not in _truth: raise ValueError(f"{path}: line {i} has {r[valid]!r} as {valid}; expected True or False")
@@ -254,7 +253,7 @@ def dataset_dls(
     sets = [ItemSet(d, y, size, mode, i, classes, workers) for i, (d, y) in enumerate(zip((train, valid), ys))]
     return _loaders(FolderDL, sets, stats or (imagenet_stats if mode == 'RGB' else [[sum(s)/3] for s in imagenet_stats]), bs, views, n_views, seed, device)
 
-# %% ../nbs/00b_formats.ipynb #00bc8612
+# %% ../nbs/00b_formats.ipynb #00bba618
 _names = dict(  # format -> the usual names of its folders
     cifar10=('cifar-10-batches-bin', 'cifar10'), cifar100=('cifar-100-binary', 'cifar100'), imagenette=('imagenette2-160', 'imagenette2-320', 'imagenette2'),
     imagewoof=('imagewoof2-160', 'imagewoof2-320', 'imagewoof2'), imagenet=('imagenet', 'ILSVRC2012', 'imagenet-object-localization-challenge'))
@@ -265,7 +264,7 @@ def find_data(
     folder: str | Path,   # the set's own, or one that holds it under its usual name
 ) -> Path:
     "Where a set lies"
-    if kind not in formats: raise ValueError(f"no format {kind!r}; {nearest(kind, formats)}")
+    if kind not in formats: raise ValueError(f"no format {kind!r}; expected one of {formats}")
     folder, names = Path(folder), _names.get(kind, ())
     if not folder.exists(): raise FileNotFoundError(f"{folder} is not there; expected the data of format {kind!r}")
     for n in names:
