@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from fastai.vision.all import set_seed
-from torch.utils.data import Subset
 
 from sskd_tutor.coco import CocoSet, detection_dls
 from sskd_tutor.data import pkg_data

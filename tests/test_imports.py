@@ -86,6 +86,6 @@ def test_all_modules_import_without_what_is_optional(run, tmp_path, core):
     ini.read(root/'settings.ini')
     extra = {Requirement(r).name for r in ini['DEFAULT']['dev_requirements'].split()}
     extra = sorted(o.replace('-', '_') for o in extra if canonicalize_name(o) not in core)
-    assert {'accelerate', 'torchmetrics', 'timm', 'onnx'} <= set(extra)
+    assert {'accelerate', 'torchmetrics', 'timm', 'onnx', 'pycocotools', 'pytorch_metric_learning'} <= set(extra)
     hide = f"import sys; sys.modules.update(dict.fromkeys({extra})); import "
     run(sys.executable, '-c', hide + ', '.join(f'sskd_tutor.{m}' for m in modules), cwd=tmp_path, package=root)
