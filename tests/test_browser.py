@@ -267,6 +267,7 @@ def test_report_slides_from_disk(page, tmp_path):
         assert 'start' in p.locator('.slider-label').first.text_content()
     page.screenshot(path=shots/'report_sliders.png')
 
+@pytest.mark.slow
 def test_voila_serves_the_explorer(page, tmp_path):
     pytest.importorskip('voila', reason="pip install voila")
     code = f"from sskd_tutor.explorer import Explorer\nExplorer.from_folder({str(example)!r})"

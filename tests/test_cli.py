@@ -57,6 +57,7 @@ def test_demo_leaves_a_run(first):
     for k in ('settings', 'environment', 'data', 'teacher', 'sha256', 'cost', 'seconds', 'command'): assert run.info[k], k
     assert run.info['settings']['seed'] == 3 and run.info['environment']['sskd_tutor'] == sskd_tutor.__version__
 
+@pytest.mark.slow
 def test_the_same_run_again(first):
     "run.json is enough to get the same student, to the bit"
     p = call('demo', '--like', 'runs/first/run.json', '--out', 'runs/again', '--json', cwd=first[2])

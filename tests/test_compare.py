@@ -122,6 +122,7 @@ def test_steps_do_not_depend_on_the_number_of_labels():
 def test_every_method_has_a_source_or_is_ours():
     for name in methods: assert phases_of(name) and sum(p.share for p in phases_of(name)) == pytest.approx(1)
 
+@pytest.mark.slow
 def test_a_failing_run_does_not_stop_the_others(tmp_path, monkeypatch):
     (tmp_path/'late.py').write_text("""import os
 from sskd_tutor.stages import tutorial_resnet

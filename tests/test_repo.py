@@ -113,6 +113,7 @@ def test_small_pictures(monkeypatch):
     new = small(old)
     assert len(new) < len(old) and np.abs(decode(new) - picture).max() <= 16 and small(new) == new
 
+@pytest.mark.slow
 def test_pages_can_be_made(clone, run):
     "nbdev runs the import cells of each notebook when it makes the documentation"
     run(sys.executable, '-c', 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=0)', cwd=clone, package=clone)

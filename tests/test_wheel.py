@@ -30,6 +30,7 @@ def test_files_travel(dist, repo):
     assert package | {'LICENSE', 'README.md', 'pyproject.toml'} <= in_sdist
     assert any(f.endswith('licenses/LICENSE') for f in in_wheel)
 
+@pytest.mark.slow
 def test_demo_runs_from_the_wheel(dist, tmp_path, run):
     site, away = tmp_path/'site', tmp_path/'away'
     away.mkdir()
