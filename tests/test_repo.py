@@ -120,7 +120,9 @@ def test_pages_can_be_made(clone, run):
     made = {p.name for p in (clone/'_proc').rglob('*.ipynb')}
     assert made == {p.name for p in notebooks}
 
-@pytest.mark.parametrize('file', ['compare.toml', *(f'results/{n}.csv' for n in ('compare', 'accuracy', 'detection', 'faces', 'faces_classes', 'segmentation'))])
+recorded = 'compare', 'accuracy', 'detection', 'faces', 'faces_classes', 'segmentation'
+
+@pytest.mark.parametrize('file', ['compare.toml', *(f'results/{n}.csv' for n in recorded)])
 def test_the_package_brings_the_recorded_comparison(file):
     "Lessons draw it where there is no clone; after new runs: cp benchmarks/FILE sskd_tutor/data_files/benchmarks/FILE"
     assert (root/'sskd_tutor/data_files/benchmarks'/file).read_bytes() == (root/'benchmarks'/file).read_bytes()
