@@ -112,8 +112,8 @@ def test_figures_are_live(pages):
     kind = 'application/vnd.plotly.v1+json'
     saved = {p: sum(kind in o.get('data', {}) for c in cells_of(p) for o in c.get('outputs', [])) for p in nbs}
     drawn = {p: len(pages[html_of(p)].of_class('figure')) for p in nbs}
-    assert drawn[Path('index.ipynb')] == saved[Path('index.ipynb')] + 2  # the recorded run
-    assert sum(drawn.values()) > .8*sum(saved.values()) > 30             # some stand in hidden cells
+    saved[Path('index.ipynb')] += 2  # the recorded run
+    assert drawn == saved and sum(saved.values()) > 30  # none is hidden: a figure without its code is `#| echo: false`
 
 def test_formulas_are_drawn_without_a_script(pages):
     assert sum(t == 'math' for t, _ in pages['losses.html'].tags) >= 7
