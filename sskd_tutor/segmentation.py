@@ -200,11 +200,11 @@ def mask_wall(
     title: str,                 # what is to be seen
     codes: list = scene_codes,  # names of the classes
     theme: str = 'light',
-    gap: int = 4,               # between pictures, pixels
+    gap: int = 1,               # frame around each picture, pixels
 ) -> go.Figure:
     "Scenes and their masks"
     columns = [[np.repeat(x[0].numpy()[..., None], 3, 2) for x in pictures], *([_painted(m.cpu().numpy().astype(int)) for m in ms] for ms in masks.values())]
-    rows = [np.concatenate([np.pad(np.dstack([o, np.full(o.shape[:2], 255, 'u1')]), ((gap, gap), (gap, gap), (0, 0))) for o in row], 1) for row in zip(*columns)]
+    rows = [np.concatenate([np.pad(o, ((gap, gap), (gap, gap), (0, 0)), constant_values=150) for o in row], 1) for row in zip(*columns)]  # opaque: a dark page turns pictures on nothing inside out, and colours are classes
     wall = np.concatenate(rows)
     Image.fromarray(wall).save(f := io.BytesIO(), 'PNG')
     fig = styled(go.Figure(go.Image(source='data:image/png;base64,' + base64.b64encode(f.getvalue()).decode(), hoverinfo='skip')), title, theme)
