@@ -387,7 +387,7 @@ def test_the_figure_shows_what_it_is_given():
     scenes = make_scenes(2)
     fig = mask_wall(scenes.x, dict(truth=scenes.masks, nothing=scenes.masks*0), 'two scenes')
     assert list(fig.layout.xaxis.ticktext) == ['scene', 'truth', 'nothing']
-    assert Image.open(io.BytesIO(base64.b64decode(fig.data[0].source.split(',')[1]))).mode == 'RGB'  # opaque: no page recolours it
+    assert Image.open(io.BytesIO(base64.b64decode(fig.data[0].source.split(',')[1]))).mode == 'RGB'  # opaque
     assert all((scene_codes[c] in fig.layout.annotations[-1].text) == bool((scenes.masks == c).any()) for c in range(1, 11))
 
 # --- what travels with the package
