@@ -145,7 +145,7 @@ def memory_child(n, budget, views, folder):
 def memory(table, pairs, a):
     folder = a.folder if Path(a.folder).exists() else None
     sizes = a.sizes if folder else [n for n in a.sizes if n <= 8_000]
-    env, R = dict(MALLOC_ARENA_MAX='1'), 2
+    env, R = dict(MALLOC_MMAP_THRESHOLD_='65536', MALLOC_ARENA_MAX='1'), 2  # what is freed goes back at once: we count what is held
     def peak(n, budget):
         got = child(here/'bench.py', '--memory-child', n, budget, R, folder or '', env=env)
         say(f"memory: {n} images, budget {budget/1e6:.0f} MB: {got}")
