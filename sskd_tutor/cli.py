@@ -82,12 +82,20 @@ distill_options = dict(data=('FOLDER', "class folders of .jpg or .png files, or 
 
 # %% ../nbs/15_cli.ipynb #13b00002
 def _coco(a, out, given):
-    from sskd_tutor.detection import run_coco
-    if odd := [o for o in ('plan', 'resume', 'size', 'labels_only', 'train_epochs') if getattr(a, o)]: raise ValueError(f"a recipe for detection takes no --{odd[0].replace('_', '-')}; leave it out")
-    data, weights, quick = given.pop('data', os.environ.get('SSKD_DATA')), given.pop('teacher_weights', None), given.pop('quick', False)
-    if not data: raise ValueError("no data; name COCO's folder with --data, or in the environment variable SSKD_DATA")
-    table = run_coco(data, out, a.name, weights, **(dict(epochs=1, head_epochs=1) if quick else {}) | given)
-    print(table.to_json(orient='index') if a.json else table.to_string())
+    from sskd_tutor.detection import coco_plan, run_coco
+    if odd := [o for o in ('train_epochs', 'weak_teacher') if o in given]: raise ValueError(f"a recipe for detection takes no --{odd[0].replace('_', '-')}; leave it out")
+    if a.resume: given = json.loads((out/'settings.json').read_text(encoding='utf-8'))
+    else:
+        given |= dict(folder=given.pop('data', os.environ.get('SSKD_DATA')), weights=given.pop('teacher_weights', None))
+        if not given['folder']: raise ValueError("no data; name COCO's folder with --data, or in the environment variable SSKD_DATA")
+        if given.pop('quick', False): given = dict(epochs=1, head_epochs=1) | given
+        if size := given.pop('size', None): given |= dict(min_size=size, max_size=round(size*5/3))
+    if given.pop('pair', False): raise ValueError(f"the networks of the run at {out} were made in Python; go on there, with run_coco(..., resume=True)")
+    recipe = a.name or out/'recipe.toml'
+    if a.plan: return print(coco_plan(recipe=recipe, **{k: v for k, v in given.items() if k not in ('weights', 'labels_only')}).text()) or 0
+    try: table = run_coco(out=out, recipe=recipe, resume=bool(a.resume), **given)
+    except KeyboardInterrupt: return _interrupted(a, out, out/'settings.json')
+    print(table.to_json(orient='index') if a.json else f'{table.to_string()}\nOpen {_own(out.resolve())}/history.csv; the student is student.safetensors')
     return 0
 
 def recipe(a) -> int:
@@ -111,7 +119,7 @@ def recipe(a) -> int:
 
 recipe_options = dict(data=('FOLDER', 'holds the data under their usual names, or is theirs (the environment variable SSKD_DATA)'), quick=(True, 'one epoch of everything; too short to conclude anything'),
     epochs=(int, "of each stage (the recipe's, as all that follow)"), head_epochs=(int, 'of the head'), train_epochs=(int, 'of what learns from labels alone'), bs=(int, 'pictures a step'),
-    size=(int, 'side of the pictures, pixels'), teacher_weights=('FILE', 'instead of training it'), labels_only=(True, 'train the student on labels alone as well'), weak_teacher=(True, 'go on with a teacher that hardly knows more than chance'), seed=(int, 'of everything (0)'),
+    size=(int, 'side of the pictures, pixels; of detection the shorter one'), teacher_weights=('FILE', 'instead of training it'), labels_only=(True, 'train the student on labels alone as well'), weak_teacher=(True, 'go on with a teacher that hardly knows more than chance'), seed=(int, 'of everything (0)'),
     device=('DEVICE', 'cpu, cuda, ... (the best there is)'))
 
 # %% ../nbs/15_cli.ipynb #942bc2c5

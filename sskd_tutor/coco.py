@@ -8,7 +8,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/coco.html.md"""
 __all__ = ['check_coco', 'CocoSet', 'detection_dls']
 
 # %% ../nbs/00d_coco.ipynb #00d075ed
-import copy, io, json, math, warnings
+import copy, hashlib, io, json, math, random, warnings
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -98,11 +98,17 @@ class CocoSet(CocoDetection):
         try:
             with redirect_stdout(io.StringIO()): super().__init__(folder, str(annotations))
         except ImportError as e: raise ImportError("COCO's format is read with pycocotools: `pip install pycocotools`") from e
-        self.mode, self.coco.dataset = mode, found
+        self.mode, self.file, self.coco.dataset = mode, Path(annotations), found
         with redirect_stdout(io.StringIO()): self.coco.createIndex()
         self.ids, self.category_ids = sorted(self.coco.imgs), sorted(self.coco.cats)
         self.vocab = [self.coco.cats[i]['name'] for i in self.category_ids]  # of labels 1, 2, ...
         self.number = {c: i + 1 for i, c in enumerate(self.category_ids)}
+
+    def fingerprint(self) -> str:  # sha256
+        "Of the annotations, and of which of the pictures are used"
+        with self.file.open('rb') as f: sha = hashlib.file_digest(f, 'sha256')
+        sha.update(f'{self.mode} {self.ids}'.encode())
+        return sha.hexdigest()
 
     def _load_image(self, id):
         try: return super()._load_image(id)
@@ -124,9 +130,14 @@ class _Collate:
         x0, y0, x1, y1 = target['boxes'].unbind(1)
         return x.flip(-1), target | dict(boxes=torch.stack([x.shape[-1] - x1, y0, x.shape[-1] - x0, y1], 1))
     def __call__(self, items):
-        images, targets = zip(*[self.mirrored(*o) if self.flip and torch.rand(()) < .5 else o for o in items])
+        images, targets = zip(*[self.mirrored(x, t) if self.flip and (*drawn, torch.rand(()) < .5)[0] else (x, t) for x, t, *drawn in items])
         batch, targets = self.transform(list(images), list(targets))
         return batch.tensors, torch.tensor(batch.image_sizes), targets
+
+class _Seeded(DataLoader):
+    seed = epoch = 0
+    def set_epoch(self, epoch): self.epoch, self.rng = epoch, random.Random(f'{self.seed} {epoch}')
+    def create_item(self, i): return *super().create_item(i), random.Random(f'{self.seed} {self.epoch} {i}').random() < .5
 
 def detection_dls(
     train,                 # gives (picture in [0,1], target) by number, e.g. a `CocoSet`
@@ -136,13 +147,15 @@ def detection_dls(
     flip: bool = True,     # mirror half of the training pictures
     device=None,           # fastai's default device if None
     num_workers: int = 0,  # processes that read pictures
+    seed: int = None,      # order and mirrors follow from it and the epoch
 ) -> DataLoaders:          # batches: x (b,c,h,w), sizes (b,2), targets, a list of b dicts
     "fastai `DataLoaders` of pictures with boxes, for one kind of detector"
     device = torch.device(device or default_device())
     if len(train) < bs: raise ValueError(f"bs is {bs}, but there are only {len(train)} training pictures; give a smaller bs")
     def loader(ds, training):
         made = _Collate(copy.deepcopy(detector.transform).train(training), flip and training)
-        dl = DataLoader(ds, bs=bs, shuffle=training, drop_last=training, create_batch=made, retain=lambda batch, items: batch, device=device, num_workers=num_workers)
+        dl = (_Seeded if training and seed is not None else DataLoader)(ds, bs=bs, shuffle=training, drop_last=training, create_batch=made, retain=lambda batch, items: batch, device=device, num_workers=num_workers)
         dl.n_inp = 1  # of a batch, only the pictures go into the network
+        if isinstance(dl, _Seeded): dl.seed = seed
         return dl
     return DataLoaders(loader(train, True), loader(valid, False), device=device)

@@ -6,14 +6,16 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/detection.html.md"""
 
 # %% auto #0
 __all__ = ['teacher_sha256', 'DetectorHead', 'StagedDetector', 'small_detector', 'DetectionLoss', 'CocoMAP', 'detection_learner',
-           'staged_pair', 'detection_map', 'save_detector', 'detection_teacher', 'coco_pair', 'coco_sets', 'run_coco']
+           'staged_pair', 'detection_map', 'save_detector', 'detection_teacher', 'coco_pair', 'coco_sets', 'coco_plan',
+           'run_coco']
 
 # %% ../nbs/13c_detection.ipynb #13c126f
-import copy, pickle
+import copy, json, pickle, shutil
 from collections import OrderedDict
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import torch
@@ -28,9 +30,15 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 import sskd_tutor.distill  # noqa: F401, patches Learner
+from .checkpoint import Checkpoint, differences
 from .coco import CocoSet, detection_dls
 from .data import mean, pkg_data, std, verified
+from .demo import labels_history
+from .ordinary import KeepEpochs
+from .pair import step_macs
+from .plan import Plan
 from .recipes import read_recipe, weights_file
+from .snapshot import snapshots
 from .stages import StagedNet, kept, load_weights, save_weights, tutorial_resnet
 
 # %% ../nbs/13c_detection.ipynb #13c59c4
@@ -249,33 +257,95 @@ def coco_sets(
     if home is None: raise FileNotFoundError(f"{folder} holds no folder annotations; expected COCO's train2017, val2017 and annotations in it or in {Path(folder)/'coco'}")
     return [CocoSet(home/part, home/f'annotations/instances_{part}.json', skip=True) for part in ('train2017', 'val2017')]
 
+# %% ../nbs/13c_detection.ipynb #13c7e5ce
+def _coco_job(folder, recipe, weights, pair, device, num_workers, seed, cbs, changes):
+    r = read_recipe(recipe)
+    if odd := set(changes) - {*r['distil'], *r['pictures']}: raise ValueError(f"no setting {sorted(odd)} in {recipe}; expected some of {[*r['distil'], *r['pictures']]}")
+    d = r['distil'] | r['pictures'] | changes
+    train, valid = coco_sets(folder)
+    set_seed(seed)
+    teacher, student = pair or coco_pair(len(train.vocab), weights, **{k: d[k] for k in r['pictures']})
+    dls, (t, s) = detection_dls(train, valid, student, d['bs'], device=device, num_workers=num_workers, seed=seed), staged_pair(teacher, student)
+    return SimpleNamespace(r=r, d=d, train=train, dls=dls, teacher=t, detector=teacher, student=student, learn=detection_learner(dls, s, cbs=cbs))
+
+def coco_plan(
+    folder: str | Path,       # the arguments of `run_coco`; no weights are needed
+    recipe: str = 'coco_resnet50_resnet18',
+    pair: tuple = None, device=None, num_workers: int = 0, seed: int = 0, cbs=None,
+    **changes,
+) -> Plan:                    # multiply-adds, memory, seconds of each phase
+    "Open the data and say what `run_coco` would compute and take; nothing is trained"
+    job = _coco_job(folder, recipe, None, pair, device, num_workers, seed, cbs, changes)
+    return job.learn.sskd_plan(job.teacher, job.d['epochs'], job.d['head_epochs'])
+
+@contextmanager
+def _shown(learn, progress):
+    with nullcontext() if progress else learn.no_bar(), nullcontext() if progress else learn.no_logging(): yield
+
+def _map_rows(values): return [round(100*v, 2) for v in (values[-1], max(values))]  # last, best
+
+def _detector_macs(learn):  # of a step of training all of it, an image
+    x, sizes, targets = learn.dls.train.one_batch()
+    learn.model.to(x.device)
+    return step_macs(learn.model, [*learn.model.stages, 'head'], lambda p, _: learn.loss_func(p, sizes, targets), lambda x: None, x)
+
 def run_coco(
     folder: str | Path,       # COCO's, see `coco_sets`
     out: str | Path,          # new folder for student.safetensors, history.csv and table.csv
     recipe: str = 'coco_resnet50_resnet18',
     weights: str = None,      # the teacher's; the recipe's if None
     pair: tuple = None,       # (teacher, student) of your own, each a FasterRCNN
-    device=None, num_workers: int = 0, seed: int = 0, progress: bool = True,
-    **changes,                # of the recipe's [distil]: epochs, head_epochs, lr, bs; of its pictures: min_size, max_size
+    labels_only: bool = False,  # train the same student on the boxes alone as well, for as many multiply-adds
+    resume: bool = False,     # go on with what lies in `out`; all else as it was
+    every: float = 120,       # seconds between two checkpoints
+    device=None, num_workers: int = 0, seed: int = 0, cbs=None, progress: bool = True,
+    **changes,                # of the recipe's [distil]: epochs, head_epochs, lr, bs, labels_lr; of its pictures: min_size, max_size
 ) -> pd.DataFrame:            # COCO's mean average precision, %: published, last epoch, best epoch
     "Distil a detector on COCO, what is published beside ours"
-    r, out = read_recipe(recipe), Path(out)
-    d = r['distil'] | r['pictures'] | changes
-    if odd := set(changes) - {*r['distil'], *r['pictures']}: raise ValueError(f"no setting {sorted(odd)} in {recipe}; expected some of {[*r['distil'], *r['pictures']]}")
-    if out.exists() and any(out.iterdir()): raise FileExistsError(f"{out} is there already and is not empty; name a new folder")
-    train, valid = coco_sets(folder)
-    set_seed(seed)
-    teacher, student = pair or coco_pair(len(train.vocab), weights or r['teacher_weights'], **{k: d[k] for k in r['pictures']})
-    dls, (t, s) = detection_dls(train, valid, student, d['bs'], device=device, num_workers=num_workers), staged_pair(teacher, student)
-    ids = train.category_ids if teacher.roi_heads.box_predictor.cls_score.out_features > len(train.vocab) + 1 else None
-    upper = detection_map(StagedDetector(teacher.to(dls.device)), dls.valid, ids)['map']
-    learn = detection_learner(dls, s)
-    with nullcontext() if progress else learn.no_bar(), nullcontext() if progress else learn.no_logging(): run = learn.fit_sskd(t, d['epochs'], d['head_epochs'], d['lr'])
-    maps = run.history[run.history.measure == 'coco_map'].value
-    given = {name: value for name, value, *_ in r['published']['rows']}
-    rows = {'teacher': [given.get('teacher'), upper, upper], 'student, stage by stage': [given.get('student'), maps.iloc[-1], maps.max()]}
-    table = pd.DataFrame({k: [p, round(100*last, 2), round(100*best, 2)] for k, (p, last, best) in rows.items()}, ['published', 'last epoch', 'best epoch']).T
+    out = Path(out)
+    given = dict(folder=str(folder), weights=weights, pair=pair is not None, labels_only=labels_only, seed=seed, **changes)
+    if resume:
+        if not (out/'settings.json').exists(): raise FileNotFoundError(f"there is no run at {out}: it has no settings.json. Leave resume out to begin one")
+        begun = json.loads((out/'settings.json').read_text(encoding='utf-8'))
+        if lines := differences({k: v for k, v in begun.items() if k not in ('device', 'num_workers')}, given): raise ValueError(f"the run at {out} was begun with other settings:\n  " + '\n  '.join(lines))
+    elif out.exists() and any(out.iterdir()): raise FileExistsError(f"{out} is there already and is not empty; name a new folder" + ', or go on with resume=True'*(out/'settings.json').exists())
+    job = _coco_job(folder, recipe, weights or read_recipe(recipe)['teacher_weights'], pair, device, num_workers, seed, cbs, changes)
+    d, learn, fresh = job.d, job.learn, copy.deepcopy(job.student)
     out.mkdir(parents=True, exist_ok=True)
-    save_detector(student.cpu(), out/'student.safetensors', [train[0][0]], dict(recipe=recipe, classes=train.vocab, seed=seed, **d))
-    run.history.to_csv(out/'history.csv', index=False), table.to_csv(out/'table.csv')
+    if not resume:
+        (out/'recipe.toml').write_text(job.r['text'], encoding='utf-8')
+        (out/'settings.json').write_text(json.dumps(given | dict(device=device and str(device), num_workers=num_workers)), encoding='utf-8')
+    done = out/'done.json'
+    found = json.loads(done.read_text()) if done.exists() else {}
+    def note(**new):
+        found.update(new)
+        done.with_suffix('.tmp').write_text(json.dumps(found))
+        done.with_suffix('.tmp').replace(done)
+    def leave(name, detector, history):
+        save_detector(detector.cpu(), out/f'{name}.safetensors', [job.train[0][0]], dict(recipe=recipe, classes=job.train.vocab, seed=seed, **d), overwrite=True)
+        history.to_csv(out/('history.csv' if name == 'student' else f'{name}.csv'), index=False)
+    if 'teacher' not in found:
+        ids = job.train.category_ids if job.detector.roi_heads.box_predictor.cls_score.out_features > len(job.train.vocab) + 1 else None
+        note(teacher=_map_rows([detection_map(StagedDetector(job.detector.to(job.dls.device)), job.dls.valid, ids)['map']]))
+    if 'student' not in found:
+        keep = Checkpoint(out/'checkpoints', every, resume=bool(snapshots(out/'checkpoints')), extra=d | dict(seed=seed))
+        set_seed(seed)
+        with _shown(learn, progress): run = learn.fit_sskd(job.teacher, d['epochs'], d['head_epochs'], d['lr'], cbs=keep)
+        leave('student', job.student, run.history)
+        note(student=_map_rows([*run.history[run.history.measure == 'coco_map'].value]), gmacs=run.gmacs)
+    if labels_only and 'labels_only' not in found:
+        set_seed(seed)
+        rival = detection_learner(job.dls, StagedDetector(fresh), cbs=cbs)
+        epochs = max(1, round(found['gmacs']/(_detector_macs(rival)*len(job.dls.train)*d['bs']/1e9)))
+        keep = KeepEpochs(out/'labels_only_epochs', d | dict(seed=seed, epochs=epochs), every)
+        keep.go_on(rival)
+        with _shown(rival, progress): rival.fit_one_cycle(epochs, d['labels_lr'], cbs=keep)
+        history = labels_history(rival)
+        leave('labels_only', fresh, history)
+        note(labels_only=_map_rows([*history[history.measure == 'coco_map'].value]), epochs=epochs)
+    published = {name: value for name, value, *_ in job.r['published']['rows']}
+    names = dict(teacher='teacher', labels_only='student, labels only', student='student, stage by stage')
+    table = pd.DataFrame({n: [published.get(k), *found[k]] for k, n in names.items() if k in found}, ['published', 'last epoch', 'best epoch']).T
+    table.to_csv(out/'table.csv')
+    for p in (out/'checkpoints', out/'labels_only_epochs'): shutil.rmtree(p, ignore_errors=True)
     return table

@@ -2,16 +2,20 @@
 import copy, json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from fastai.callback.core import Callback
 from fastai.torch_core import set_seed
 from PIL import Image
+from safetensors.torch import load_file
 from torch.utils.data import Subset
 from torchvision.models.detection import FasterRCNN, RetinaNet, fasterrcnn_resnet50_fpn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 import sskd_tutor.detection as detection
 from sskd_tutor.cache import CacheFeatures
+from sskd_tutor.cli import main
 from sskd_tutor.coco import CocoSet, check_coco, detection_dls
 from sskd_tutor.data import embedded_fashion
 from sskd_tutor.detection import (StagedDetector, coco_pair, detection_learner, detection_map, detection_teacher, run_coco,
@@ -234,6 +238,52 @@ def test_a_teacher_that_answers_in_cocos_numbers(tmp_path):
     dl = detection_dls(ds, ds, detector, 4, device='cpu').valid
     assert detection_map(net, dl, ds.category_ids)['map'] == pytest.approx(1) and detection_map(net, dl)['map'] < .5
 
+class StopAt(Callback):
+    "Ctrl-C after so many steps"
+    order = 200  # behind the checkpoint
+    def __init__(self, n): self.n = n
+    def after_batch(self):
+        self.n -= self.training
+        if not self.n: raise KeyboardInterrupt
+
+def test_a_run_goes_on_inside_an_epoch(tmp_path):
+    "Stopped in a stage, in the head and in the training on boxes alone: the same students to the bit, the same table"
+    folder = coco_folder(tmp_path)
+    def run(out, **kwargs):
+        torch.manual_seed(0)
+        pair = small_detector(8, c_in=3), small_detector(4, c_in=3)
+        return run_coco(folder, tmp_path/out, pair=pair, epochs=2, head_epochs=2, bs=2, labels_only=True, every=0, device='cpu',
+                        progress=False, **kwargs)
+    whole = run('whole')
+    for i, n in enumerate((4, 7, 9, 8)):  # an epoch has 3 steps, a stage 6: in stage 1, in stage 2, in the head, in the rival
+        with pytest.raises(KeyboardInterrupt): run('parts', cbs=StopAt(n), resume=i > 0)
+        assert list(json.loads((tmp_path/'parts/done.json').read_text())) == ['teacher', 'student', 'gmacs'][:1 if i < 3 else 3]
+    with pytest.raises(FileExistsError, match='resume=True'): run('parts')
+    table = run('parts', resume=True)
+    for name in ('student', 'labels_only'):
+        a, b = (load_file(tmp_path/out/f'{name}.safetensors') for out in ('whole', 'parts'))
+        assert list(a) == list(b) and all(torch.equal(a[k], b[k]) for k in a)
+    pd.testing.assert_frame_equal(table, whole)
+    for name in ('history', 'labels_only'):
+        a, b = (pd.read_csv(tmp_path/out/f'{name}.csv') for out in ('whole', 'parts'))
+        pd.testing.assert_frame_equal(*(t[~t.measure.str.contains('seconds|time')] for t in (a, b)))
+    assert not (tmp_path/'parts/checkpoints').exists()
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_order_and_mirrors_follow_from_seed_and_epoch(tmp_path, workers):
+    ds = coco(tmp_path, 12)
+    def epoch(seed, i, workers=0):
+        torch.manual_seed(i)  # which must not matter
+        dl = detection_dls(ds, ds, small_detector(4), 4, device='cpu', num_workers=workers, seed=seed).train
+        dl.set_epoch(i)
+        return torch.cat([x for x, *_ in dl])
+    a = epoch(0, 0)
+    assert torch.equal(a, epoch(0, 0, workers)) and not torch.equal(a, epoch(0, 1)) and not torch.equal(a, epoch(1, 0))
+    valid = detection_dls(ds, ds, small_detector(4), 4, device='cpu').valid
+    plain = {x.numpy().tobytes() for batch, *_ in valid for x in batch}
+    kept, mirrored = (sum(x.numpy().tobytes() in plain for x in y) for y in (a, a.flip(-1)))
+    assert kept + mirrored == 12 and 0 < kept < 12
+
 @pytest.mark.slow
 def test_the_recipe_for_coco_from_end_to_end(tmp_path):
     folder, teacher = coco_folder(tmp_path), coco_pair(10)[0]
@@ -249,6 +299,12 @@ def test_the_recipe_for_coco_from_end_to_end(tmp_path):
                      max_size=96, device='cpu', progress=False)
     assert table.published.isna().all() and list(table.index) == ['teacher', 'student, stage by stage']
     assert (tmp_path/'out/student.safetensors').stat().st_size > 1e8
+    line = f'recipe coco_resnet50_resnet18 --data {folder} --quick --bs 2 --size 64 --device cpu'
+    line += f' --teacher-weights {tmp_path/"teacher.pth"}'
+    assert main([*line.split(), '--plan']) == 0
+    assert main([*line.split(), '--out', str(tmp_path/'cli')]) == 0
+    (tmp_path/'cli/table.csv').unlink()
+    assert main(['recipe', '--resume', str(tmp_path/'cli')]) == 0 and (tmp_path/'cli/table.csv').exists()
     (tmp_path/'bad.pth').write_bytes(b'no weights')
     with pytest.raises(ValueError, match='does not fit'): coco_pair(10, str(tmp_path/'bad.pth'))
 

@@ -272,7 +272,7 @@ def test_detection_is_sent_on(monkeypatch, capsys, tmp_path):
     assert main([*line.split(), '--out', str(tmp_path/'out')]) == 0
     assert json.loads(capsys.readouterr().out) == dict(teacher=dict(last=1.))
     assert seen == [dict(folder=str(tmp_path), out=tmp_path/'out', recipe='coco_resnet50_resnet18', weights='w.pth', device='cpu',
-        changes=dict(epochs=1, head_epochs=1, bs=2))]
+        resume=False, changes=dict(epochs=1, head_epochs=1, bs=2))]
 
 # --- what is wrong
 
@@ -289,8 +289,8 @@ def told(args, says, capsys):
     (['recipe', 'imagewoof_resnet34_resnet10', '--data', '.'], 'holds no imagewoof2-160 and no'), (['recipe',
         'cifar100_vgg13_vgg8', '--data', 'nowhere'], 'nowhere is not there'),
     (['recipe', '--resume', 'nowhere'], "no recipe 'nowhere/recipe.toml'"), (['recipe', 'x', '--resume', 'y'], 'leave out x'),
-    (['recipe', '--resume', 'y', '--seed', '3'], 'leave out --seed'), (['recipe', 'coco_resnet50_resnet18', '--plan'],
-        'takes no --plan'),
+    (['recipe', '--resume', 'y', '--seed', '3'], 'leave out --seed'), (['recipe', 'coco_resnet50_resnet18',
+        '--data', '.', '--train-epochs', '3'], 'takes no --train-epochs'),
     (['recipe', 'coco_resnet50_resnet18'], "name COCO's folder with --data"), (['recipe', 'bad.toml'], 'bad.toml is not TOML')])
 def test_bad_use(args, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
