@@ -33,8 +33,9 @@ class Table:
         low, high = (float(b) if b else None for b in re.fullmatch(r'(?:>= ([-\d.]+))?(?: and )?(?:<= ([-\d.]+))?', target).groups())
         holds = None if low is high is None else bool((low is None or value >= low) and (high is None or value <= high))
         def short(v): return round(v, digits) if isinstance(v, float) else [short(o) for o in v] if isinstance(v, list) else v
-        row = dict(figure=figure, pair=pair, value=short(float(value)), target=target, holds=holds, command=command or self.command, **{k: short(v) for k, v in extra.items()},
-                   machine=machine_name(), threads=torch.get_num_threads(), precision=self.precision, load=round(os.getloadavg()[0], 1), torch=torch.__version__, date=str(date.today()))
+        row = dict(figure=figure, pair=pair, value=short(float(value)), target=target, holds=holds, command=command or self.command, **{k: short(v) for k, v in extra.items()})
+        here_now = dict(machine=machine_name(), threads=torch.get_num_threads(), precision=self.precision, load=round(os.getloadavg()[0], 1), torch=torch.__version__, date=str(date.today()))
+        row |= {k: v for k, v in here_now.items() if k not in extra}
         self.rows = [r for r in self.rows if (r['figure'], r['pair']) != (figure, pair)] + [row]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text('[\n' + ',\n'.join(json.dumps(r) for r in self.rows) + '\n]\n')
@@ -190,7 +191,7 @@ def accuracy(table, pairs, a):
             judged = views == str(default_views) and column == 'accuracy_last' and len(seeds) >= 5
             table.add(f'test accuracy, {views} remembered views less the plain way with fresh views, points, {name}', f'embedded default pair, {epochs} epochs', mean(d), '>= -0.5' if judged else '', digits=2,
                       command='python benchmarks/views.py; python benchmarks/bench.py --only accuracy', low=mean(d) - half, high=mean(d) + half, interval='95 %, t, paired seeds',
-                      seeds=seeds, whole_interval_above=bool(mean(d) - half >= -0.5), evaluated_on=rows[seeds[0]]['evaluated_on'], accuracy=mean(float(rows[s][column]) for s in seeds),
+                      seeds=seeds, whole_interval_above=bool(mean(d) - half >= -0.5), evaluated_on=rows[seeds[0]]['evaluated_on'], precision=rows[seeds[0]]['precision'], threads=int(rows[seeds[0]]['threads']), accuracy=mean(float(rows[s][column]) for s in seeds),
                       plain_accuracy=mean(float(plain[s][column]) for s in seeds))
 
 def main():

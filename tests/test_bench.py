@@ -120,16 +120,17 @@ def test_accuracy_row(tmp_path, monkeypatch, capsys):
     (tmp_path/'results').mkdir()
     with (tmp_path/'results/views.csv').open('w') as f:
         w = csv.writer(f)
-        w.writerow('views seed accuracy_last accuracy_teacher_head epochs evaluated_on'.split())
+        w.writerow('views seed accuracy_last accuracy_teacher_head epochs evaluated_on precision threads'.split())
         for v, accs in (('plain', plain), ('4', four)):
-            w.writerows([v, s, a, a + 1, 8, 'official-10000'] for s, a in enumerate(accs))
+            w.writerows([v, s, a, a + 1, 8, 'official-10000', 'bfloat16', 1] for s, a in enumerate(accs))
     monkeypatch.setattr(bench, 'here', tmp_path)
-    table = bench.Table(tmp_path/'t.json', 'bfloat16', '')
+    table = bench.Table(tmp_path/'t.json', 'float32', '')
     bench.accuracy(table, {}, argparse.Namespace())
     judged, = [r for r in table.rows if r['holds'] is not None]
     low, high = stats.ttest_rel(four, plain[:5]).confidence_interval()
     assert (judged['value'], judged['low'], judged['high']) == pytest.approx((-0.08, low, high), abs=0.006)
     assert judged['target'] == '>= -0.5' and 'new head' in judged['figure'] and judged['seeds'] == list('01234')
+    assert (judged['precision'], judged['threads']) == ('bfloat16', 1)  # the runs', not this process's
 
 def test_moved_bytes():
     x = torch.ones(1000)
