@@ -5,6 +5,10 @@ multiply-adds: the student stage by stage (ten stages, then the head), the same 
 by a fine-tune of everything. All students see the same training scenes, the first half of the teacher's; the test scenes are composed of
 official test pictures and looked at once, after the last epoch. A row of results/segmentation.csv for each run; runs that are there
 already are left out. The learning rate was chosen with --holdout, for both methods the same.
+
+`python benchmarks/segmentation.py --masks 40` is the case for which the recipe is made: as many scenes, but only the first 40 have masks.
+The stages learn from all scenes; head, fine-tune and labels only from the 40, for as many steps as otherwise. One row more: the student
+under the teacher's own last layer, which needs no mask at all. Written to results/segmentation_masks.csv.
 """
 import argparse, hashlib, time
 from datetime import date
@@ -21,6 +25,7 @@ from sskd_tutor.camvid import scene_dls
 from sskd_tutor.data import pkg_data
 from sskd_tutor.distill import ValidEvery
 from sskd_tutor.joint import joint_gmacs
+from sskd_tutor.pair import first_batch, step_macs
 from sskd_tutor.scenes import make_scenes
 from sskd_tutor.segmentation import scores, segment_stages, segmentation_teacher, small_unet
 from sskd_tutor.stages import load_weights, save_weights
@@ -28,6 +33,8 @@ from sskd_tutor.stages import load_weights, save_weights
 here = Path(__file__).resolve().parent
 machine = '2 CPU cores, one thread'
 methods = 'stage by stage', 'labels only', 'stage by stage + fine-tune'  # the first sets the budget
+unmasked = "stage by stage, teacher's head"
+columns = 'method seed miou pixel_accuracy gmacs seconds epochs images evaluated_on teacher_miou teacher_pixel_accuracy width blocks lr bs precision machine date'.split()
 
 CARD = """# Teacher `teacher_segmentation`
 
@@ -51,6 +58,10 @@ def loaders(a, seed, test=True):
     "The training scenes and the test scenes; or, to choose a setting, scenes of other training pictures' places"
     held = make_scenes(a.n_test, 'valid') if test else make_scenes(a.n_test, 'train', seed=9)
     return scene_dls(make_scenes(a.n), held, bs=a.bs, seed=seed, device='cpu')
+
+def masked(a, dls, seed):
+    "The scenes with masks: all, or the first few"
+    return dls if not a.masks else scene_dls(make_scenes(a.masks), make_scenes(8), bs=a.bs, seed=seed, device='cpu')
 
 def learner(a, dls, unet): return Learner(dls, segment_stages(unet)).tuned(a.precision)
 
@@ -83,46 +94,55 @@ def student(a, dls, seed):
     return learner(a, dls, small_unet(a.width, a.blocks))
 
 def by_stages(a, dls, seed, epochs, head_epochs):
+    "(learner, 10^9 multiply-adds, epochs, what it is worth under the teacher's head: only if few scenes have masks)"
     learn = student(a, dls, seed)
-    run = quietly(learn, 'fit_sskd', segmentation_teacher(), epochs, head_epochs, a.lr, valid_every=0)
-    return learn, run.gmacs, f'{epochs} a stage + {head_epochs}'
+    own, run = learn.model.head, quietly(learn, 'fit_sskd', segmentation_teacher(), epochs, 0 if a.masks else head_epochs, a.lr, valid_every=0)
+    if not a.masks: return learn, run.gmacs, f'{epochs} a stage + {head_epochs}', None
+    without = percent(learn.model, dls)
+    learn.model.head, learn.dls = own, masked(a, dls, seed)
+    n, (x, y) = head_epochs*len(dls.train)//len(learn.dls.train), first_batch(learn.dls.train)
+    spent = step_macs(learn.model, ['head'], learn.loss_func, lambda _: y, x)*n*len(learn.dls.train)*a.bs/1e9
+    quietly(learn, 'fit_head', n, a.lr, valid_every=0)
+    return learn, run.gmacs + spent, f'{epochs} a stage + {n}', dict(without, gmacs=round(run.gmacs), epochs=f'{epochs} a stage')
 
 def on_labels(learn, gmacs, lr):
     epochs = round(gmacs/joint_gmacs(learn, None)(1))
     return quietly(learn, 'fit_joint', None, epochs, lr, valid_every=0).gmacs, epochs
 
 def ran(a, dls, seed, method, budget):
-    "(learner, 10^9 multiply-adds, epochs)"
+    "(learner, 10^9 multiply-adds, epochs, as for `by_stages`)"
     if method == 'stage by stage': return by_stages(a, dls, seed, a.epochs, a.head_epochs)
     if method == 'labels only':
-        learn = student(a, dls, seed)
-        return learn, *on_labels(learn, budget, a.lr)
-    learn, spent, epochs = by_stages(a, dls, seed, a.epochs//2, 1)
+        learn = student(a, masked(a, dls, seed), seed)
+        return learn, *on_labels(learn, budget, a.lr), None
+    learn, spent, epochs, _ = by_stages(a, dls, seed, a.epochs//2, 1)
     more, rest = on_labels(learn, budget - spent, a.lr/3)
-    return learn, spent + more, f'{epochs} + {rest} of everything'
+    return learn, spent + more, f'{epochs} + {rest} of everything', None
 
 def compare(a):
-    a.n, path = a.n or 750, a.csv
-    rows = pd.read_csv(path).to_dict('records') if path.exists() else []
+    a.n, path = a.n or 750, a.csv or here/'results'/f"segmentation{'_masks'*bool(a.masks)}.csv"
     goal = percent(segmentation_teacher(), loaders(a, 0, a.test))
-    for method, seed in product(methods, range(a.seeds)):
+    for method, seed in product(methods, a.seeds):
+        rows = pd.read_csv(path).to_dict('records') if path.exists() else []
         known = {r['method']: r['gmacs'] for r in rows if r['seed'] == seed}
         if method in known: continue
         dls, start = loaders(a, seed, a.test), time.time()
-        learn, gmacs, epochs = ran(a, dls, seed, method, known.get(methods[0]))
-        seconds = round(time.time() - start)
-        where = dict(evaluated_on=f"{a.n_test} {'test' if a.test else 'holdout'} scenes", **{f'teacher_{k}': v for k, v in goal.items()})
-        settings = dict(width=a.width, blocks=a.blocks, lr=a.lr, bs=a.bs, precision=a.precision, machine=machine, date=str(date.today()))
-        rows.append(dict(method=method, seed=seed, **percent(learn.model, dls), gmacs=round(gmacs), seconds=seconds, epochs=epochs, images=a.n) | where | settings)
-        pd.DataFrame(rows).to_csv(path, index=False)
-        print(rows[-1], flush=True)
+        learn, gmacs, epochs, without = ran(a, dls, seed, method, known.get(methods[0]))
+        shared = dict(seed=seed, seconds=round(time.time() - start), images=a.n, evaluated_on=f"{a.n_test} {'test' if a.test else 'holdout'} scenes", width=a.width, blocks=a.blocks, lr=a.lr,
+                      bs=a.bs, precision=a.precision, machine=machine, date=date.today(), **{f'teacher_{k}': v for k, v in goal.items()})
+        found = [dict(percent(learn.model, dls), method=method, gmacs=round(gmacs), epochs=epochs, masks=a.masks)]
+        if without: found.append(dict(without, method=unmasked, masks=0))
+        table = pd.DataFrame([f | shared for f in found])[columns + ['masks']*bool(a.masks)]
+        table.to_csv(path, mode='a', header=not path.exists(), index=False)  # several processes may add to it
+        print(table.to_string(), flush=True)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     p.add_argument('what', nargs='?', choices=['teacher', 'compare'], default='compare')
     p.add_argument('--n', type=int, help="training scenes; 1,500 for the teacher, the first 750 of them for the students")
     p.add_argument('--n-test', type=int, default=300)
-    p.add_argument('--seeds', type=int, default=3)
+    p.add_argument('--masks', type=int, help='scenes that have a mask, the first ones; all if it is not given')
+    p.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     p.add_argument('--seed', type=int, default=0, help="the teacher's")
     p.add_argument('--bs', type=int, default=8)
     p.add_argument('--width', type=int, default=8, help="of the student; the teacher's is 16")
@@ -134,7 +154,7 @@ def main():
     p.add_argument('--teacher-lr', type=float, default=5e-3)
     p.add_argument('--precision', default='bf16')
     p.add_argument('--holdout', dest='test', action='store_false', help='judge on further training scenes, to choose a setting')
-    p.add_argument('--csv', type=Path, default=here/'results'/'segmentation.csv')
+    p.add_argument('--csv', type=Path, help='results/segmentation.csv, or segmentation_masks.csv')
     p.add_argument('--out', type=Path, default=pkg_data)
     a = p.parse_args()
     torch.set_num_threads(1)

@@ -6,7 +6,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/segmentation.html.md"""
 
 # %% auto #0
 __all__ = ['teacher_sha256', 'class_colours', 'StagedUnet', 'segment_stages', 'small_unet', 'exportable', 'void_of', 'MeanIoU',
-           'scores', 'stitched', 'segmentation_teacher', 'mask_wall']
+           'scores', 'stitched_maps', 'segmentation_teacher', 'mask_wall']
 
 # %% ../nbs/13e_segmentation.ipynb #13e99050
 import base64, copy, io
@@ -158,7 +158,7 @@ def scores(
 
 # %% ../nbs/13e_segmentation.ipynb #13e15e25
 @torch.no_grad()
-def stitched(
+def stitched_maps(
     student: StagedUnet,  # in eval mode
     adapters: dict,       # stage -> nn.Module, of a run
     teacher: StagedUnet,  # in eval mode

@@ -120,7 +120,7 @@ def test_pages_can_be_made(clone, run):
     made = {p.name for p in (clone/'_proc').rglob('*.ipynb')}
     assert made == {p.name for p in notebooks}
 
-recorded = 'compare', 'accuracy', 'detection', 'faces', 'faces_classes', 'segmentation'
+recorded = 'compare', 'accuracy', 'detection', 'faces', 'faces_classes', 'segmentation', 'segmentation_masks'
 
 @pytest.mark.parametrize('file', ['compare.toml', *(f'results/{n}.csv' for n in recorded)])
 def test_the_package_brings_the_recorded_comparison(file):

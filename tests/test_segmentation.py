@@ -27,7 +27,7 @@ from sskd_tutor.pair import check_pair, first_batch, make_adapters, stage_costs
 from sskd_tutor.pairing import merged
 from sskd_tutor.scenes import make_scenes, write_camvid
 from sskd_tutor.segmentation import (MeanIoU, StagedUnet, exportable, mask_wall, scores, segment_stages, segmentation_teacher,
-                                     small_unet, stitched, teacher_sha256)
+                                     small_unet, stitched_maps, teacher_sha256)
 from sskd_tutor.stages import StagedNet, count_macs, tensors_sha256, weights_meta
 from conftest import root
 
@@ -250,17 +250,17 @@ def test_stitched_through_itself_is_the_teacher():
     for s in teacher.stage_names:
         teacher(images(3, seed=1))
         twin(images(3, seed=2))
-        assert torch.equal(stitched(twin, alike, teacher, s, x), teacher(x)), s
+        assert torch.equal(stitched_maps(twin, alike, teacher, s, x), teacher(x)), s
 
 def test_stitched_sees_nothing_of_the_teachers_encoder():
     "Where the student's maps are all zero the picture cannot matter, but for the last layer, which sees it"
     teacher, x = segment_stages(tiny(6, seed=1, last_cross=False)).eval(), images()
     student, zero = copy.deepcopy(teacher), dict.fromkeys(teacher.stages, nn.Threshold(float('inf'), 0.))
-    a, b = (stitched(student, zero, teacher, 'enc5', o) for o in (x, images(seed=1)))
+    a, b = (stitched_maps(student, zero, teacher, 'enc5', o) for o in (x, images(seed=1)))
     assert torch.equal(a, b) and not torch.equal(teacher(x), teacher(images(seed=1)))
     with pytest.raises(ValueError, match='expected as many'):
         body = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1))
-        stitched(segment_stages(DynamicUnet(body, 11, (side, side))), zero, teacher, 'enc1', x)
+        stitched_maps(segment_stages(DynamicUnet(body, 11, (side, side))), zero, teacher, 'enc1', x)
 
 # --- it leaves
 
@@ -409,10 +409,14 @@ def test_the_teacher_is_as_good_as_its_card_says():
     got, meta = judged(300), weights_meta(path)
     assert (100*got['miou'], 100*got['pixel_accuracy']) == pytest.approx((meta['miou'], meta['pixel_accuracy']), abs=.1)
 
-def test_the_runs_at_length():
-    runs = pd.read_csv(root/'benchmarks/results/segmentation.csv')
-    methods = 'labels only', 'stage by stage', 'stage by stage + fine-tune'
-    assert runs.groupby('method').seed.agg(list).to_dict() == dict.fromkeys(methods, [0, 1, 2])
+@pytest.mark.parametrize('file', ['segmentation', 'segmentation_masks'])
+def test_the_runs_at_length(file):
+    runs = pd.read_csv(root/f'benchmarks/results/{file}.csv')
+    methods = ['labels only', 'stage by stage', 'stage by stage + fine-tune']
+    if file.endswith('masks'):
+        runs = runs[runs.masks > 0]  # that without a mask trains no head, and costs less
+        assert runs.masks.eq(40).all()
+    assert runs.groupby('method').seed.agg(sorted).to_dict() == dict.fromkeys(methods, [0, 1, 2])
     gmacs = runs.set_index(['seed', 'method']).gmacs.unstack()
     assert (gmacs.div(gmacs['stage by stage'], axis=0) - 1).abs().max(axis=None) < .05
     assert runs.teacher_miou.round(2).eq(weights_meta(path)['miou']).all()
