@@ -20,7 +20,7 @@ test-slow: .venv/.dev  ## what is too long for every commit; the dated outcome i
 test-colab: .venv/.dev .venv-colab/.torch  ## the lessons where Colab would run them: the wheel, an older torch, no clone
 	$(bin)/python tools/try_colab.py $(ARGS)
 
-bench: .venv/.core  ## speed and memory side by side, into benchmarks/results; QUICK=1 takes under 5 minutes, into runs/
+bench: .venv/.core  ## speed and memory side by side, into benchmarks/results (10,000 JPEGs: benchmarks/folder.py); QUICK=1 takes under 5 minutes, into runs/
 	$(bin)/python benchmarks/bench.py $(if $(QUICK),--quick) $(ARGS)
 
 lab: .venv/.dev  ## JupyterLab on the first page

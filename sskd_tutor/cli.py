@@ -89,6 +89,7 @@ def _coco(a, out, given):
         given |= dict(folder=given.pop('data', os.environ.get('SSKD_DATA')), weights=given.pop('teacher_weights', None))
         if not given['folder']: raise ValueError("no data; name COCO's folder with --data, or in the environment variable SSKD_DATA")
         if given.pop('quick', False): given = dict(epochs=1, head_epochs=1) | given
+        if given.pop('skip_corrupt', False): given['skip'] = True
         if size := given.pop('size', None): given |= dict(min_size=size, max_size=round(size*5/3))
     if given.pop('pair', False): raise ValueError(f"the networks of the run at {out} were made in Python; go on there, with run_coco(..., resume=True)")
     recipe = a.name or out/'recipe.toml'

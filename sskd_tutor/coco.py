@@ -62,24 +62,26 @@ def _box_fault(a, images, categories):
 def check_coco(
     folder: str | Path,       # of the pictures
     annotations: str | Path,  # JSON in COCO's format
-    skip: bool = False,       # leave out what is wrong, and say so
+    skip: bool | str = False, # True: leave out what is wrong, and say so; 'no area': only boxes without an area, of which COCO's own file has some
     whole: bool = False,      # decode each picture, instead of reading its header
 ) -> dict:                    # the file's content, without what was left out
     "Find out before training what is wrong in pictures and boxes"
     folder, path = Path(folder), Path(annotations)
     if not folder.is_dir(): raise FileNotFoundError(f"there is no folder {folder}; expected the one that holds the pictures of {path.name}")
     found = _read(path)
-    categories, images, boxes, bad = {c['id'] for c in found['categories']}, {}, [], []
+    if skip not in (False, True, 'no area'): raise ValueError(f"skip is {skip!r}; expected False, True or 'no area'")
+    categories, images, boxes, bad, flat = {c['id'] for c in found['categories']}, {}, [], [], []
     for i in found['images']:
         if fault := _image_fault(folder/i['file_name'], i, whole): bad.append(f"{folder/i['file_name']} {fault}")
         else: images[i['id']] = i
     named = {i['id']: i for i in found['images']}
     for a in found['annotations']:
-        if fault := _box_fault(a, named, categories): bad.append(f"annotation {a['id']} {fault}")
+        if fault := _box_fault(a, named, categories): (flat if fault.endswith('no area') else bad).append(f"annotation {a['id']} {fault}")
         elif a['image_id'] in images: boxes.append(a)
-    told = f"{path}: {len(bad)} of its pictures and boxes cannot be used:\n  " + '\n  '.join(bad[:5]) + f'\n  and {len(bad) - 5} more'*(len(bad) > 5)
-    if bad and not skip: raise ValueError(told + "\nMend them, or pass skip=True to leave them out")
-    if bad: warnings.warn(told + '\nThey are left out', stacklevel=2)
+    def told(faults): return f"{path}: {len(faults)} of its pictures and boxes cannot be used:\n  " + '\n  '.join(faults[:50]) + f'\n  and {len(faults) - 50} more'*(len(faults) > 50)
+    if skip != 'no area': bad = bad + flat
+    if bad and skip is not True: raise ValueError(told(bad) + "\nMend them, or pass skip=True (--skip-corrupt) to leave them out")
+    if left := bad or flat: warnings.warn(told(left) + '\nThey are left out', stacklevel=2)
     if not boxes: raise ValueError(f"{path}: no box is left to learn from")
     return found | dict(images=list(images.values()), annotations=boxes)
 
@@ -90,7 +92,7 @@ class CocoSet(CocoDetection):
         folder: str | Path,       # of the pictures
         annotations: str | Path,  # JSON in COCO's format
         mode: str = 'RGB',        # or 'L': all pictures are converted to it
-        skip: bool = False,       # leave out what is wrong, and say so
+        skip: bool | str = False, # leave out what is wrong, and say so; as for `check_coco`
         whole: bool = False,      # look at each picture whole, not only at its header
     ):
         if mode not in ('RGB', 'L'): raise ValueError(f"mode is {mode!r}; expected 'RGB' or 'L'")
@@ -112,7 +114,7 @@ class CocoSet(CocoDetection):
 
     def _load_image(self, id):
         try: return super()._load_image(id)
-        except OSError as e: raise ValueError(f"{Path(self.root)/self.coco.imgs[id]['file_name']} cannot be read ({e}); check with whole=True, or leave such out with skip=True as well") from e
+        except OSError as e: raise ValueError(f"{Path(self.root)/self.coco.imgs[id]['file_name']} cannot be read ({e}); check with whole=True, or leave such out with skip=True (--skip-corrupt) as well") from e
 
     def __getitem__(self,
         i: int,
@@ -150,7 +152,8 @@ def detection_dls(
     seed: int = None,      # order and mirrors follow from it and the epoch
 ) -> DataLoaders:          # batches: x (b,c,h,w), sizes (b,2), targets, a list of b dicts
     "fastai `DataLoaders` of pictures with boxes, for one kind of detector"
-    device = torch.device(device or default_device())
+    device, known = torch.device(device or default_device()), [getattr(ds, 'vocab', None) for ds in (train, valid)]
+    if None not in known and known[0] != known[1]: raise ValueError(f"training and validation name different classes, so that label 1 is {known[0][0]!r} in one and {known[1][0]!r} in the other: {known[0]} and {known[1]}; give both annotation files the same categories")
     if len(train) < bs: raise ValueError(f"bs is {bs}, but there are only {len(train)} training pictures; give a smaller bs")
     def loader(ds, training):
         made = _Collate(copy.deepcopy(detector.transform).train(training), flip and training)

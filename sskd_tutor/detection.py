@@ -6,8 +6,8 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/detection.html.md"""
 
 # %% auto #0
 __all__ = ['teacher_sha256', 'DetectorHead', 'StagedDetector', 'small_detector', 'DetectionLoss', 'CocoMAP', 'detection_learner',
-           'staged_pair', 'detection_map', 'save_detector', 'detection_teacher', 'coco_pair', 'coco_sets', 'coco_plan',
-           'run_coco']
+           'staged_pair', 'detection_map', 'save_detector', 'Pyramid', 'detection_teacher', 'coco_pair', 'coco_sets',
+           'coco_plan', 'run_coco']
 
 # %% ../nbs/13c_detection.ipynb #13c126f
 import copy, json, pickle, shutil
@@ -170,12 +170,19 @@ class CocoMAP(Metric):
     @property
     def value(self): return self.metric.compute()['map'].item() if self.n else None
 
+def _check_classes(dls, net):  # before anything trains
+    part = getattr(getattr(net.head.heads, 'roi_heads', None), 'box_predictor', None)
+    answers = part.cls_score.out_features if hasattr(part, 'cls_score') else getattr(getattr(getattr(net.head.heads, 'head', None), 'classification_head', None), 'num_classes', None)
+    names = getattr(dls.train.dataset, 'vocab', None)
+    if answers and names and answers < len(names) + 1: raise ValueError(f"the detector answers with {answers} classes, background included, and the pictures have {len(names)} ({', '.join(names[:5])}{', ...'*(len(names) > 5)}); build it for {len(names) + 1}")
+
 def detection_learner(
     dls: DataLoaders,     # from `detection_dls`
     net: StagedDetector,
     **kwargs,             # for `Learner`
 ) -> Learner:
     "A fastai `Learner` for a staged detector: `fit_one_cycle` trains all of it, `fit_sskd` distils"
+    _check_classes(dls, net)
     return Learner(dls, net, loss_func=DetectionLoss(net.head), **dict(metrics=CocoMAP()) | kwargs)
 
 def staged_pair(
@@ -224,6 +231,18 @@ def save_detector(
         Path(path).unlink()
         raise ValueError("the detector that was read back finds other boxes than the one that was saved, so nothing was saved")
 
+class Pyramid(nn.Module):
+    "Backbone and neck of a detector, for `export_student` and `sizes`"
+    def __init__(self,
+        detector: nn.Module,
+    ):
+        super().__init__()
+        self.net = StagedDetector(detector)
+    def forward(self,
+        x: Tensor,    # (b,c,h,w), normalised
+    ) -> Tensor:      # (b, channels, positions of all levels, one level after the other)
+        return torch.cat([m.flatten(2) for _, m in self.net(x)], 2)
+
 # %% ../nbs/13c_detection.ipynb #13c950f
 teacher_sha256 = '2f59efcd32aa615c1fe0741d16544e7caa693011ac6daafb02380806b21c4f80'
 
@@ -251,18 +270,19 @@ def coco_pair(
 
 def coco_sets(
     folder: str | Path,  # holds train2017, val2017 and annotations, itself or in coco
+    skip: bool = False,  # leave out whatever is wrong in pictures and boxes; else only boxes without an area, of which the official file has some
 ) -> list:               # of two `CocoSet`
     "COCO 2017 as it is unpacked"
     home = next((f for f in (Path(folder), Path(folder)/'coco') if (f/'annotations').is_dir()), None)
     if home is None: raise FileNotFoundError(f"{folder} holds no folder annotations; expected COCO's train2017, val2017 and annotations in it or in {Path(folder)/'coco'}")
-    return [CocoSet(home/part, home/f'annotations/instances_{part}.json', skip=True) for part in ('train2017', 'val2017')]
+    return [CocoSet(home/part, home/f'annotations/instances_{part}.json', skip=skip or 'no area', whole=skip) for part in ('train2017', 'val2017')]
 
 # %% ../nbs/13c_detection.ipynb #13c7e5ce
-def _coco_job(folder, recipe, weights, pair, device, num_workers, seed, cbs, changes):
+def _coco_job(folder, recipe, weights, pair, device, num_workers, seed, cbs, skip, changes):
     r = read_recipe(recipe)
     if odd := set(changes) - {*r['distil'], *r['pictures']}: raise ValueError(f"no setting {sorted(odd)} in {recipe}; expected some of {[*r['distil'], *r['pictures']]}")
     d = r['distil'] | r['pictures'] | changes
-    train, valid = coco_sets(folder)
+    train, valid = coco_sets(folder, skip)
     set_seed(seed)
     teacher, student = pair or coco_pair(len(train.vocab), weights, **{k: d[k] for k in r['pictures']})
     dls, (t, s) = detection_dls(train, valid, student, d['bs'], device=device, num_workers=num_workers, seed=seed), staged_pair(teacher, student)
@@ -271,11 +291,11 @@ def _coco_job(folder, recipe, weights, pair, device, num_workers, seed, cbs, cha
 def coco_plan(
     folder: str | Path,       # the arguments of `run_coco`; no weights are needed
     recipe: str = 'coco_resnet50_resnet18',
-    pair: tuple = None, device=None, num_workers: int = 0, seed: int = 0, cbs=None,
+    pair: tuple = None, device=None, num_workers: int = 0, seed: int = 0, cbs=None, skip: bool = False,
     **changes,
 ) -> Plan:                    # multiply-adds, memory, seconds of each phase
     "Open the data and say what `run_coco` would compute and take; nothing is trained"
-    job = _coco_job(folder, recipe, None, pair, device, num_workers, seed, cbs, changes)
+    job = _coco_job(folder, recipe, None, pair, device, num_workers, seed, cbs, skip, changes)
     return job.learn.sskd_plan(job.teacher, job.d['epochs'], job.d['head_epochs'])
 
 @contextmanager
@@ -296,6 +316,7 @@ def run_coco(
     weights: str = None,      # the teacher's; the recipe's if None
     pair: tuple = None,       # (teacher, student) of your own, each a FasterRCNN
     labels_only: bool = False,  # train the same student on the boxes alone as well, for as many multiply-adds
+    skip: bool = False,       # leave out whatever is wrong in pictures and boxes
     resume: bool = False,     # go on with what lies in `out`; all else as it was
     every: float = 120,       # seconds between two checkpoints
     device=None, num_workers: int = 0, seed: int = 0, cbs=None, progress: bool = True,
@@ -303,13 +324,13 @@ def run_coco(
 ) -> pd.DataFrame:            # COCO's mean average precision, %: published, last epoch, best epoch
     "Distil a detector on COCO, what is published beside ours"
     out = Path(out)
-    given = dict(folder=str(folder), weights=weights, pair=pair is not None, labels_only=labels_only, seed=seed, **changes)
+    given = dict(folder=str(folder), weights=weights, pair=pair is not None, labels_only=labels_only, skip=skip, seed=seed, **changes)
     if resume:
         if not (out/'settings.json').exists(): raise FileNotFoundError(f"there is no run at {out}: it has no settings.json. Leave resume out to begin one")
         begun = json.loads((out/'settings.json').read_text(encoding='utf-8'))
         if lines := differences({k: v for k, v in begun.items() if k not in ('device', 'num_workers')}, given): raise ValueError(f"the run at {out} was begun with other settings:\n  " + '\n  '.join(lines))
     elif out.exists() and any(out.iterdir()): raise FileExistsError(f"{out} is there already and is not empty; name a new folder" + ', or go on with resume=True'*(out/'settings.json').exists())
-    job = _coco_job(folder, recipe, weights or read_recipe(recipe)['teacher_weights'], pair, device, num_workers, seed, cbs, changes)
+    job = _coco_job(folder, recipe, weights or read_recipe(recipe)['teacher_weights'], pair, device, num_workers, seed, cbs, skip, changes)
     d, learn, fresh = job.d, job.learn, copy.deepcopy(job.student)
     out.mkdir(parents=True, exist_ok=True)
     if not resume:

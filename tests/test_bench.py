@@ -1,6 +1,7 @@
 """The benchmark compares the same computation: the plain published way must give the student that ours gives."""
-import argparse, copy, csv, json, sys
+import argparse, copy, csv, json, subprocess, sys
 
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -148,3 +149,23 @@ def test_gpu_script_runs_without_a_gpu(tmp_path, run):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_gpu_script_invents_nothing(run):
     with pytest.raises(AssertionError, match="no GPU here"): run(sys.executable, root/'benchmarks/gpu.py', cwd=root)
+
+@pytest.mark.slow
+@pytest.mark.parametrize('line, made', [
+    ('segmentation.py teacher --n 32 --n-test 16 --teacher-epochs 1 --out {out}', ['teacher_segmentation']),
+    ('segmentation.py --n 32 --n-test 16 --seeds 0 --csv {out}/a.csv', ['a']),
+    ('segmentation.py --masks 16 --n 32 --n-test 16 --seeds 0 --csv {out}/a.csv', ['a']),
+    ('detection.py teacher --scenes 16 --epochs 1 --out {out} --folder {out}/scenes', ['scenes', 'teacher_detection']),
+    ('detection.py compare --scenes 16 --seeds 1 --csv {out}/a.csv --folder {out}/scenes', ['a', 'scenes']),
+    ('faces.py teacher --epochs 1 --out {out}', ['teacher_faces']),
+    ('faces.py compare --epochs 1 --head-epochs 1 --seeds 1 --csv {out}/a.csv', ['a'])])
+def test_the_tasks_at_length_can_be_run_again(tmp_path, run, line, made):
+    "The committed recipes of teachers and comparisons, with next to no data: they run, and write what they say and nothing else"
+    script, *args = line.format(out=tmp_path).split()
+    before = subprocess.run(['git', 'status', '--short'], cwd=root, capture_output=True, text=True).stdout
+    run(sys.executable, root/'benchmarks'/script, *args, cwd=root)
+    assert sorted({p.stem for p in tmp_path.iterdir()}) == made
+    assert subprocess.run(['git', 'status', '--short'], cwd=root, capture_output=True, text=True).stdout == before
+    if 'a' in made:
+        runs = pd.read_csv(tmp_path/'a.csv')
+        assert runs.gmacs.gt(0).all() and runs.groupby('method').ngroups == len(runs) > 1

@@ -18,8 +18,8 @@ from sskd_tutor.cache import CacheFeatures
 from sskd_tutor.cli import main
 from sskd_tutor.coco import CocoSet, check_coco, detection_dls
 from sskd_tutor.data import embedded_fashion
-from sskd_tutor.detection import (StagedDetector, coco_pair, detection_learner, detection_map, detection_teacher, run_coco,
-                                  save_detector, small_detector, staged_pair)
+from sskd_tutor.detection import (StagedDetector, coco_pair, coco_sets, detection_learner, detection_map, detection_teacher,
+                                  run_coco, save_detector, small_detector, staged_pair)
 from sskd_tutor.pair import stage_costs
 from sskd_tutor.recipes import read_recipe
 from sskd_tutor.scenes import make_scenes, write_camvid, write_coco
@@ -93,6 +93,27 @@ def test_what_is_wrong_is_left_out_and_nothing_else(tmp_path):
     def unknown(found): return [a.update(category_id=1) for a in found['annotations']]
     with pytest.warns(UserWarning), pytest.raises(ValueError, match='no box is left'):
         check_coco(*spoil(tmp_path, unknown), skip=True)
+
+def test_only_flat_boxes_of_cocos_own_file_are_left_out_unasked(tmp_path):
+    folder = coco_folder(tmp_path)
+    file = folder/'annotations/instances_train2017.json'
+    found = json.loads(file.read_text())
+    found['annotations'][0]['bbox'] = [5, 5, 0, 9]
+    file.write_text(json.dumps(found))
+    with pytest.warns(UserWarning, match='1 of its pictures and boxes cannot be used'): train, valid = coco_sets(folder)
+    assert len(train) == 6
+    (folder/'train2017/00003.png').unlink()
+    with pytest.raises(ValueError, match='00003.png is missing'): coco_sets(folder)
+    broken = folder/'train2017/00001.png'
+    broken.write_bytes(broken.read_bytes()[:-1500])
+    with pytest.warns(UserWarning, match='They are left out'): assert len(coco_sets(folder, skip=True)[0]) == 4
+
+def test_faults_are_listed_one_a_line(tmp_path):
+    write_coco(make_scenes(60, pieces=(1, 1)), tmp_path)
+    def outside(found): return [a.update(bbox=[90, 90, 50, 50]) for a in found['annotations']]
+    with pytest.raises(ValueError, match='60 of its pictures') as e: check_coco(*spoil(tmp_path, outside))
+    lines = str(e.value).splitlines()
+    assert len(lines) == 1 + 50 + 1 + 1 and 'and 10 more' in lines[51] and '--skip-corrupt' in lines[52]
 
 @pytest.mark.parametrize('change, match', [
     (lambda f: f.pop('images'), "no list 'images'"),
