@@ -227,7 +227,8 @@ def main():
     if a.quick: a.budget = min(a.budget, 20e6)
     name = machine_name() + ('' if a.precision == 'float32' else f'-{a.precision}')
     out = a.out or (here.parent/'runs'/f'bench-quick-{name}.json' if a.quick else here/'results'/f'{name}.json')
-    pairs = all_pairs(a.quick, Precision(a.precision))
+    pairs, begun = all_pairs(a.quick, Precision(a.precision)), time.time()
+    if a.quick: Path(out).unlink(missing_ok=True)  # it proves nothing for long
     for o in a.only:
         figure, _, part = o.partition(':')
         table = Table(out, a.precision, ' '.join(['python benchmarks/bench.py', '--only', o] + ['--quick']*a.quick + (['--precision', a.precision] if a.precision != 'float32' else [])))
@@ -237,6 +238,6 @@ def main():
             for pair in chosen: times(table, pair, a)
         elif figure == 'accuracy' and not (here/'results/views.csv').exists() and len(a.only) > 1: say("accuracy: results/views.csv is not there; run `python benchmarks/views.py` first")
         else: globals()[figure](table, pairs, a)
-    print(Table(out, a.precision, '').verdict())
+    print(f"{Table(out, a.precision, '').verdict()}, {(time.time() - begun)/60:.1f} minutes")
 
 if __name__ == '__main__': main()

@@ -77,16 +77,17 @@ def agree(folder):
         before = learn.dls.loaders[:]
         with learn.distrib(): out[name] = distil(learn, teacher, loss, seed=seed, cbs=[visits])
         out[name] |= dict(visited=sorted(visits.seen), restored=all(a is b for a, b in zip(before, learn.dls.loaders)))
-    for name, cbs in dict(computed=[], remembered=[Counted(views=2, budget='1 GB')]).items():
+    for name, cbs in dict(computed=[Checkpoint(folder/f'of rank {rank_distrib()}')], remembered=[Counted(views=2, budget='1 GB')]).items():
         learn, teacher = learner(bs//num_distrib())
         learn.dls.train.n_views = 2
         with learn.distrib(): out[name] = distil(learn, teacher, epochs=4, cbs=cbs)
-        if cbs: out['held'] = sorted(cbs[0].held)
+        if name == 'remembered': out['held'] = sorted(cbs[0].held)
     learn, teacher = learner()
     x, y = [torch.cat(ts) for ts in zip(*learn.dls.train.new(bs=10))]
     ds = list(zip(x.as_subclass(torch.Tensor), y.as_subclass(torch.Tensor)))
     learn.dls = DataLoaders(DataLoader(ds, bs=25, shuffle=True), DataLoader(ds[:50], bs=25), device='cpu')
     with learn.distrib(): out['foreign'] = distil(learn, teacher, epochs=1)
+    out['wrote'] = (folder/f'of rank {rank_distrib()}').exists()
     torch.save(out, folder/f'rank{rank_distrib()}.pt')
 
 class Hold(Callback):
@@ -167,6 +168,9 @@ def test_only_the_stage_is_sent(ranks):
     for s, m in learn.model.stages.items():
         adapter = alone('mse')['adapters'][s]
         assert ranks[0]['mse']['sent'][s] == 4*(sum(p.numel() for p in m.parameters()) + sum(p.numel() for p in adapter.values()))
+
+def test_only_the_first_process_writes(ranks):
+    assert [rank['wrote'] for rank in ranks] == [True, False]
 
 def test_loaders_that_are_not_ours(ranks):
     assert gap(ranks[0]['foreign']['student'], ranks[1]['foreign']['student']) == 0
