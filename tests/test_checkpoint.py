@@ -460,21 +460,33 @@ def on_disk(folder, cbs=()):
         m.setitem(macs_per_byte, 'disk', 0.)  # so that every tap is remembered
         return distil([cache, Checkpoint(folder/'c', every=0, resume=True), *cbs])
 
-def hold_on(folder): on_disk(folder, [Slow()])
+class Die(Callback):
+    "Kills its own process at the n-th training batch"
+    order = 100
+    def __init__(self, n): self.left = n
+    def after_batch(self):
+        self.left -= self.training
+        if not self.left: os.kill(os.getpid(), signal.SIGKILL)
 
-def test_killed_while_it_fills_the_disk_cache(tmp_path, unbroken, process):
-    "Nothing half-written is used, and nothing of it stays"
-    p, taps = process(tmp_path, target=hold_on), tmp_path/'taps'
+def die_on_disk(folder, n): on_disk(folder, [Die(n)])
+
+@pytest.mark.parametrize('n, lost', [(13, False), (28, True)])  # in the first epoch of stage2, in the second of stage3
+def test_killed_while_it_fills_the_disk_cache(n, lost, tmp_path, unbroken, process):
+    "Nothing half-written is used, nothing of it stays; what is whole is found again, what is lost is computed"
+    p, taps = process(tmp_path, n, target=die_on_disk), tmp_path/'taps'
     p.start()
-    while p.is_alive() and not (len(list(taps.glob('*.tap'))) > 2 and list(taps.glob('*.part'))): time.sleep(0.005)
-    os.kill(p.pid, signal.SIGKILL)
-    p.join(30)
+    p.join(200)
     assert p.exitcode == -signal.SIGKILL and list(taps.glob('*.part'))
+    for f in taps.glob('*.tap') if lost else (): f.unlink()
+    whole = {f: os.stat(f).st_ino for f in taps.glob('*.tap')}
+    assert lost or len(whole) > 2
     (taps/f'{p.pid}-note.tmp').write_text('{')
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         result = on_disk(tmp_path)
     same(unbroken('cached'), result)
+    assert sum(result[2].values()) == 40 - n
+    assert whole.items() <= {f: os.stat(f).st_ino for f in taps.glob('*.tap')}.items()
     assert {f.suffix for f in taps.iterdir()} == {'.tap', '.json'}
 
 # --- several processes
