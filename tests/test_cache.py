@@ -17,6 +17,8 @@ from sskd_tutor.plan import macs_per_byte
 from sskd_tutor.stages import StagedNet, tutorial_resnet
 from sskd_tutor.store import Disk, Store
 
+torch.set_num_threads(1)  # with more, torch 2.15's channels-last backward dies on a CPU, cache or not
+
 N, BS = 130, 25  # 5 batches; 5 pictures are left out of each epoch
 
 def loaders(n=N, views=Views(), bs=BS, **kwargs):
