@@ -8,7 +8,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/cache.html.md"""
 __all__ = ['known', 'unrepeatable', 'IndexDL', 'autocast_of', 'FromMemory', 'free_memory', 'CacheFeatures']
 
 # %% ../nbs/07_cache.ipynb #b147a320
-import atexit, shutil, tempfile, warnings
+import atexit, os, shutil, tempfile, warnings
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from .callbacks import Bf16, MimicFeatures, learner_device
 from .data import DeviceDL
 from .plan import in_bytes
 from .stages import StagedNet
-from .store import Disk, FrozenTaps, Store, tap_key
+from .store import Disk, FrozenTaps, Store, part_sha256, tap_key
 
 # %% ../nbs/07_cache.ipynb #4f9b3558
 known = ('fastai.learner', 'fastai.callback.core', 'fastai.callback.fp16', 'fastai.callback.hook', 'fastai.callback.schedule')  # these leave the images alone
@@ -108,7 +108,7 @@ class CacheFeatures(Callback):
     order, keeps_images = -100, True
     def __init__(self,
         views: int = 4,                    # different views of each picture; they come again in each `views`-th epoch
-        budget: float | str | None = None, # bytes or e.g. '2 GB'; a third of what is free if None
+        budget: float | str | None = None, # bytes or e.g. '2 GB', for each process; if None a third of what is free, shared by the processes of the machine
         where: str = 'auto',               # 'device', 'host', 'disk'; 'auto': the device, or the host if that has more room
         half: bool = False,                # keep float32 features in float16
         folder: str | Path | None = None,  # for 'disk': kept and found again; a temporary one if None
@@ -120,10 +120,11 @@ class CacheFeatures(Callback):
         self.plan, self.taps, self.loaders, self.off, self.tmp, self.peak = None, None, None, None, None, 0
 
     def place(self, device):  # (where, budget in bytes)
-        where, host = self.where, torch.device('cpu')
+        where, host, n = self.where, free_memory(torch.device('cpu')), int(os.environ.get('LOCAL_WORLD_SIZE', 1))
         if self.folder: Path(self.folder).mkdir(parents=True, exist_ok=True)
-        if where == 'auto': where = 'device' if device.type == 'cpu' or free_memory(device) >= free_memory(host)/4 else 'host'
-        free = shutil.disk_usage(self.folder or tempfile.gettempdir()).free if where == 'disk' else free_memory(device if where == 'device' else host)
+        if where == 'auto': where = 'device' if device.type == 'cpu' or free_memory(device) >= host/n/4 else 'host'
+        if where == 'device' and device.type == 'cuda': free = free_memory(device)  # which is this process's own
+        else: free = (shutil.disk_usage(self.folder or tempfile.gettempdir()).free if where == 'disk' else host)/n
         return where, free/3 if self.asked is None else self.asked
 
 # %% ../nbs/07_cache.ipynb #9921d65a
@@ -183,13 +184,15 @@ def new_store(self: CacheFeatures, part, who, k, view, tap, n):
 @patch
 def _on_disk(self: CacheFeatures, part, who, k, view, tap, n, dtype, size):
     key = tap_key(self.loaders[part], self.taps[part].nets[who], k, view, Store(n, tap, dtype, 'meta'), self.prints[part])
-    path = self.disk.find(key)
-    if found := path is not None: store = Store(n, tap, dtype, 'cpu', path)
-    elif not self.disk.room(size, self.budget, [s.path for t in self.taps for s in t.stores.values()]): return None
-    else:
-        store = Store(n, tap, dtype, 'cpu', self.disk.part(size))
-        store.keep = lambda: self.disk.keep(store, key)
-    store.have[:] = store.done = found
+    found = self.disk.find(key)
+    if found is None and not self.disk.room(size, self.budget, [s.path for t in self.taps for s in t.stores.values()]): return None
+    path = found or self.disk.part(size)
+    if path is None: return None
+    store = Store(n, tap, dtype, 'cpu', path)
+    store.have[:] = store.done = found is not None
+    name = f"the {who}'s {self.taps[part].nets[who].stage_names[k]}"
+    store.keep = lambda: self.disk.keep(store, key)
+    store.aside = lambda: self.disk.set_aside(path, 'stale', f"it does not hold what {name} gives now, though its key is the same: a forward or an object in an attribute was changed, or another machine wrote it")
     return store
 
 @patch(as_prop=True)
@@ -202,8 +205,8 @@ def dls(self: CacheFeatures) -> DataLoaders: return DataLoaders(*self.loaders, d
 def check(self: CacheFeatures, needed):
     "At the start of a phase: forget taps of networks that have changed since, or that no phase needs any more"
     for t in self.taps:
-        stale = {(who, k) for who, k in t.weights if who not in needed or t.sha256(who, k) != t.weights[who, k]}
-        for key in [key for key in t.stores if key[:2] in stale]: t.stores.pop(key)
+        stale = {(who, k) for who, k in t.weights if who not in needed or part_sha256(t.nets[who], k) != t.weights[who, k]}
+        for key in [key for key in t.stores if key[:2] in stale]: t.forget(key)
         for key in stale: t.weights.pop(key)
     self.peak = self.nbytes
 
@@ -211,8 +214,7 @@ def check(self: CacheFeatures, needed):
 def release(self: CacheFeatures):
     "Let go of everything but what lies on disk to be found again"
     for t in self.taps or ():
-        for s in t.stores.values():
-            if s.path and s.path.suffix == '.part': s.path.unlink(missing_ok=True)
+        for s in t.stores.values(): s.drop()
     self.taps = self.loaders = None
     if self.tmp: shutil.rmtree(self.tmp, ignore_errors=True)
     self.tmp = None

@@ -1,4 +1,4 @@
-import os, shutil, subprocess
+import ctypes, os, shutil, subprocess
 from pathlib import Path
 
 import pytest
@@ -58,3 +58,13 @@ def run():
         assert p.returncode == 0, f"{cmd} gave {p.returncode}\n{p.stdout[-3000:]}\n{p.stderr[-3000:]}"
         return p.stdout
     return _run
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    "A real file system of 1 MB"
+    folder, libc = tmp_path/'disk', ctypes.CDLL(None, use_errno=True)
+    folder.mkdir()
+    if libc.mount(b'tmpfs', str(folder).encode(), b'tmpfs', 0, b'size=1M'):
+        pytest.skip(f"mounting a file system needs root: {os.strerror(ctypes.get_errno())}")
+    yield folder
+    libc.umount2(str(folder).encode(), 2)

@@ -1,10 +1,11 @@
 """Remembered features: the same student, within the budget, nothing stale, nothing lost."""
-import os, random, warnings
+import os, random, resource, shutil, warnings
 
 import pytest
 import torch
 from fastai.callback.channelslast import ChannelsLast
-from fastai.vision.all import Callback, CrossEntropyLossFlat, DataLoaders, Learner, RandomErasing, accuracy
+from fastai.vision.all import (Callback, CrossEntropyLossFlat, DataLoaders, Learner, MixedPrecision, Normalize, RandomErasing,
+                               accuracy)
 from torch import nn
 
 import sskd_tutor.distill  # noqa: F401, patches Learner
@@ -14,7 +15,9 @@ from sskd_tutor.data import Images, ImageSet, Views, fashion_dls
 from sskd_tutor.losses import StitchedLoss
 from sskd_tutor.plan import macs_per_byte
 from sskd_tutor.stages import StagedNet, tutorial_resnet
-from sskd_tutor.store import Disk
+from sskd_tutor.store import Disk, Store
+
+torch.set_num_threads(1)  # with more, torch 2.15's channels-last backward dies on a CPU, cache or not
 
 N, BS = 130, 25  # 5 batches; 5 pictures are left out of each epoch
 
@@ -25,11 +28,11 @@ def loaders(n=N, views=Views(), bs=BS, **kwargs):
     for dl in dls.loaders: dl.n = len(dl.dataset)
     return dls
 
-def distil(cache=None, n_views=None, epochs=3, cbs=(), net=None, dls=None, **kwargs):
+def distil(cache=None, n_views=None, epochs=3, cbs=(), net=None, dls=None, change=lambda teacher: teacher, **kwargs):
     "A student, and the run, over `n_views` views that come again"
     torch.manual_seed(0)
     random.seed(0)
-    teacher = tutorial_resnet(width=8, blocks=1)
+    teacher = change(tutorial_resnet(width=8, blocks=1))
     dls = dls or loaders()
     dls.train.n_views = n_views
     student = net() if net else tutorial_resnet(width=4, blocks=1)
@@ -50,9 +53,9 @@ def all_kept(monkeypatch):
 @pytest.fixture(scope='module')
 def computed(): return {v: distil(n_views=v) for v in (1, 2)}
 
-@pytest.mark.parametrize('views', [1, 2])
-def test_same_student_to_the_bit(computed, views):
-    (a, ra), (b, rb) = computed[views], distil(CacheFeatures(views, budget='1 GB'))
+@pytest.mark.parametrize('views, where', [(1, 'auto'), (2, 'auto'), (2, 'host')])
+def test_same_student_to_the_bit(computed, views, where):
+    (a, ra), (b, rb) = computed[views], distil(CacheFeatures(views, budget='1 GB', where=where))
     assert same(a, b) == [] and numbers(ra) == numbers(rb)
     assert rb.gmacs < ra.gmacs and b.dls.train.n_views is None and type(b.dls.train).__name__ == 'DeviceDL'
 
@@ -180,10 +183,49 @@ def test_damaged_file_is_set_aside(computed, tmp_path, damage):
         learn, _ = distil(CacheFeatures(2, where='disk', folder=tmp_path, budget='1 GB'))
     assert same(computed[2][0], learn) == [] and (tmp_path/f'{victim.name}.damaged').exists()
 
-@pytest.mark.parametrize('change', ['seed', 'crop', 'data', 'mean', 'teacher'])
-def test_nothing_stale(tmp_path, change, all_kept):
-    "After any change the disk answers as if it were empty"
-    from sskd_tutor.data import Normalize
+class Kept(nn.Module):
+    "Multiplies by factors that no `state_dict` and no `repr` shows"
+    def __init__(self):
+        super().__init__()
+        self.attribute, self.plain = 1., torch.ones(())
+        self.register_buffer('buffer', torch.ones(()), persistent=False)
+    def forward(self, x): return self.own(x*self.attribute*self.plain*self.buffer)
+    def own(self, x): return x
+
+def odd(teacher):
+    teacher.stages['stage1'] = nn.Sequential(teacher.stages['stage1'], Kept())
+    return teacher
+
+def change_kept(teacher, what):
+    "Another teacher in one thing that its taps depend on"
+    first = teacher.stages['stage1']
+    if what in ('attribute', 'plain'): setattr(first[1], what, -3*getattr(first[1], what))
+    if what == 'buffer': first[1].buffer.mul_(-3)
+    if what == 'forward': first[1].own = lambda x: -3*x
+    if what == 'weights':
+        with torch.no_grad(): next(first[0].parameters()).mul_(1.5)
+    return teacher
+
+@pytest.fixture(scope='module')
+def taps_of_odd(tmp_path_factory):
+    "A folder with all taps of a distillation"
+    folder = tmp_path_factory.mktemp('taps')
+    with pytest.MonkeyPatch.context() as m:
+        for device in macs_per_byte: m.setitem(macs_per_byte, device, 0.)
+        distil(CacheFeatures(2, where='disk', folder=folder, budget='1 GB'), epochs=2, change=odd)
+    return folder
+
+@pytest.fixture
+def on_disk(tmp_path, taps_of_odd):
+    "A cache on a copy of that folder"
+    shutil.copytree(taps_of_odd, tmp_path/'taps')
+    return lambda half=False: CacheFeatures(2, where='disk', folder=tmp_path/'taps', budget='1 GB', half=half)
+
+changes = 'seed crop data mean student weights attribute plain buffer forward half bf16 layout'.split()
+
+@pytest.mark.parametrize('change', changes)
+def test_nothing_stale(on_disk, tmp_path, change, all_kept):
+    "After any change the disk answers as if it were empty; what a key does not show is told"
     def other():
         dls = loaders(views=Views(seed=7) if change == 'seed' else Views(crop=1) if change == 'crop' else Views())
         if change == 'data': dls.train.dataset.images.x[3] = 255 - dls.train.dataset.images.x[3]
@@ -191,21 +233,85 @@ def test_nothing_stale(tmp_path, change, all_kept):
             for t in dls.train.after_batch.fs:
                 if isinstance(t, Normalize): t.mean = t.mean + .1
         return dls
-    kw = dict(epochs=2)
-    if change == 'teacher': kw['net'] = lambda: (torch.manual_seed(5), tutorial_resnet(width=4, blocks=1))[1]
-    distil(CacheFeatures(2, where='disk', folder=tmp_path, budget='1 GB'), epochs=2)
-    a, ra = distil(CacheFeatures(2, where='disk', folder=tmp_path, budget='1 GB'), dls=other(), **kw)
-    b, rb = distil(n_views=2, dls=other(), **kw)
+    def run(cache, **kw):
+        cbs = [Bf16()] if change == 'bf16' else [ChannelsLast()] if change == 'layout' else []
+        if change == 'student': kw['net'] = lambda: (torch.manual_seed(5), tutorial_resnet(width=4, blocks=1))[1]
+        return distil(cache, epochs=2, dls=other(), cbs=cbs, change=lambda t: change_kept(odd(t), change), **kw)
+    rounds = change in ('half', 'bf16', 'layout')  # these are compared with the same in memory
+    known = set((tmp_path/'taps').glob('*.tap'))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        a, ra = run(on_disk(half=change == 'half'))
+    b, rb = run(CacheFeatures(2, budget='1 GB', half=change == 'half')) if rounds else run(None, n_views=2)
     assert same(a, b) == []
+    said, aside = [str(w.message) for w in said if ' is stale' in str(w.message)], list((tmp_path/'taps').glob('*.tap.stale'))
+    assert len(said) == len(aside) and (len(said) > 3 if change == 'forward' else not said)
+    if change not in ('student', 'forward'): assert len(set((tmp_path/'taps').glob('*.tap'))) > len(known)
 
-def test_weights_changed_under_the_cache_are_noticed(all_kept):
-    "A stage changed by hand between two phases is not answered from memory"
+@pytest.mark.parametrize('how', ['as it was', 'half', 'bf16'])
+def test_unchanged_is_found_without_a_word(on_disk, how, all_kept):
+    cbs = lambda: [Bf16(), ChannelsLast()] if how == 'bf16' else []
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', '.* is (stale|damaged)')
+        runs = [distil(on_disk(how == 'half'), epochs=2, change=odd, cbs=cbs()) for _ in range(2)]
+    assert same(runs[0][0], runs[1][0]) == []
+    assert runs[1][1].gmacs <= runs[0][1].gmacs and any(runs[1][1].plan.kept.values())
+
+@pytest.mark.parametrize('what', ['weights', 'attribute', 'plain', 'buffer'])
+def test_a_change_under_the_cache_is_noticed(what, all_kept):
+    "A network changed by hand between two phases is not answered from memory"
     class Shift(Callback):
         def end_phase(self, learn, run):
             if learn.sskd_phase == 'stage2':
+                change_kept(run.teacher, what)
                 with torch.no_grad(): next(iter(run.student.stages['stage1'].parameters())).mul_(1.5)
-    (a, _), (b, _) = [distil(c, n_views=2, cbs=[Shift()]) for c in (None, CacheFeatures(2))]
+    (a, _), (b, _) = [distil(c, n_views=2, cbs=[Shift()], change=odd) for c in (None, CacheFeatures(2))]
     assert same(a, b) == []
+
+# --- a full disk
+
+def check_full(folder, computed):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        learn, run = distil(CacheFeatures(2, where='disk', folder=folder, budget='1 GB'))
+    assert same(computed[2][0], learn) == [] and not {p.suffix for p in folder.iterdir()} - {'.tap', '.json'}
+    assert len([w for w in said if 'no more can be kept' in str(w.message)]) == 1
+
+def test_files_that_may_not_grow(computed, tmp_path, all_kept):
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, old[1]))
+    try: check_full(tmp_path, computed)
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+def test_full_file_system(computed, tiny_disk, all_kept): check_full(tiny_disk, computed)
+
+def test_no_room_for_the_note(tiny_disk):
+    "What is complete is used, though not found again"
+    disk, tap = Disk(tiny_disk), torch.rand(4, 3)
+    store = Store(4, tap, tap.dtype, 'cpu', disk.part(tap.nbytes))
+    store.write(torch.arange(4), tap)
+    with pytest.raises(OSError, match='No space left'), open(tiny_disk/'filler', 'wb') as f: f.write(bytes(2**21))
+    with pytest.warns(UserWarning, match='no more can be kept'): disk.keep(store, dict(a=1))
+    assert torch.equal(store.read(torch.arange(4), tap.device), tap) and disk.find(dict(a=1)) is None
+    store.drop()
+    assert [p.name for p in tiny_disk.iterdir()] == ['filler']
+
+def test_what_lies_aside_counts(tmp_path):
+    "Stale files make room first, damaged ones never"
+    disk = Disk(tmp_path)
+    for name in ('a.tap.damaged', 'b.tap.stale', 'c.tap'): (tmp_path/name).write_bytes(bytes(100))
+    (tmp_path/'mine.tmp').write_text('not ours')
+    os.utime(tmp_path/'b.tap.stale', (0, 0))
+    assert disk.used() == 300 and disk.room(100, 300, []) and not disk.room(250, 300, [])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['a.tap.damaged', 'mine.tmp'] and Disk(tmp_path)
+
+@pytest.mark.parametrize('where', ['host', 'disk', 'device'])
+def test_several_processes_share_what_is_free(where, monkeypatch):
+    "On a CPU the device's memory is the host's; what was asked for is for each process"
+    place = lambda *a: CacheFeatures(2, *a, where=where).place(torch.device('cpu'))[1]
+    alone = place()
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '4')
+    assert place() == pytest.approx(alone/4, rel=.3) and place('1 GB') == 1e9
 
 class Noise(Callback):
     def before_batch(self): self.learn.xb = tuple(x + .1*torch.randn_like(x) for x in self.xb)
@@ -242,9 +348,11 @@ def test_bad_settings(kwargs, match):
     with pytest.raises(ValueError, match=match): CacheFeatures(**kwargs)
 
 @pytest.mark.gpu
-def test_gpu_agrees():
+@pytest.mark.parametrize('how', ['float32', 'bf16', 'fp16', 'half'])
+def test_gpu_agrees(how):
     def dls(): return fashion_dls(n=500, bs=50, device='cuda')
-    ra, rb = distil(n_views=2, dls=dls())[1], distil(CacheFeatures(2), dls=dls())[1]
+    def cbs(): return [Bf16()] if how == 'bf16' else [MixedPrecision()] if how == 'fp16' else []
+    ra, rb = [distil(c, n_views=2, dls=dls(), cbs=cbs())[1] for c in (None, CacheFeatures(2, half=how == 'half'))]
     assert numbers(rb) == pytest.approx(numbers(ra), rel=.05, abs=.05)
 
 @pytest.mark.gpu

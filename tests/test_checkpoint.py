@@ -1,5 +1,5 @@
 """Whatever stops a distillation: going on gives the student of an unbroken run, to the bit, and trains nothing twice."""
-import ctypes, hashlib, io, itertools, json, multiprocessing, os, random, resource, signal, subprocess, sys, time, warnings
+import hashlib, io, itertools, json, multiprocessing, os, random, resource, signal, subprocess, sys, time, warnings
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ from sskd_tutor.cache import CacheFeatures
 from sskd_tutor.callbacks import Bf16
 from sskd_tutor.checkpoint import Checkpoint, differences
 from sskd_tutor.losses import StitchedLoss, mimic_mse
+from sskd_tutor.plan import macs_per_byte
 from sskd_tutor.snapshot import pack, read_snapshot, snapshots, unpack, write_snapshot
 from test_ddp import gap
 from test_invariants import new_learner, pair, small_dls
@@ -339,16 +340,6 @@ def test_full_from_the_beginning(tmp_path):
         with pytest.raises(OSError): distil([Checkpoint(tmp_path)])
     finally: free()
 
-@pytest.fixture
-def tiny_disk(tmp_path):
-    "A real file system of 1 MB"
-    folder, libc = tmp_path/'disk', ctypes.CDLL(None, use_errno=True)
-    folder.mkdir()
-    if libc.mount(b'tmpfs', str(folder).encode(), b'tmpfs', 0, b'size=1M'):
-        pytest.skip(f"mounting a file system needs root: {os.strerror(ctypes.get_errno())}")
-    yield folder
-    libc.umount2(str(folder).encode(), 2)
-
 def test_full_file_system(unbroken, tiny_disk):
     filler = tiny_disk/'filler'
     def fill():
@@ -396,7 +387,7 @@ def process():
     os.environ['PYTHONPATH'] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get('PYTHONPATH')])])
     ctx = multiprocessing.get_context('forkserver')
     ctx.set_forkserver_preload(['test_checkpoint'])
-    return lambda *args: ctx.Process(target=child, args=args)
+    return lambda *args, target=child: ctx.Process(target=target, args=args)
 
 def check_kill(seed, case, every, folder, unbroken, process, kills=1):
     "Killed at random moments, then finished"
@@ -460,6 +451,43 @@ def test_killed_and_resumed_by_a_new_interpreter(tmp_path, unbroken, process):
     result = saved(tmp_path/'out')
     same(unbroken('stitched'), result)
     assert 'stage1' not in result[2]
+
+def on_disk(folder, cbs=()):
+    "A distillation with checkpoints, which remembers on disk"
+    torch.set_num_threads(1)
+    cache = CacheFeatures(2, where='disk', folder=folder/'taps', budget='1 GB')
+    with pytest.MonkeyPatch.context() as m:
+        m.setitem(macs_per_byte, 'disk', 0.)  # so that every tap is remembered
+        return distil([cache, Checkpoint(folder/'c', every=0, resume=True), *cbs])
+
+class Die(Callback):
+    "Kills its own process at the n-th training batch"
+    order = 100
+    def __init__(self, n): self.left = n
+    def after_batch(self):
+        self.left -= self.training
+        if not self.left: os.kill(os.getpid(), signal.SIGKILL)
+
+def die_on_disk(folder, n): on_disk(folder, [Die(n)])
+
+@pytest.mark.parametrize('n, lost', [(13, False), (28, True)])  # in the first epoch of stage2, in the second of stage3
+def test_killed_while_it_fills_the_disk_cache(n, lost, tmp_path, unbroken, process):
+    "Nothing half-written is used, nothing of it stays; what is whole is found again, what is lost is computed"
+    p, taps = process(tmp_path, n, target=die_on_disk), tmp_path/'taps'
+    p.start()
+    p.join(200)
+    assert p.exitcode == -signal.SIGKILL and list(taps.glob('*.part'))
+    for f in taps.glob('*.tap') if lost else (): f.unlink()
+    whole = {f: os.stat(f).st_ino for f in taps.glob('*.tap')}
+    assert lost or len(whole) > 2
+    (taps/f'{p.pid}-note.tmp').write_text('{')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        result = on_disk(tmp_path)
+    same(unbroken('cached'), result)
+    assert sum(result[2].values()) == 40 - n
+    assert whole.items() <= {f: os.stat(f).st_ino for f in taps.glob('*.tap')}.items()
+    assert {f.suffix for f in taps.iterdir()} == {'.tap', '.json'}
 
 # --- several processes
 
