@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
-from .outline import alike, around, cuts_of, ends, from_map, level, outline, timm_names, to_map, unchanged, walked, watch
+from .outline import alike, around, channels_of, cuts_of, ends, from_map, level, outline, timm_names, to_map, unchanged, walked, watch
 from .stages import StagedNet
 
 # %% ../nbs/01b_backbones.ipynb #c08b4a41
@@ -92,8 +92,8 @@ def image_shape(
     cfg = getattr(model, 'pretrained_cfg', None) or {}
     side = getattr(model, 'image_size', None) or getattr(getattr(model, 'patch_embed', None), 'img_size', None) or cfg.get('input_size', (3, 224, 224))[1:]
     h, w = (side, side) if isinstance(side, int) else side
-    conv = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    return conv.in_channels if conv else 3, *((h, w) if cfg.get('fixed_input_size') else (min(h, 224), min(w, 224)))
+    h, w = (h, w) if cfg.get('fixed_input_size') else (min(h, 224), min(w, 224))
+    return channels_of(model, (h, w)) or 3, h, w
 
 def _images(model, x):
     like = next(iter(_tensors(model)), torch.zeros(()))

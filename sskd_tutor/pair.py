@@ -19,14 +19,15 @@ from .adapters import make_adapter
 from .cache import autocast_of
 from .callbacks import learner_device
 from .losses import mimic_nmse
+from .outline import channels_of
 from .stages import StagedNet, count_macs, kept, nearest
 
 # %% ../nbs/07c_pair.ipynb #c5a6c70a
 def _run(f, what, net):  # PyTorch's error, with the cure where it is known
     try: return f()
     except RuntimeError as e:
-        conv = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
-        cure = f"; its first convolution takes {conv.in_channels} channel(s)" if conv and 'channels' in str(e) else ""
+        c = channels_of(net) if 'channels' in str(e) else None
+        cure = f"; its first convolution takes {c} channel(s)" if c else ""
         raise ValueError(f"{what} cannot run on the learner's images{cure}. Give it images of its own kind, or change the network. PyTorch says: {e}") from e
 
 def _shapes(net, what, x):  # of every tap, and of the answer; () if that is no single tensor

@@ -25,7 +25,7 @@ from .backbones import as_stages, image_shape
 from .checkpoint import rng_state, set_rng_state
 from .feed import make_feed, wanted
 from .losses import mimic_nmse
-from .outline import Grid, to_map, unchanged
+from .outline import Grid, first_conv, to_map, unchanged
 from .pair import _check_trainable, by_stage, first_batch, make_adapters
 from .stages import StagedNet, nearest
 
@@ -88,11 +88,12 @@ def _check_two(teacher, student):
         raise ValueError(f"teacher and student {'are the same object' if teacher is student else f'share parameters, such as {both}'}; give a student of its own, e.g. copy.deepcopy")
 
 def _check_channels(student, x):
-    conv = next((m for m in student.modules() if isinstance(m, nn.Conv2d)), None)
-    if conv is None or x.dim() != 4 or conv.in_channels == x.shape[1]: return
-    how, mode = ('grey', 'L') if conv.in_channels == 1 else ('colour', 'RGB')
-    raise ValueError(f"the student takes {conv.in_channels} channel(s), the learner's images have {x.shape[1]}; load them in {how}, e.g. folder_dls(..., mode={mode!r}), "
-                     f"or build the student for {x.shape[1]}, e.g. timm's in_chans={x.shape[1]}")
+    takes, given = first_conv(student, x) or (0, 0)
+    if takes == given: return
+    how, mode = ('grey', 'L') if takes == 1 else ('colour', 'RGB')
+    load = f"load them in {how}, e.g. folder_dls(..., mode={mode!r}), on the command line --mode {mode}"
+    build = {'timm': f"with timm's in_chans={x.shape[1]}", 'torchvision': ''}.get(type(student).__module__.partition('.')[0], f"for {x.shape[1]} channel(s)")
+    raise ValueError(f"the student takes {takes} channel(s), the learner's images have {x.shape[1]}; {load}" + (f", or build the student {build}" if build else ''))
 
 def _split(net, x, who, n_stages):
     try: return as_stages(net, x, n_stages)

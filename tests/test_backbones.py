@@ -14,6 +14,7 @@ import sskd_tutor.distill  # noqa: F401, patches Learner
 from sskd_tutor.backbones import as_stages, image_shape
 from sskd_tutor.cli import main
 from sskd_tutor.nets import build_net
+from sskd_tutor.outline import channels_of, first_conv
 from sskd_tutor.stages import StagedNet
 from conftest import root
 from test_invariants import moved, new_learner, snapshot
@@ -281,6 +282,21 @@ def test_stages_of_ones_own_and_a_staged_net():
     (torchvision.models.get_model, 'vit_b_32', dict(image_size=64), (3, 64, 64)),
     (torchvision.models.get_model, 'resnet18', {}, (3, 224, 224))])
 def test_image_shape(lib, name, kwargs, shape): assert image_shape(lib(name, **kwargs)) == shape
+
+class Listed(nn.Module):
+    "Its first convolution is not the first that it lists"
+    def __init__(self, c_in=3):
+        super().__init__()
+        self.late, self.fc, self.stem = nn.Conv2d(8, 8, 3, 2, 1), nn.Linear(8, 10), nn.Conv2d(c_in, 8, 3, 2, 1)
+    def forward(self, x): return self.fc(F.relu(self.late(F.relu(self.stem(x)))).mean((2, 3)))
+
+def test_the_first_convolution_is_the_first_that_runs():
+    for c in (1, 3, 4): assert image_shape(Listed(c)) == (c, 224, 224) and len(as_stages(Listed(c)).stages) == 2
+    net = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, 8, 3, 2, 1), nn.ReLU(), conv(2), tail(8))  # not 48
+    assert image_shape(net) == (3, 224, 224) and len(as_stages(net).stages) == 2
+    before, how = snapshot(net), state(net)
+    assert first_conv(net, torch.zeros(1, 1, 64, 64)) == (48, 16) and not moved(before, net) and state(net) == how
+    assert first_conv(nn.LazyConv2d(8, 3), torch.zeros(1, 3, 8, 8)) is None and channels_of(nn.Flatten()) is None
 
 # --- bad input
 
