@@ -50,11 +50,17 @@ def first_batch(
     b = _batch(dl)
     return b[0], b[1] if len(b) > 1 else None
 
-def _check_labels(dls, y, n_out):
+def _void(loss):  # the label that the loss leaves out
+    made_of = loss, getattr(loss, 'func', None)  # fastai's losses and `partial` hold the real one
+    return next((v for f in made_of if (v := getattr(f, 'ignore_index', getattr(f, 'keywords', {}).get('ignore_index'))) is not None), -100)
+
+def _check_labels(learn, y, out):  # `out`: shape of the answer, its classes first
     if y is None: raise ValueError("the learner's batches have no labels, so the head cannot be trained; pass head_epochs=0 to keep the teacher's head")
-    if y.dim() != 1 or y.is_floating_point(): return  # not a classification
-    known = [y] + [dl.dataset.images.y for dl in dls.loaders if hasattr(dl.dataset, 'images')]
-    low, high = min(int(k.min()) for k in known if len(k)), max(int(k.max()) for k in known if len(k))
+    if y.dim() != len(out) or y.is_floating_point() or len(out) > 1 == out[0]: return  # no class of each image, or of each pixel
+    dls, n_out, void = learn.dls, out[0], _void(learn.loss_func)
+    known = [y] + [dl.dataset.images.y for dl in dls.loaders if hasattr(dl.dataset, 'images') and y.dim() == 1]
+    known = [k for k in (k[k != void] for k in known) if len(k)]
+    low, high = min((int(k.min()) for k in known), default=0), max((int(k.max()) for k in known), default=0)
     high = max(high, (getattr(dls, 'c', None) or 0) - 1)
     if low < 0 or high >= n_out: raise ValueError(f"labels run from {low} to {high}, but the head has {n_out} outputs; expected 0 to {n_out - 1}")
 
@@ -87,7 +93,7 @@ def check_pair(
     x, y = first_batch(learn.dls.train)
     if not x.isfinite().all(): raise ValueError(f"the images hold {int((~x.isfinite()).sum())} values that are NaN or infinite in the first batch; clean the data first")
     (taps, out), (hints, _) = _shapes(student, 'the student', x[:2]), _shapes(teacher, 'the teacher', x[:2])
-    if head and out: _check_labels(learn.dls, y, out[0] if student.n_identities is None else student.n_identities)
+    if head and out: _check_labels(learn, y, out if student.n_identities is None else (student.n_identities,))
     return taps, hints
 
 # %% ../nbs/07c_pair.ipynb #04c796bd

@@ -278,11 +278,11 @@ def test_what_does_load(net, tmp_path):
     torch.save({'model': other.state_dict(), 'opt': {'state': [], 'hypers': [{'lr': .1}]}}, tmp_path/'learn.pth')
     for name in ('a.pt', 'learn.pth'): assert not moved(snapshot(other), load_weights(net, tmp_path/name))
     parallel = torch.nn.DataParallel(other)
-    for i, d in enumerate([dict(epoch=3, state_dict=other.state_dict()), dict(state_dict=parallel.state_dict()), parallel.state_dict(),
-                           dict(state_dict=tutorial_resnet(4, 1).state_dict(), state_dict_ema=other.state_dict())]):
+    own, its, new = other.state_dict(), parallel.state_dict(), tutorial_resnet(4, 1).state_dict()
+    for i, d in enumerate([dict(epoch=3, state_dict=own), dict(state_dict=its), its, dict(state_dict=new, state_dict_ema=own)]):
         torch.save(d, tmp_path/f'{i}.pt')
         assert not moved(snapshot(other), load_weights(tutorial_resnet(4, 1), tmp_path/f'{i}.pt'))
-    torch.save(parallel.state_dict(), tmp_path/'p.pt')
+    torch.save(its, tmp_path/'p.pt')
     assert not moved(snapshot(other), load_weights(torch.nn.DataParallel(net), tmp_path/'p.pt').module)  # that keeps its prefix
     save_weights(other, tmp_path/'half.safetensors', half=True)
     load_weights(net, tmp_path/'half.safetensors')

@@ -277,7 +277,7 @@ def test_class_lists_that_differ(tmp_path):
     with pytest.raises(ValueError, match='in another order'): dataset_dls(train, more, bs=10, classes=train.classes)
     for c in train.classes: (tmp_path/'fewer'/c).mkdir(exist_ok=True)
     dls = dataset_dls(train, ImageFolder(tmp_path/'fewer', allow_empty=True), bs=10, **plain)  # the cure that it names
-    assert [dls.vocab[y] for y in dls.valid_ds.images.y] == [vocab[i] for i in sorted(fashion.y[:5].tolist(), key=lambda i: vocab[i])]
+    assert [dls.vocab[y] for y in dls.valid_ds.images.y] == sorted(vocab[i] for i in fashion.y[:5])
 
 def test_a_damaged_item_is_named(tmp_path):
     top = write_folders(tmp_path, dict(train=range(20)), 'JPEG')/'train'

@@ -20,7 +20,8 @@ from sskd_tutor.feed import Feed, expects, make_feed
 from sskd_tutor.pairing import Pairing, match_stages, merged, pair_stages
 from sskd_tutor.pairview import PairingEditor, pairing_picture
 from sskd_tutor.stages import load_weights, tensors_sha256, tutorial_resnet
-from test_backbones import Listed, Own, TiedStages, fast as fast_nets, made, noise_dls, quantised, slow as slow_nets, state as modes, tail
+from test_backbones import (Listed, Own, TiedStages, fast as fast_nets, made, noise_dls, quantised, slow as slow_nets,
+                            state as modes, tail)
 from test_invariants import moved, new_learner, small_dls, snapshot, staged
 
 torch.set_num_threads(1)
@@ -375,17 +376,19 @@ def test_bad_pairs(teacher, student, error, says):
 
 @pytest.mark.parametrize('teacher, student', [(Listed, Own), (Own, Listed), (Listed, Listed)])
 def test_modules_listed_in_another_order(teacher, student):
-    for x in (torch.rand(2, 3, 64, 64), None):  # and of the student's own shape
+    colour = torch.rand(2, 3, 64, 64)
+    for x in (colour, None):  # and of the student's own shape
         pairing = pair_stages(teacher(), student(), x)
         assert len(pairing.ends) == 2 and pairing.feed is None
-    assert pair_stages(Listed(1), Listed(), torch.rand(2, 3, 64, 64)).feed.channels == 1
-    with pytest.raises(ValueError, match=r'the student takes 1 channel\(s\)'): pair_stages(Own(), Listed(1), torch.rand(2, 3, 64, 64))
+    assert pair_stages(Listed(1), Listed(), colour).feed.channels == 1
+    with pytest.raises(ValueError, match=r'the student takes 1 channel\(s\)'): pair_stages(Own(), Listed(1), colour)
 
 def test_grey_against_colour_names_what_can_be_done():
     "The command line's word for it, and no more than the student's library can"
     grey, nets = torch.rand(2, 1, 64, 64), (torchvision.models.resnet18(), timm.create_model('resnet10t'), Own())
-    says = r'takes 3 channel\(s\), the learner.s images have 1; load them in colour, e.g. folder_dls\(..., mode=.RGB.\), on the command line --mode RGB'
-    for net, more in zip(nets, ('$', ", or build the student with timm's in_chans=1$", r', or build the student for 1 channel\(s\)$')):
+    says = r"images have 1; load them in colour, e.g. folder_dls\(..., mode='RGB'\), on the command line --mode RGB"
+    mores = '$', ", or build the student with timm's in_chans=1$", r', or build the student for 1 channel\(s\)$'
+    for net, more in zip(nets, mores):
         with pytest.raises(ValueError, match=says + more): pair_stages(Own(), net, grey)
     pair_stages(Own(), timm.create_model('resnet10t', in_chans=1), grey)  # the cure works
 
