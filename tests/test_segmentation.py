@@ -251,7 +251,7 @@ def test_a_head_with_too_few_classes_is_refused_before_anything_trains(dls, void
         few.fit_sskd(the_teacher(), 1, head_epochs=1)
     assert not moved(before, few.model)
     y = torch.full((4, side, side), 4).index_fill(1, torch.tensor(3), 255)
-    plain = DataLoaders(*[DataLoader([*zip(images(4), y)], bs=2, num_workers=0) for _ in range(2)], device='cpu')  # nobody says how many classes
+    plain = DataLoaders(*[DataLoader([*zip(images(4), y)], bs=2, num_workers=0) for _ in range(2)], device='cpu')
     losses = dict(fastai=CrossEntropyLossFlat(axis=1, ignore_index=255), torch=nn.CrossEntropyLoss(ignore_index=255),
                   partial=partial(F.cross_entropy, ignore_index=255))
     few = Learner(plain, segment_stages(tiny(n_out=5)), loss_func=losses.get(void, CrossEntropyLossFlat(axis=1)))
