@@ -64,6 +64,10 @@ def _check_labels(learn, y, out):  # `out`: shape of the answer, its classes fir
     high = max(high, (getattr(dls, 'c', None) or 0) - 1)
     if low < 0 or high >= n_out: raise ValueError(f"labels run from {low} to {high}, but the head has {n_out} outputs; expected 0 to {n_out - 1}")
 
+def _check_float(who, net):
+    odd = next((p.dtype for p in net.parameters() if p.is_floating_point() and p.dtype != torch.float32), None)
+    if odd: raise ValueError(f"weights of {who} are {odd}, the learner's images are torch.float32; call .float() on it. For half precision there are learn.to_fp16() and learn.to_bf16()")
+
 def _check_trainable(student, head):
     for n, m in {**student.stages, **({'head': student.head} if head else {})}.items():
         params = list(m.parameters())
@@ -89,7 +93,9 @@ def check_pair(
     if len(learn.dls.loaders) < 2: raise ValueError("learn.dls has no validation loader; give it one: DataLoaders(train, valid)")
     if not head and type(student).head_input is not StagedNet.head_input:
         raise ValueError(f"the head of {type(student).__name__} takes the taps of all stages, so it cannot be the teacher's behind the last adapter; pass head_epochs=1 or more")
+    if not head and not getattr(teacher.head, 'alone', True): raise ValueError("the teacher stays whole, so its head cannot be the student's behind the last adapter; pass head_epochs=1 or more")
     _check_trainable(student, head)
+    for who, net in (('the student', student), ('the teacher', teacher)): _check_float(who, net)
     x, y = first_batch(learn.dls.train)
     if not x.isfinite().all(): raise ValueError(f"the images hold {int((~x.isfinite()).sum())} values that are NaN or infinite in the first batch; clean the data first")
     (taps, out), (hints, _) = _shapes(student, 'the student', x[:2]), _shapes(teacher, 'the teacher', x[:2])
@@ -208,7 +214,7 @@ def stage_costs(
         return dict(stage=name, **{f'{w}_{u}': v for w, vs in (('student', s_row), ('teacher', t_row), ('train', train)) for u, v in zip(units, vs)},
                     student_bytes=size(s), teacher_bytes=size(t), wire_bytes=4*sum(p.numel() for p in net.parameters() if p.requires_grad))
     with kept(student, teacher, *adapters.values()):
-        student.eval(), teacher.eval()
+        student.eval(), teacher.eval().requires_grad_(False)
         for k, name in enumerate(student.stage_names):
             net = StagedNet({name: student.stages[name]}, adapters[name].to(device))
             with autocast_of(learn): t, t_row = forward(lambda: teacher.forward_to(t, k, after=k - 1 if k else None))
