@@ -1,14 +1,19 @@
 """Any teacher with any student: pairs, images of their own, one step of each stage, and the student leaves in its own class."""
 import copy, pickle
+from functools import partial
 from itertools import combinations, permutations
 from math import log2
 
+import pandas as pd
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from fastai.vision.all import Callback, DataLoaders, IntToFloatTensor, Normalize, TensorImage
+from fastai.vision.all import (Callback, CategoryBlock, DataBlock, DataLoaders, ImageBlock, ImageDataLoaders, IntToFloatTensor,
+                               Normalize, RandomSplitter, Resize, TensorImage, accuracy, accuracy_multi, aug_transforms,
+                               get_image_files, imagenet_stats, parent_label)
+from PIL import Image
 from torch import nn
 
 import sskd_tutor.distill  # noqa: F401, patches Learner
@@ -307,6 +312,41 @@ def test_bad_plans(text, says, tmp_path):
     (tmp_path/'p.json').write_text(text)
     with pytest.raises(ValueError, match=says): Pairing.load(tmp_path/'p.json')
     with pytest.raises(FileNotFoundError, match='no plan at'): Pairing.load(tmp_path/'none.json')
+
+# --- the learner's loaders, as fastai makes them
+
+def from_block(table, folder, **kwargs):
+    return DataBlock((ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label, item_tfms=Resize(40),
+                     splitter=RandomSplitter(seed=0), batch_tfms=[*aug_transforms(size=32), Normalize.from_stats(*imagenet_stats)]
+                     ).dataloaders(folder, bs=4, device='cpu', **kwargs)
+
+def from_table(table, folder, **kwargs):
+    return ImageDataLoaders.from_df(table, folder, valid_col='held', item_tfms=Resize(32), bs=4, device='cpu', **kwargs)
+
+loaders = dict(block=partial(from_block, num_workers=2), table=partial(from_table, num_workers=0),
+               multi=partial(from_table, label_col='both', label_delim=' ', num_workers=0),
+               folder=lambda table, folder: ImageDataLoaders.from_folder(folder, valid_pct=.25, item_tfms=Resize(32), bs=4,
+                                                                         device='cpu', num_workers=0))
+
+@pytest.mark.parametrize('kind', loaders)
+def test_fastai_loaders_of_any_kind(kind, tmp_path):
+    "Unchanged: what teaches is what the loader gives, and its own loss and labels are the head's"
+    kinds = dict(a='a', b='a b', c='c')
+    rows = [dict(file=f'{k}/{i}.png', kind=k, both=b, held=i > 5) for k, b in kinds.items() for i in range(8)]
+    for i, row in enumerate(rows):
+        (tmp_path/row['kind']).mkdir(exist_ok=True)
+        Image.fromarray(pixels[i % 8].permute(1, 2, 0).numpy()).save(tmp_path/row['file'])
+    dls, student, teacher = loaders[kind](pd.DataFrame(rows), tmp_path), Own(), Own(12)
+    student.fc = nn.Linear(16, dls.c)
+    metric = accuracy_multi if kind == 'multi' else accuracy
+    pairing = pair_stages(teacher, student, dls)
+    before, hints = snapshot(student), snapshot(teacher)
+    learn = new_learner(pairing.student, dls, loss_func=None, metrics=metric)
+    run = learn.fit_sskd(pairing.teacher, 1, 1, adapter=pairing.adapter)
+    after = moved(before, student)
+    assert {'a.weight', 'c.weight', 'fc.weight', 'norm.running_mean'} <= after and not moved(hints, teacher)
+    assert dls.c == 3 and learn.loss_func is dls.loss_func
+    assert 0 <= run.history[run.history.measure == metric.__name__].value.item() <= 1
 
 # --- picture and editor
 
