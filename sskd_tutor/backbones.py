@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
 from .outline import alike, around, channels_of, cuts_of, ends, from_map, level, outline, timm_names, to_map, unchanged, walked, watch
-from .stages import StagedNet
+from .stages import StagedNet, kept
 
 # %% ../nbs/01b_backbones.ipynb #c08b4a41
 def _learns(root, nodes):
@@ -179,7 +179,9 @@ class _Shown(nn.Module):
         super().__init__()
         self.net, self.places = net, places
     def forward(self, x):
-        self.last, self.taps = self.net.forward_intermediates(x, indices=self.places, output_fmt='NCHW')
+        with kept(self.net):
+            self.net.requires_grad_(False)  # even without gradients a view of a parameter asks for one, and torch's FlopCounterMode fails on it
+            self.last, self.taps = self.net.forward_intermediates(x, indices=self.places, output_fmt='NCHW')
         return self.taps[0]
 
 class _Tap(nn.Module):

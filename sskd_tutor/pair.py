@@ -214,7 +214,7 @@ def stage_costs(
         return dict(stage=name, **{f'{w}_{u}': v for w, vs in (('student', s_row), ('teacher', t_row), ('train', train)) for u, v in zip(units, vs)},
                     student_bytes=size(s), teacher_bytes=size(t), wire_bytes=4*sum(p.numel() for p in net.parameters() if p.requires_grad))
     with kept(student, teacher, *adapters.values()):
-        student.eval(), teacher.eval().requires_grad_(False)
+        student.eval(), teacher.eval()
         for k, name in enumerate(student.stage_names):
             net = StagedNet({name: student.stages[name]}, adapters[name].to(device))
             with autocast_of(learn): t, t_row = forward(lambda: teacher.forward_to(t, k, after=k - 1 if k else None))

@@ -178,7 +178,7 @@ def stage_table(self: StagedNet,
     "Name, channels, reduction, size and cost of each stage"
     rows, y = [], x
     with kept(self):
-        self.eval().requires_grad_(False)  # else the counter fails where a network hands a parameter on to a module
+        self.eval()
         for name, m in [*self.stages.items(), ('head', self.head)]:
             out = []
             macs = count_macs(lambda: out.append(m(y)))//len(x)
