@@ -12,7 +12,7 @@ __all__ = ['Reversible', 'FreezeStages', 'mimic_net', 'learner_device', 'rest', 
 from contextlib import ExitStack
 
 import torch
-from fastai.callback.all import MixedPrecision
+from fastai.callback.all import MixedPrecision, MixHandler
 from fastai.learner import Callback, Metric
 from fastai.torch_core import num_distrib
 from fastcore.all import L
@@ -102,7 +102,7 @@ def rest(teacher, learn, stack):
 # %% ../nbs/06_callbacks.ipynb #0ab53a4f
 class MimicFeatures(Reversible):
     "Make the teacher's tap the target of each batch"
-    order = 95  # behind MixedPrecision (10), for autocast, and MixUp (90): the teacher sees just what the student sees
+    order = 95  # behind MixedPrecision (10), for autocast, and what changes images, such as MixUp: the teacher sees just what the student sees
     def __init__(self,
         teacher: StagedNet,  # gives the hints
         stage: str | int,    # which of its stages
@@ -111,6 +111,10 @@ class MimicFeatures(Reversible):
     def change(self, stack):
         rest(self.teacher, self.learn, stack)
         stack.callback(setattr, self, 'labels', None)
+
+    def before_train(self):
+        for cb in self.learn.cbs:  # else they would blend the numbers of classes, which are integers and no target here
+            if isinstance(cb, MixHandler): cb.stack_y, cb.old_lf = True, self.learn.loss_func
 
     def before_batch(self):
         self.labels = self.yb[0] if len(self.yb) else None

@@ -12,10 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .outline import channels_of
 from .stages import nearest
 
 # %% ../nbs/01d_feed.ipynb #01dd6592
 _inputs = 'size', 'mean', 'std', 'channels'
+
+def _pixels(size):
+    h, *w = [size] if isinstance(size, int) else size
+    return h, *(w or [h])
 
 def expects(
     net: nn.Module,
@@ -23,8 +28,7 @@ def expects(
     "The images that a network says it takes"
     cfg = getattr(net, 'pretrained_cfg', None) or {}
     size = getattr(net, 'image_size', None) or getattr(getattr(net, 'patch_embed', None), 'img_size', None) or cfg.get('input_size', ())[1:]
-    conv = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
-    found = dict(size=size, mean=cfg.get('mean'), std=cfg.get('std'), channels=conv.in_channels if conv else None)
+    found = dict(size=size, mean=cfg.get('mean'), std=cfg.get('std'), channels=channels_of(net, _pixels(size or 64)))
     return {k: v for k, v in found.items() if v}
 
 def wanted(
@@ -70,10 +74,6 @@ def _by_channel(v, n):  # as many numbers as channels
     v = [float(o) for o in (v if isinstance(v, (tuple, list)) else torch.as_tensor(v).flatten())]
     if len(v) not in (1, 3, n): raise ValueError(f"{v} are {len(v)} means or deviations for {n} channels")
     return v if len(v) == n else [sum(v)/len(v)]*n
-
-def _pixels(size):
-    h, *w = [size] if isinstance(size, int) else size
-    return h, *(w or [h])
 
 def make_feed(
     x: Tensor,      # some of the learner's images

@@ -215,7 +215,7 @@ class ItemSet(FolderSet):
 
     def new_empty(self): return ItemSet([], self.images.y[:0], self.size, self.mode, self.split_idx, self.vocab, self.workers)
     def pixels(self, i):
-        im = self.items[i][0]
+        im = _item(self.items, i)[0]
         if not isinstance(im, Image.Image): raise TypeError(f"item {i} of the data set holds a {type(im).__name__}; expected a PIL picture: make the data set without transform")
         return np.asarray(ImageOps.fit(im.convert(self.mode), (self.size, self.size), Image.Resampling.BILINEAR))
     def fingerprint(self):
@@ -225,11 +225,26 @@ class ItemSet(FolderSet):
             self._print = h.hexdigest()
         return self._print
 
+def _item(dataset, i):
+    try: return dataset[i]
+    except (OSError, SyntaxError) as e:  # both are Pillow's words for a damaged file
+        files = getattr(dataset, 'samples', None)
+        where = f" ({files[i][0]})" if files and isinstance(files[i], (tuple, list)) else ""
+        raise OSError(f"item {i} of the {type(dataset).__name__} cannot be read{where}: {e}. Copy it again, or leave it out: torch.utils.data.Subset(dataset, the others)") from e
+
 def _labels(dataset):
-    try: y = torch.tensor([int(t) for t in (dataset.targets if getattr(dataset, 'targets', None) is not None else (item[1] for item in dataset))])
+    try: y = torch.tensor([int(t) for t in (dataset.targets if getattr(dataset, 'targets', None) is not None else (_item(dataset, i)[1] for i in range(len(dataset))))])
     except (TypeError, ValueError, IndexError) as e: raise TypeError(f"{type(dataset).__name__} is no data set of (picture, number of the class): {e}") from e
     if len(y) != len(dataset) or not len(y) or y.min() < 0: raise ValueError(f"{type(dataset).__name__} has {len(dataset)} items and {len(y)} labels{f', from {int(y.min())}' if len(y) else ''}; expected one a picture, from 0")
     return y
+
+def _check_names(train, valid):
+    a, b = (None if (c := getattr(d, 'classes', None)) is None else [str(o) for o in c] for d in (train, valid))
+    if None in (a, b) or a == b: return
+    lacking, extra = [n for n in a if n not in b], [n for n in b if n not in a]
+    how = '; '.join([f"the validation set lacks {_few(lacking)}"]*bool(lacking) + [f"has {_few(extra)}, which the training set has not"]*bool(extra)) or "they are in another order"
+    raise ValueError(f"the classes of the two data sets differ: {how}. Each numbers its own, so a label would mean another class in the one than in the other; "
+                     "give both the same folders of classes (an ImageFolder takes empty ones with allow_empty=True), or read them by name: folder_dls or listed_dls")
 
 def dataset_dls(
     train,                        # a data set of (PIL picture, number of the class)
@@ -246,6 +261,7 @@ def dataset_dls(
     device=None,
 ) -> DataLoaders:                 # x: (bs,c,size,size) float32, normalised; y: (bs,), int64
     "Data sets of torchvision as fastai `DataLoaders` that read as they go"
+    _check_names(train, valid)
     ys = [_labels(d) for d in (train, valid)]
     n = int(max(y.max() for y in ys)) + 1
     classes = [str(c) for c in classes or getattr(train, 'classes', None) or range(n)]

@@ -19,14 +19,15 @@ from .adapters import make_adapter
 from .cache import autocast_of
 from .callbacks import learner_device
 from .losses import mimic_nmse
+from .outline import channels_of
 from .stages import StagedNet, count_macs, kept, nearest
 
 # %% ../nbs/07c_pair.ipynb #c5a6c70a
 def _run(f, what, net):  # PyTorch's error, with the cure where it is known
     try: return f()
     except RuntimeError as e:
-        conv = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
-        cure = f"; its first convolution takes {conv.in_channels} channel(s)" if conv and 'channels' in str(e) else ""
+        c = channels_of(net) if 'channels' in str(e) else None
+        cure = f"; its first convolution takes {c} channel(s)" if c else ""
         raise ValueError(f"{what} cannot run on the learner's images{cure}. Give it images of its own kind, or change the network. PyTorch says: {e}") from e
 
 def _shapes(net, what, x):  # of every tap, and of the answer; () if that is no single tensor
@@ -49,13 +50,23 @@ def first_batch(
     b = _batch(dl)
     return b[0], b[1] if len(b) > 1 else None
 
-def _check_labels(dls, y, n_out):
+def _void(loss):  # the label that the loss leaves out
+    made_of = loss, getattr(loss, 'func', None)  # fastai's losses and `partial` hold the real one
+    return next((v for f in made_of if (v := getattr(f, 'ignore_index', getattr(f, 'keywords', {}).get('ignore_index'))) is not None), -100)
+
+def _check_labels(learn, y, out):  # `out`: shape of the answer, its classes first
     if y is None: raise ValueError("the learner's batches have no labels, so the head cannot be trained; pass head_epochs=0 to keep the teacher's head")
-    if y.dim() != 1 or y.is_floating_point(): return  # not a classification
-    known = [y] + [dl.dataset.images.y for dl in dls.loaders if hasattr(dl.dataset, 'images')]
-    low, high = min(int(k.min()) for k in known if len(k)), max(int(k.max()) for k in known if len(k))
+    if y.dim() != len(out) or y.is_floating_point() or len(out) > 1 == out[0]: return  # no class of each image, or of each pixel
+    dls, n_out, void = learn.dls, out[0], _void(learn.loss_func)
+    known = [y] + [dl.dataset.images.y for dl in dls.loaders if hasattr(dl.dataset, 'images') and y.dim() == 1]
+    known = [k for k in (k[k != void] for k in known) if len(k)]
+    low, high = min((int(k.min()) for k in known), default=0), max((int(k.max()) for k in known), default=0)
     high = max(high, (getattr(dls, 'c', None) or 0) - 1)
     if low < 0 or high >= n_out: raise ValueError(f"labels run from {low} to {high}, but the head has {n_out} outputs; expected 0 to {n_out - 1}")
+
+def _check_float(who, net):
+    odd = next((p.dtype for p in net.parameters() if p.is_floating_point() and p.dtype != torch.float32), None)
+    if odd: raise ValueError(f"weights of {who} are {odd}, the learner's images are torch.float32; call .float() on it. For half precision there are learn.to_fp16() and learn.to_bf16()")
 
 def _check_trainable(student, head):
     for n, m in {**student.stages, **({'head': student.head} if head else {})}.items():
@@ -82,11 +93,13 @@ def check_pair(
     if len(learn.dls.loaders) < 2: raise ValueError("learn.dls has no validation loader; give it one: DataLoaders(train, valid)")
     if not head and type(student).head_input is not StagedNet.head_input:
         raise ValueError(f"the head of {type(student).__name__} takes the taps of all stages, so it cannot be the teacher's behind the last adapter; pass head_epochs=1 or more")
+    if not head and not getattr(teacher.head, 'alone', True): raise ValueError("the teacher stays whole, so its head cannot be the student's behind the last adapter; pass head_epochs=1 or more")
     _check_trainable(student, head)
+    for who, net in (('the student', student), ('the teacher', teacher)): _check_float(who, net)
     x, y = first_batch(learn.dls.train)
     if not x.isfinite().all(): raise ValueError(f"the images hold {int((~x.isfinite()).sum())} values that are NaN or infinite in the first batch; clean the data first")
     (taps, out), (hints, _) = _shapes(student, 'the student', x[:2]), _shapes(teacher, 'the teacher', x[:2])
-    if head and out: _check_labels(learn.dls, y, out[0] if student.n_identities is None else student.n_identities)
+    if head and out: _check_labels(learn, y, out if student.n_identities is None else (student.n_identities,))
     return taps, hints
 
 # %% ../nbs/07c_pair.ipynb #04c796bd

@@ -21,12 +21,12 @@ from fastcore.all import patch
 from torch import Tensor, nn
 
 from .adapters import Prefixed, make_adapter
-from .backbones import as_stages, image_shape
+from .backbones import CannotCut, TappedNet, as_stages, as_taps, image_shape
 from .checkpoint import rng_state, set_rng_state
 from .feed import make_feed, wanted
 from .losses import mimic_nmse
-from .outline import Grid, to_map, unchanged
-from .pair import _check_trainable, by_stage, first_batch, make_adapters
+from .outline import Grid, first_conv, to_map, unchanged
+from .pair import _check_float, _check_trainable, by_stage, first_batch, make_adapters
 from .stages import StagedNet, nearest
 
 # %% ../nbs/07d_pairing.ipynb #07d8a9c1
@@ -82,21 +82,28 @@ def _look(data, student, stats):  # (a few images, their means and deviations or
 def _check_two(teacher, student):
     for who, net in dict(teacher=teacher, student=student).items():
         if not isinstance(net, nn.Module): raise TypeError(f"the {who} is {f'the class {net.__name__}; call it first' if isinstance(net, type) else f'a {type(net).__name__}; expected an nn.Module'}")
+        _check_float(f'the {who}', net)
     own = {id(p) for p in teacher.parameters()}
     both = next((n for n, p in student.named_parameters() if id(p) in own), None)
     if both or teacher is student:
         raise ValueError(f"teacher and student {'are the same object' if teacher is student else f'share parameters, such as {both}'}; give a student of its own, e.g. copy.deepcopy")
 
 def _check_channels(student, x):
-    conv = next((m for m in student.modules() if isinstance(m, nn.Conv2d)), None)
-    if conv is None or x.dim() != 4 or conv.in_channels == x.shape[1]: return
-    how, mode = ('grey', 'L') if conv.in_channels == 1 else ('colour', 'RGB')
-    raise ValueError(f"the student takes {conv.in_channels} channel(s), the learner's images have {x.shape[1]}; load them in {how}, e.g. folder_dls(..., mode={mode!r}), "
-                     f"or build the student for {x.shape[1]}, e.g. timm's in_chans={x.shape[1]}")
+    takes, given = first_conv(student, x) or (0, 0)
+    if takes == given: return
+    how, mode = ('grey', 'L') if takes == 1 else ('colour', 'RGB')
+    load = f"load them in {how}, e.g. folder_dls(..., mode={mode!r}), on the command line --mode {mode}"
+    build = {'timm': f"with timm's in_chans={x.shape[1]}", 'torchvision': ''}.get(type(student).__module__.partition('.')[0], f"for {x.shape[1]} channel(s)")
+    raise ValueError(f"the student takes {takes} channel(s), the learner's images have {x.shape[1]}; {load}" + (f", or build the student {build}" if build else ''))
+
+_larger = dict(teacher='teacher_input=dict(size=...), on the command line --teacher-size, or --size for both', student="larger pictures for the learner, on the command line --size")
 
 def _split(net, x, who, n_stages):
-    try: return as_stages(net, x, n_stages)
-    except (ValueError, TypeError) as e: raise type(e)(f"the {who}: {e}") from e
+    try: return as_stages(net, x, n_stages, learns=who == 'student')
+    except (ValueError, TypeError) as e:
+        if isinstance(e, CannotCut) and who == 'teacher' and hasattr(net, 'forward_intermediates'): return as_taps(net, x, n_stages)
+        told = str(e).replace('as_stages(model, (c,h,w))', _larger[who]).replace('the float network', f'the float {who}')
+        raise type(e)(f"the {who}: {told}") from e
 
 # %% ../nbs/07d_pairing.ipynb #07d79226
 @torch.no_grad()
@@ -203,6 +210,7 @@ def text(self: Pairing) -> str:
     "The table, and what the teacher is fed, for a terminal"
     n = {who: f"{name}, {len(self.own[who])} stages" for who, name in self.names.items()}
     fed = "The teacher sees the learner's images as they are." if self.feed is None else f"The teacher is fed {self.feed.extra_repr()}."
+    if isinstance(self.split['teacher'], TappedNet): fed += " It cannot be cut, so it runs whole in each step, and nothing of it is remembered or stitched."
     return f"teacher {n['teacher']}; student {n['student']}: {len(self.ends)} pairs\n{self.table.reset_index(drop=True).to_string(index=False)}\n{fed}"
 
 Pairing.__repr__ = Pairing.text

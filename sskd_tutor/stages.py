@@ -210,6 +210,8 @@ def save_weights(
     tmp.write_bytes(save(sd, {'sskd_tutor': json.dumps(meta or {})}))
     tmp.replace(path)
 
+_inside = 'state_dict_ema', 'state_dict', 'model'  # where a checkpoint keeps its weights; averaged ones go first, as in timm
+
 def _read(path):
     if not path.exists(): raise FileNotFoundError(f"no weights at {path}")
     try:
@@ -220,9 +222,9 @@ def _read(path):
     except Exception as e:
         raise ValueError(f"{path} was refused: it is damaged, or holds more than tensors and could run code ({type(e).__name__}). "
                          "Save `model.state_dict()` alone, best with `save_weights`.") from e
-    sd = sd.get('model', sd) if isinstance(sd, dict) else sd
+    if isinstance(sd, dict): sd = next((sd[k] for k in _inside if isinstance(sd.get(k), dict)), sd)
     if not isinstance(sd, dict) or not all(isinstance(v, Tensor) for v in sd.values()):
-        raise ValueError(f"{path} holds no state_dict; save `model.state_dict()`")
+        raise ValueError(f"{path} holds no state_dict, neither as a whole nor as one of {list(_inside)}; save `model.state_dict()`")
     return sd
 
 # %% ../nbs/01_stages.ipynb #acd9cbb1
@@ -232,6 +234,8 @@ def load_weights(
 ) -> nn.Module:         # the same network
     "Read weights into a network, refusing what does not fit and what could run code"
     sd, own = _read(Path(path)), net.state_dict()
+    wrapped = sd and all(k.startswith('module.') for k in sd) and not any(k.startswith('module.') for k in own)  # by DataParallel
+    if wrapped: sd = {k.removeprefix('module.'): v for k, v in sd.items()}
     bad = [f"lacks {k!r}" for k in own if k not in sd] + [f"has {k!r}, which the network has not" for k in sd if k not in own]
     bad += [f"{k!r} is {tuple(sd[k].shape)}, the network's {tuple(v.shape)}" for k, v in own.items() if k in sd and sd[k].shape != v.shape]
     if bad: raise ValueError(f"{path} does not fit this {type(net).__name__}: {'; '.join(bad[:3])}" + (f" and {len(bad)-3} more" if len(bad) > 3 else ''))

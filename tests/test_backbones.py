@@ -7,13 +7,17 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from fastai.vision.all import DataLoader, DataLoaders, Learner, create_body, create_head, xresnet18, xresnet34, xse_resnext18
+from fastai.vision.all import (Callback, DataLoader, DataLoaders, DynamicUnet, Learner, create_body, create_head, xresnet18,
+                               xresnet34, xse_resnext18)
 from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
 import sskd_tutor.distill  # noqa: F401, patches Learner
-from sskd_tutor.backbones import as_stages, image_shape
+from sskd_tutor.backbones import CannotCut, as_stages, as_taps, image_shape
 from sskd_tutor.cli import main
 from sskd_tutor.nets import build_net
+from sskd_tutor.outline import channels_of, first_conv
+from sskd_tutor.pairing import pair_stages
 from sskd_tutor.stages import StagedNet
 from conftest import root
 from test_invariants import moved, new_learner, snapshot
@@ -55,6 +59,8 @@ class Isotropic(nn.Module):
         for b in self.blocks: t = b(t)
         return self.fc(t[:, 0])
 
+def unet_encoder(): return DynamicUnet(create_body(torchvision.models.resnet18(), cut=-2), 5, (64, 64)).layers[0]
+
 def nested():
     body = create_body(torchvision.models.resnet18(), cut=-2)
     return nn.Sequential(nn.Sequential(nn.Sequential(body, create_head(512, 10))))
@@ -81,8 +87,8 @@ fast = dict(
     **of_timm('vit_tiny_patch16_224', **vit),
     **of_timm('swin_tiny_patch4_window7_224', 224, R4, embed_dim=12, depths=(1, 1, 2, 1), num_heads=(1, 2, 2, 2)),
     **of_tv('resnet18 mobilenet_v3_small'), **of_tv('squeezenet1_1', 64, [2.06, 4.27, 9.14, 21.33]),
-    **of_tv('shufflenet_v2_x0_5', 64, [2, 8, 16, 32]),
-    **of(xresnet18, n_out=10), **of(nested), **of(Own, [2, 4]), **of(Isotropic, [8]*4))
+    **of_tv('shufflenet_v2_x0_5', 64, [2, 8, 16, 32]), **of_timm('tinynet_d'), **of_tv('mnasnet0_75'),
+    **of(xresnet18, n_out=10), **of(nested), **of(Own, [2, 4]), **of(Isotropic, [8]*4), **of(unet_encoder))
 
 slow = dict(
     **of_timm("""resnet10t resnet26d resnext26ts seresnext26t_32x4d skresnet18 regnetx_002 resnetv2_50 nf_resnet26 cspresnet50
@@ -106,6 +112,8 @@ slow = dict(
     **of_tv('vgg11 vgg13_bn', 64, [1, 2, 4, 8, 16]), **of_tv('alexnet', 64, [4.27, 9.14, 21.33]),
     **of_tv('convnext_tiny swin_t swin_v2_t', 64, R4), **of_tv('vit_b_16', 64, R16, image_size=64), **of_tv('maxvit_t', 224),
     **of(xresnet34, n_out=10), **of(xse_resnext18, n_out=10))
+
+def test_the_fast_matrix_is_large(): assert sum(':' in n for n in fast) >= 12  # of torchvision and timm
 
 matrix = pytest.mark.parametrize('name', [*fast, *(pytest.param(n, marks=pytest.mark.slow) for n in slow)])
 
@@ -196,6 +204,59 @@ def test_whole_distillation():
     fresh.load_state_dict(net.state_dict())
     assert torch.equal(fresh.eval()(x), student.eval()(x))
 
+# --- the taps that these libraries offer themselves
+
+def taps_of(net, x):
+    with torch.no_grad(): return [net.forward_to(x, k) for k in range(len(net.stages))]
+
+@pytest.mark.parametrize('name', ['timm:regnety_002', 'timm:mobilenetv4_conv_small_050'])
+def test_taps_are_those_of_features_only(name):
+    net, x, _ = made(name)
+    theirs = timm.create_model(name.removeprefix('timm:'), features_only=True).eval()
+    dotted = lambda k: k.replace('_', '.')  # it writes stages_0 for stages.0
+    own = {dotted(k): v for k, v in net.state_dict().items()}
+    theirs.load_state_dict({k: own[dotted(k)] for k in theirs.state_dict()})
+    with torch.no_grad(): want = theirs(x)
+    ours = taps_of(as_stages(net.eval(), x), x)
+    assert len(ours) == len(want) and all(map(torch.equal, ours, want))
+
+def test_taps_are_those_of_create_feature_extractor():
+    net, x, _ = made('torchvision:resnet18')
+    nodes = ['relu', 'layer1', 'layer2', 'layer3', 'layer4']
+    with torch.no_grad(): want = create_feature_extractor(net.eval(), nodes)(x)
+    assert all(map(torch.equal, taps_of(as_stages(net, x), x), want.values())) and len(want) == 5
+
+uncut = dict(pit_ti_224=3, crossvit_tiny_240=2, xcit_nano_12_p16_224=4, coat_tiny=4, mvitv2_tiny=4, hrnet_w18_small=5,
+             twins_svt_small=4, tnt_s_patch16_224=4, volo_d1_224=2)
+
+@pytest.mark.parametrize('name', [n if n == 'pit_ti_224' else pytest.param(n, marks=pytest.mark.slow) for n in uncut])
+def test_a_teacher_that_cannot_be_cut(name):
+    "As a student it is refused; as a teacher it stays whole, and its hints are what timm shows"
+    torch.manual_seed(0)
+    net = timm.create_model(name, num_classes=10, **(dict(img_size=64) if name == 'pit_ti_224' else {})).train()
+    shape = image_shape(net)
+    with pytest.raises(CannotCut, match=r'As a teacher it can stay whole: as_taps\(model\)'): as_stages(net, shape)
+    x, student = torch.randn(2, *shape), Own()
+    before, how = snapshot(net), state(net)
+    pairing = pair_stages(net, student, noise_dls(x), teacher_input=False)
+    assert not moved(before, net) and state(net) == how and 'runs whole' in pairing.text()
+    with torch.no_grad():
+        want = net.eval().forward_intermediates(x, intermediates_only=True, output_fmt='NCHW')
+        shown = as_taps(net, x)
+        taps = taps_of(shown, x)
+        assert len(taps) == uncut[name] and all(any(torch.equal(t, w) for w in want) for t in taps)
+        assert torch.equal(taps[-1], want[-1]) and torch.equal(shown(x), net(x)) and torch.equal(copy.deepcopy(shown)(x), net(x))
+    learn, hints = new_learner(pairing.student, noise_dls(x)), []
+    class Spy(Callback):
+        order = 96
+        def after_pred(self): hints.append((self.learn.sskd_phase, self.xb[0], self.yb[0]))
+    with pytest.raises(ValueError, match='stays whole.*head_epochs=1'):
+        learn.fit_sskd(pairing.teacher, epochs=1, head_epochs=0, adapter=pairing.adapter)
+    run = learn.fit_sskd(pairing.teacher, epochs=1, head_epochs=1, adapter=pairing.adapter, cbs=Spy(), valid_every=0)
+    assert list(run.stages.index) == [*pairing.ends, 'head'] and not moved(before, net)
+    with torch.no_grad():
+        for phase, xb, y in hints[:-1]: assert torch.equal(y, pairing.teacher.eval().forward_to(xb, pairing.ends[phase]))
+
 # --- what a split network can do
 
 @pytest.mark.parametrize('name', ['Own', 'Isotropic', 'timm:swin_tiny_patch4_window7_224', 'torchvision:resnet18'])
@@ -282,6 +343,21 @@ def test_stages_of_ones_own_and_a_staged_net():
     (torchvision.models.get_model, 'resnet18', {}, (3, 224, 224))])
 def test_image_shape(lib, name, kwargs, shape): assert image_shape(lib(name, **kwargs)) == shape
 
+class Listed(nn.Module):
+    "Its first convolution is not the first that it lists"
+    def __init__(self, c_in=3):
+        super().__init__()
+        self.late, self.fc, self.stem = nn.Conv2d(8, 8, 3, 2, 1), nn.Linear(8, 10), nn.Conv2d(c_in, 8, 3, 2, 1)
+    def forward(self, x): return self.fc(F.relu(self.late(F.relu(self.stem(x)))).mean((2, 3)))
+
+def test_the_first_convolution_is_the_first_that_runs():
+    for c in (1, 3, 4): assert image_shape(Listed(c)) == (c, 224, 224) and len(as_stages(Listed(c)).stages) == 2
+    net = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, 8, 3, 2, 1), nn.ReLU(), conv(2), tail(8))  # not 48
+    assert image_shape(net) == (3, 224, 224) and len(as_stages(net).stages) == 2
+    before, how = snapshot(net), state(net)
+    assert first_conv(net, torch.zeros(1, 1, 64, 64)) == (48, 16) and not moved(before, net) and state(net) == how
+    assert first_conv(nn.LazyConv2d(8, 3), torch.zeros(1, 3, 8, 8)) is None and channels_of(nn.Flatten()) is None
+
 # --- bad input
 
 class Decides(Own):
@@ -322,7 +398,8 @@ def conv(stride=1, c_in=8): return nn.Conv2d(c_in, 8, 3, stride, 1)
     (lambda: Own, TypeError, 'the class Own; call it first'),
     (lambda: 'resnet18', TypeError, 'as_stages got a str; expected an nn.Module'),
     (lambda: torch.jit.trace(conv(c_in=3), torch.zeros(1, 3, 8, 8)), TypeError, 'ScriptModule'),
-    (quantised, ValueError, '1.2 is quantised'),
+    (quantised, ValueError, '1.2 is quantised.*give the float network that it was made from'),
+    (lambda: DynamicUnet(nn.Sequential(conv(2, 3), conv(2)), 5, (64, 64)), TypeError, 'use segment_stages.*or as_stages'),
     (lambda: nn.Sequential(nn.LazyConv2d(8, 3, 2), nn.ReLU()), ValueError, 'has no shape yet'),
     (Decides, ValueError, "decides by a tensor's values"), (MoreInTraining, ValueError, 'something else in train mode'),
     (lambda: torchvision.models.googlenet(init_weights=False), ValueError, 'aux_logits=False'),
@@ -338,9 +415,28 @@ def test_bad_networks(make, error, says):
     with pytest.raises(error, match=says): as_stages(net, (3, 64, 64))
     assert not before or not moved(before[0], net) and state(net) == before[1]
 
+def test_an_encoder_in_its_unet():
+    "What the U-Net hangs on its encoder stays there, and does not disturb"
+    unet, x = DynamicUnet(create_body(torchvision.models.resnet18(), cut=-2), 5, (64, 64)).eval(), torch.randn(2, 3, 64, 64)
+    how = state(unet)
+    staged = as_stages(unet.layers[0], x)
+    assert state(unet) == how and sum(len(m._forward_hooks) for m in unet.layers[0].modules()) == 4
+    with torch.no_grad(): assert torch.equal(staged(x), unet.layers[0](x)) and unet(x).shape == (2, 5, 64, 64)
+
+def test_a_teacher_may_share_weights():
+    x = torch.rand(2, 3, 64, 64)
+    for net in (TiedStages(), TiedStatistics()):
+        staged = as_stages(net, x, learns=False)
+        assert len(staged.stages) == 2 and torch.equal(staged.eval()(x), net.eval()(x))
+        pairing = pair_stages(net, Own(), noise_dls(x), teacher_input=False)
+        before = snapshot(net)
+        new_learner(pairing.student, noise_dls(x)).fit_sskd(pairing.teacher, epochs=1, head_epochs=1, valid_every=0)
+        assert not moved(before, net)
+
 def test_bad_images():
     net = made('torchvision:resnet18')[0]
-    with pytest.raises(ValueError, match=r'at layer4.0.conv1; give larger ones'): as_stages(net, (3, 32, 32))
+    says = r'at layer4.0.conv1; give larger ones: as_stages\(model, \(c,h,w\)\)'
+    with pytest.raises(ValueError, match=says): as_stages(net, (3, 32, 32))
     with pytest.raises(ValueError, match=r'expected images \(b,c,h,w\)'): as_stages(net, torch.zeros(3, 64, 64))
 
 def test_the_tree_is_short():

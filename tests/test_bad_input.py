@@ -263,7 +263,7 @@ def test_code_is_not_run(net, tmp_path, how):
     (lambda sd: {k: v for k, v in sd.items() if k != 'head.fc.bias'}, "lacks 'head.fc.bias'"),
     (lambda sd: sd | {'extra': torch.zeros(1)}, "has 'extra', which the network has not"),
     (lambda sd: sd | {'head.fc.bias': torch.zeros(11)}, r"'head.fc.bias' is \(11,\), the network's \(10,\)"),
-    (lambda sd: {'module.' + k: v for k, v in sd.items()}, "and .* more"),
+    (lambda sd: {'net.' + k: v for k, v in sd.items()}, "and .* more"),
     (lambda sd: {}, "lacks"), (lambda sd: [1, 2], "no state_dict"), (lambda sd: {'a': 1}, "no state_dict"),
             (lambda sd: torch.zeros(3), "no state_dict")],
     ids=['missing', 'extra', 'shape', 'prefixed', 'empty', 'list', 'numbers', 'tensor'])
@@ -277,6 +277,13 @@ def test_what_does_load(net, tmp_path):
     torch.save(other.state_dict(), tmp_path/'a.pt')
     torch.save({'model': other.state_dict(), 'opt': {'state': [], 'hypers': [{'lr': .1}]}}, tmp_path/'learn.pth')
     for name in ('a.pt', 'learn.pth'): assert not moved(snapshot(other), load_weights(net, tmp_path/name))
+    parallel = torch.nn.DataParallel(other)
+    own, its, new = other.state_dict(), parallel.state_dict(), tutorial_resnet(4, 1).state_dict()
+    for i, d in enumerate([dict(epoch=3, state_dict=own), dict(state_dict=its), its, dict(state_dict=new, state_dict_ema=own)]):
+        torch.save(d, tmp_path/f'{i}.pt')
+        assert not moved(snapshot(other), load_weights(tutorial_resnet(4, 1), tmp_path/f'{i}.pt'))
+    torch.save(its, tmp_path/'p.pt')
+    assert not moved(snapshot(other), load_weights(torch.nn.DataParallel(net), tmp_path/'p.pt').module)  # that keeps its prefix
     save_weights(other, tmp_path/'half.safetensors', half=True)
     load_weights(net, tmp_path/'half.safetensors')
     assert {p.dtype for p in net.parameters()} == {torch.float32}

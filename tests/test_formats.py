@@ -263,6 +263,36 @@ def test_items_are_those_of_the_data_set(tmp_path):
         0).numpy() == np.asarray(theirs[i][0])).all() for i in range(40))
     assert dls.train_ds.fingerprint() == items(tmp_path, bs=5).train_ds.fingerprint() != dls.valid_ds.fingerprint()
 
+def test_class_lists_that_differ(tmp_path):
+    "Each ImageFolder numbers its own folders, so b of {b, c} would be taught as a of {a, b, c}"
+    write_folders(tmp_path, dict(train=range(60), fewer=range(5), more=range(60)))
+    (tmp_path/'more/zebra').mkdir()
+    picture(0).save(tmp_path/'more/zebra/0.png')
+    train, fewer, more = (ImageFolder(tmp_path/p) for p in ('train', 'fewer', 'more'))
+    assert train.classes != fewer.classes and max(fewer.targets) < len(train.classes)  # nothing else would notice
+    lacks = 'the validation set lacks ' + ', '.join([c for c in train.classes if c not in fewer.classes][:3])
+    with pytest.raises(ValueError, match=f'classes of the two data sets differ: {lacks}'): dataset_dls(train, fewer, bs=10)
+    with pytest.raises(ValueError, match='has zebra, which the training set has not'): dataset_dls(train, more, bs=10)
+    more.classes = train.classes[::-1]
+    with pytest.raises(ValueError, match='in another order'): dataset_dls(train, more, bs=10, classes=train.classes)
+    for c in train.classes: (tmp_path/'fewer'/c).mkdir(exist_ok=True)
+    dls = dataset_dls(train, ImageFolder(tmp_path/'fewer', allow_empty=True), bs=10, **plain)  # the cure that it names
+    assert [dls.vocab[y] for y in dls.valid_ds.images.y] == sorted(vocab[i] for i in fashion.y[:5])
+
+def test_a_damaged_item_is_named(tmp_path):
+    top = write_folders(tmp_path, dict(train=range(20)), 'JPEG')/'train'
+    data = ImageFolder(top)
+    path = data.samples[7][0]
+    with open(path, 'r+b') as f: f.truncate(300)
+    dls = dataset_dls(data, data, bs=20, **plain)
+    with pytest.raises(OSError, match=f'item 7 of the ImageFolder cannot be read .{path}.: .*Subset'): dls.one_batch()
+    class Bare(torch.utils.data.Dataset):  # without targets and paths: its labels are read with its pictures
+        def __len__(self): return len(data)
+        def __getitem__(self, i): return data[i]
+    with pytest.raises(OSError, match='item 7 of the Bare cannot be read: '): dataset_dls(Bare(), Bare(), bs=20)
+    rest = torch.utils.data.Subset(data, [i for i in range(20) if i != 7])
+    assert len(dataset_dls(rest, rest, bs=19, **plain).one_batch()[0]) == 19
+
 def test_items_that_cannot_work(tmp_path):
     good = ImageFolder(write_folders(tmp_path, dict(train=range(20)))/'train')
     tensors = ImageFolder(tmp_path/'train', transform=torchvision.transforms.ToTensor())

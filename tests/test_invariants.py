@@ -6,9 +6,8 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from fastai.vision.all import (Adam, Callback, CrossEntropyLossFlat, DataLoaders, GradientAccumulation, GradientClip, Learner,
-        OptimWrapper,
-                               SGD, accuracy)
+from fastai.vision.all import (Adam, Callback, CrossEntropyLossFlat, CutMix, DataLoaders, GradientAccumulation, GradientClip,
+                               Learner, MixUp, OptimWrapper, SGD, accuracy)
 from torch import nn
 
 from sskd_tutor.adapters import make_adapter
@@ -204,18 +203,24 @@ def test_teacher_is_not_exported(tmp_path):
     learn.export(tmp_path/'with.pkl')
     assert tensors_in(tmp_path/'with.pkl') > 4*sum(p.numel() for p in teacher.parameters())
 
-def test_teacher_sees_what_the_student_sees():
-    "A callback that changes the images, as MixUp and CutMix do (order 90), changes them for both"
+@pytest.mark.parametrize('mix', [MixUp, CutMix])
+def test_teacher_sees_what_the_student_sees(mix):
+    "fastai's own blends: of images for both while a stage learns, and of labels too, as fastai has it, for the head"
     teacher, student = pair(p=0.)
-    pairs = []
-    class Darken(Callback):
-        order = 90
-        def before_batch(self): self.learn.xb = (self.xb[0]*0.5,)
-    def look(learn): pairs.append((learn.yb[0], learn.xb[0].clone()))
-    new_learner(student).fit_stage(teacher, 'stage1', 1, 1e-2, conv_adapter(student.eval(), teacher.eval(), 'stage1'),
-            cbs=[Darken(), Spy(look)])
+    learn, seen = new_learner(student, cbs=mix()), []
+    own = learn.loss_func
+    def look(learn): seen.append((learn.sskd_phase, learn.xb[0].clone(), learn.yb[0].clone(), learn.loss_func))
+    clean = torch.cat([x.as_subclass(torch.Tensor) for x, _ in learn.dls.train])
+    learn.dls.train.set_epoch(0)
+    run = learn.fit_sskd(teacher, epochs=1, head_epochs=1, cbs=Spy(look))
     teacher.eval()
-    for hint, x in pairs: assert torch.equal(hint, teacher.forward_to(x, 'stage1'))
+    assert [p for p, *_ in seen] == [n for n in ('stage1', 'stage2', 'stage3', 'head') for _ in range(2)]
+    blended = [not all((clean == i).flatten(1).all(1).any() for i in x) for _, x, _, _ in seen]
+    assert any(blended[:6]) and any(blended[6:])  # teeth; CutMix may cut nothing out of a batch
+    for phase, x, y, loss in seen:
+        if phase == 'head': assert y.dtype == torch.int64 and isinstance(loss.__self__, mix)
+        else: assert torch.equal(y, teacher.forward_to(x, phase)) and loss is not own and not hasattr(loss, '__self__')
+    assert learn.loss_func is own and run.history[run.history.measure == 'stitched'].value.between(0, 1).all()
 
 # --- nothing after stage k is computed
 

@@ -1,5 +1,6 @@
 """A U-Net in stages: what its decoder reads, what stands still, what is refused, what leaves, and how its masks are judged."""
 import base64, copy, gc, io, shutil, warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -7,7 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastai.callback.core import Callback
+from fastai.data.core import DataLoaders
+from fastai.data.load import DataLoader
 from fastai.learner import Learner
+from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat
 from fastai.torch_core import set_seed
 from fastai.vision.learner import create_unet_model
 from fastai.vision.models.unet import DynamicUnet
@@ -237,6 +241,24 @@ def test_a_killed_run_goes_on_to_the_same_student(dls, tmp_path):
     with pytest.raises(KeyboardInterrupt): run(Checkpoint(tmp_path), Stop())
     resumed, b = run(Checkpoint(tmp_path, resume=True))
     assert not moved(state(whole.model), resumed.model) and a.gmacs == b.gmacs
+
+@pytest.mark.parametrize('void', [None, 'fastai', 'torch', 'partial'])
+def test_a_head_with_too_few_classes_is_refused_before_anything_trains(dls, void):
+    "`Target 6 is out of bounds` used to come when ten stages had been trained; a number that the loss leaves out is no class"
+    few = Learner(dls, segment_stages(tiny(n_out=5)))
+    before = state(few.model)
+    with pytest.raises(ValueError, match='labels run from 0 to 10, but the head has 5 outputs; expected 0 to 4'):
+        few.fit_sskd(the_teacher(), 1, head_epochs=1)
+    assert not moved(before, few.model)
+    y = torch.full((4, side, side), 4).index_fill(1, torch.tensor(3), 255)
+    plain = DataLoaders(*[DataLoader([*zip(images(4), y)], bs=2, num_workers=0) for _ in range(2)], device='cpu')
+    losses = dict(fastai=CrossEntropyLossFlat(axis=1, ignore_index=255), torch=nn.CrossEntropyLoss(ignore_index=255),
+                  partial=partial(F.cross_entropy, ignore_index=255))
+    few = Learner(plain, segment_stages(tiny(n_out=5)), loss_func=losses.get(void, CrossEntropyLossFlat(axis=1)))
+    if void: return check_pair(few, the_teacher())
+    with pytest.raises(ValueError, match='labels run from 4 to 255'): check_pair(few, the_teacher())
+    few.loss_func, few.model = BCEWithLogitsLossFlat(axis=1), segment_stages(tiny(n_out=1))
+    check_pair(few, the_teacher())  # one output: 0 and 1 are no classes of it
 
 def test_the_teachers_head_does_not_leave(dls):
     learn = learner(dls)
