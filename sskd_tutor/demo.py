@@ -7,10 +7,11 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/demo.html.md"""
 # %% auto #0
 __all__ = ['DemoSettings', 'new_learner', 'teacher_card', 'percent_right', 'labels_macs', 'planned_gmacs', 'EpochLines',
            'showing', 'distil', 'train_labels_only', 'labels_history', 'result_text', 'DemoResult', 'checkpoints_of',
-           'interrupted_settings', 'begin_checkpoint', 'run_demo', 'n_threads', 'rerun']
+           'write_settings', 'read_settings', 'interrupted_settings', 'begin_checkpoint', 'run_demo', 'n_threads',
+           'rerun']
 
 # %% ../nbs/13_demo.ipynb #3ad04799
-import json, shutil, sys, time
+import json, os, shutil, sys, time
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from .pair import step_macs
 from .record import RecordAlignment
 from .report import check_folder, environment, load_run, records, save_run, tensors_sha256, tidy
 from .slides import write_report
+from .snapshot import _write
 from .stages import StagedNet, fashion_teacher, teacher_path, teachers, tutorial_resnet, weights_meta
 
 # %% ../nbs/13_demo.ipynb #e0d21ded
@@ -276,6 +278,25 @@ def checkpoints_of(
     folder = Path(folder).absolute()
     return folder.with_name(f'.{folder.name}.checkpoints')
 
+def write_settings(
+    path: Path,
+    s,           # a dataclass
+):
+    "Settings on the disk, whole or not at all"
+    _write(tmp := path.with_suffix('.tmp'), json.dumps(asdict(s)).encode())
+    os.replace(tmp, path)
+
+def read_settings(
+    path: Path,
+    kind,         # the dataclass
+    anew: str,    # how the run is begun anew, for the error
+):                # of that kind
+    "Settings from the disk"
+    try: found = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as e:
+        raise ValueError(f"{path} is not whole ({e}): a kill or a full disk has cut off the settings of this run. Put them there again, as JSON, or begin the run anew {anew}") from e
+    return kind(**found)
+
 def interrupted_settings(
     folder: str | Path,
     kind=DemoSettings,   # a dataclass with a `file` for its name on the disk
@@ -283,7 +304,7 @@ def interrupted_settings(
     "The settings of an interrupted run"
     path = checkpoints_of(folder)/kind.file
     if not path.exists(): raise FileNotFoundError(f"there is no interrupted run for {folder}: {path} does not exist. Leave --resume out to begin one")
-    return kind(**json.loads(path.read_text()))
+    return read_settings(path, kind, 'with overwrite=True (--overwrite)')
 
 def begin_checkpoint(
     folder: str | Path,  # of the run
@@ -293,12 +314,13 @@ def begin_checkpoint(
 ) -> Checkpoint:
     "Keep a run's settings and states beside its folder, never in place of another's"
     place = checkpoints_of(folder)
-    if place.exists() and not resume and not overwrite:
+    if resume: return Checkpoint(place, every=30, resume=True)
+    if any(p.suffix != '.tmp' for p in place.glob('*')) and not overwrite:
         raise FileExistsError(f"a run for {folder} was interrupted; go on with resume=True (--resume {folder}), drop it with overwrite=True (--overwrite), or name a new folder")
-    if place.exists() and not resume: shutil.rmtree(place)
-    place.mkdir(parents=True, exist_ok=True)
-    (place/s.file).write_text(json.dumps(asdict(s)))
-    return Checkpoint(place, every=30, resume=resume)
+    if place.exists(): shutil.rmtree(place)
+    place.mkdir(parents=True)
+    write_settings(place/s.file, s)
+    return Checkpoint(place, every=30)
 
 # %% ../nbs/13_demo.ipynb #51b88fdb
 def run_demo(

@@ -25,7 +25,7 @@ from torchvision.models.resnet import BasicBlock
 from .cache import CacheFeatures
 from .callbacks import Bf16, StopOnNaN
 from .data import Views, pkg_data
-from .demo import EpochLines, checkpoints_of, labels_history, showing
+from .demo import EpochLines, checkpoints_of, labels_history, read_settings, showing, write_settings
 from .distil_folder import FolderSettings, _normal, _word, distil_folder, paired, plan_of
 from .formats import formats, open_data
 from .methods import mimic_losses
@@ -261,7 +261,8 @@ class RecipeResult:
 def _begun(out, recipe, s, resume):  # (recipe, settings), as they lie in the folder
     if resume:
         if not (out/s_file).exists(): raise FileNotFoundError(f"there is no run of a recipe at {out}: it has no {s_file}. Leave --resume out to begin one")
-        return read_recipe(out/'recipe.toml') | dict(name=json.loads((out/s_file).read_text())['recipe']), RecipeSettings(**json.loads((out/s_file).read_text()))
+        s = read_settings(out/s_file, RecipeSettings, 'in another folder (--out)')
+        return read_recipe(out/'recipe.toml') | dict(name=s.recipe), s
     if out.exists() and any(out.iterdir()): raise FileExistsError(f"{out} is not empty; name a new folder" + (f", or go on with --resume {out}" if (out/s_file).exists() else ''))
     return recipe, s
 
@@ -279,14 +280,15 @@ def run_recipe(
     out = check_folder(Path(out)) if not Path(out).exists() else Path(out)
     recipe, s = _begun(out, recipe, s, resume)
     look(s, say)
-    out.mkdir(parents=True, exist_ok=True)
-    (out/'recipe.toml').write_text(recipe['text'], encoding='utf-8')
-    (out/s_file).write_text(json.dumps(asdict(s)), encoding='utf-8')
+    if not resume:
+        out.mkdir(parents=True, exist_ok=True)
+        (out/'recipe.toml').write_text(recipe['text'], encoding='utf-8')
+        write_settings(out/s_file, s)
     done = lambda k: (out/k/'run.json').exists()
     if not s.teacher_weights and not done('teacher'): train_on_labels(s, s.teacher, out/'teacher', say, progress)
     if s.labels_only and not done('labels_only'): train_on_labels(s, s.student, out/'labels_only', say, progress)
     weights = weights_file(s.teacher_weights) if s.teacher_weights else out/'teacher/student.safetensors'
-    if not done('student'): distil_folder(replace(s, teacher_weights=str(weights)), out/'student', resume=checkpoints_of(out/'student').exists(), say=say, progress=progress)
+    if not done('student'): distil_folder(replace(s, teacher_weights=str(weights)), out/'student', resume=(checkpoints_of(out/'student')/s.file).exists(), say=say, progress=progress)
     table = beside(recipe, out)
     note = f"The teacher was not trained here; its weights are {s.teacher_weights}." if s.teacher_weights else ''
     text = table_md(recipe, table, unlike(recipe, s, load_run(out/'student').info), s.command(), note)

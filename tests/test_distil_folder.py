@@ -1,5 +1,6 @@
 """Own teacher, student and pictures, on the command line: looked at, distilled, resumed; what is wrong is told in one line."""
-import json, re, signal, subprocess
+import json, re, resource, signal, subprocess
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 
 from sskd_tutor.cli import main
 from sskd_tutor.data import embedded_fashion, vocab
+from sskd_tutor.demo import DemoSettings, begin_checkpoint, checkpoints_of, interrupted_settings
 from sskd_tutor.distil_folder import FolderSettings, distil_folder, pictures, plan_of, prepare, told
 from sskd_tutor.nets import build_model
 from sskd_tutor.pairing import Pairing
@@ -131,6 +133,30 @@ def test_kill_and_resume(first, work, tmp_path):
     assert all(table[k] == first[1][k] for k in ('student_sha256', 'distilled', 'teacher'))
     assert not re.search(r'^stage1 +1/1', resumed.stderr, re.M) and re.search(r'^stage3 +1/1', resumed.stderr, re.M)
     assert not (tmp_path/'runs/.x.checkpoints').exists()
+
+@contextmanager
+def full_disk(n=10):
+    "No file may grow beyond so many bytes"
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n, old[1]))
+    try: yield
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+@pytest.mark.parametrize('kind', ['demo', 'distil'])
+def test_settings_survive_a_full_disk(work, kind, tmp_path, capsys):
+    "Going on writes none; those of a new run are there whole or not at all; cut-off ones are told with a cure"
+    s, folder = DemoSettings(device='cpu') if kind == 'demo' else settings(work), tmp_path/'run'
+    with pytest.raises(OSError), full_disk(): begin_checkpoint(folder, s, False, False)
+    path = checkpoints_of(folder)/s.file
+    assert not path.exists()
+    begin_checkpoint(folder, s, False, False)  # nothing was begun, so nothing is in the way
+    whole = path.read_bytes()
+    with full_disk(): assert begin_checkpoint(folder, s, True, False).resume
+    assert path.read_bytes() == whole and interrupted_settings(folder, type(s)) == s
+    path.write_bytes(whole[:10])
+    assert main(['demo' if kind == 'demo' else 'distill', '--resume', str(folder)]) == 2
+    err = capsys.readouterr().err
+    assert re.search(rf'{s.file} is not whole .*Put them there again.*--overwrite', err) and 'Traceback' not in err
 
 def test_a_student_teaches_the_next(first, work):
     run = first[2]

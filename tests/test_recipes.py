@@ -16,6 +16,7 @@ from sskd_tutor.report import load_run
 from sskd_tutor.stages import load_weights, save_weights, tensors_sha256
 from conftest import root
 from test_cli import call, cmd, env
+from test_distil_folder import full_disk
 from test_formats import wnids, write_cifar, write_folders, write_imagenet
 
 torch.set_num_threads(1)
@@ -205,6 +206,16 @@ def test_kill_and_resume(first, data, tmp_path):
     assert json.loads(p.stdout)['rows'] == whole['rows'] and 'labels only' not in ''.join(re.findall('^.*1/4.*$', p.stderr, re.M))
     for n in ('teacher', 'labels_only', 'student'):
         assert load_run(tmp_path/'out'/n).info['student_sha256'] == load_run(work/'out'/n).info['student_sha256']
+
+def test_settings_survive_a_full_disk(first, tmp_path, capsys):
+    "Going on writes neither settings nor recipe; cut-off settings are told with a cure"
+    out, s = shutil.copytree(first[0]/'out', tmp_path/'out'), tmp_path/'out/settings.json'
+    begun = {p: (p.read_bytes(), p.stat().st_ino) for p in (s, out/'recipe.toml')}
+    with pytest.raises(OSError), full_disk(): run_recipe(None, None, out, True, quiet)
+    assert begun == {p: (p.read_bytes(), p.stat().st_ino) for p in begun}
+    s.write_bytes(s.read_bytes()[:10])
+    assert main(['recipe', '--resume', str(out)]) == 2
+    assert re.search(r'settings.json is not whole .*Put them there again.*--out', capsys.readouterr().err)
 
 def test_a_teacher_that_was_interrupted_goes_on(first, data, tmp_path, monkeypatch):
     work, whole = first[0], load_run(first[0]/'out/teacher')
