@@ -22,8 +22,7 @@ from torch import nn
 from torchvision.models import ResNet, get_weight
 from torchvision.models.resnet import BasicBlock
 
-from .cache import CacheFeatures
-from .callbacks import Bf16, StopOnNaN
+from .callbacks import StopOnNaN
 from .data import Views, pkg_data
 from .demo import EpochLines, checkpoints_of, labels_history, read_settings, showing, write_settings
 from .distil_folder import FolderSettings, _normal, _word, distil_folder, paired, plan_of
@@ -41,7 +40,7 @@ _keys = dict(  # table -> key -> (kind, must it be given?)
                 views=(dict, True), train=(dict, True), distil=(dict, True), real=(dict, True), published=(dict, True)),
     views=dict(crop=(int, True), flip=(bool, False), erase=(int, True)),
     train=dict(opt=(str, True), lr=(float, True), epochs=(int, True), bs=(int, True), wd=(float, True), drops=(list, False)),
-    distil=dict(epochs=(int, True), head_epochs=(int, True), lr=(float, True), bs=(int, True), loss=(str, False), remember=(int, False), bf16=(bool, False)),
+    distil=dict(epochs=(int, True), head_epochs=(int, True), lr=(float, True), bs=(int, True), loss=(str, False), views=(int, False), bf16=(bool, False)),
     real=dict(train=(int, True), valid=(int, True), classes=(int, True)), published=dict(seen=(str, True), remark=(str, True), rows=(list, True)))
 
 def recipes() -> list:  # names
@@ -92,17 +91,18 @@ class RecipeSettings(FolderSettings):
     file = 'recipe.json'
     recipe: str = ''      # its name, or its file
     kind: str = 'folder'  # format of the data
-    views: dict = field(default_factory=dict)
+    augment: dict = field(default_factory=dict)  # what a view does to a picture: crop, flip, erase
     train: dict = field(default_factory=dict)  # how a network learns from labels alone: opt, lr, epochs, bs, wd, drops
     loss: str = 'plain'   # of the mimicking: a word of `mimic_losses`
-    remember: int = 0     # views of each picture whose features are remembered; 0: fresh ones, and nothing is
-    bf16: bool = False    # compute in bfloat16
     labels_only: bool = False  # train the student on labels alone as well
     given: dict = field(default_factory=dict)  # what was changed, for the table and the command
 
-    def loaders(self, say=print): return open_data(self.kind, self.data, self.size, self.bs, Views(**self.views), seed=self.seed, skip=self.skip_corrupt, device=self.device)
-    def precision(self): return [Bf16()] if self.bf16 else []
-    def callbacks(self): return self.precision() + ([CacheFeatures(self.remember)] if self.remember else [])
+    @staticmethod
+    def renewed(found):  # of a version that said `views` for `augment` and `remember` for `views`
+        if 'remember' in found: found['augment'], found['views'] = found['views'], found.pop('remember')
+        return found
+
+    def loaders(self, say=print): return open_data(self.kind, self.data, self.size, self.bs, Views(**self.augment), seed=self.seed, skip=self.skip_corrupt, device=self.device)
     def options(self): return dict(loss=mimic_losses[self.loss])
     def command(self):
         words = [w for k, v in self.given.items() for w in (f"--{k.replace('_', '-')}", *([] if v is True else [str(v)]))]
@@ -134,7 +134,7 @@ def settings_of(
     if n < 1: raise ValueError(f"--train-epochs is {n}; expected 1 or more")
     train = t | dict(epochs=n, bs=bs or t['bs'], drops=[e*n/t['epochs'] for e in t.get('drops', [])])
     own = {k: v for k, v in dict(epochs=epochs, head_epochs=head_epochs, bs=bs).items() if v is not None}
-    return RecipeSettings(str(data), recipe['teacher'], recipe['student'], teacher_weights or recipe.get('teacher_weights'), size=size or recipe['size'], views=recipe['views'], train=train,
+    return RecipeSettings(str(data), recipe['teacher'], recipe['student'], teacher_weights or recipe.get('teacher_weights'), size=size or recipe['size'], augment=recipe['views'], train=train,
                           recipe=recipe['name'], kind=recipe['data'], labels_only=labels_only, weak_teacher=weak_teacher or quick, given=given, seed=seed, device=device, **d | own)
 
 # %% ../nbs/13b_recipes.ipynb #13bd2f44
