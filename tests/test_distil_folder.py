@@ -203,7 +203,7 @@ def test_corrupt_pictures(work, tmp_path, capsys):
     whole = (photos/'bag/003.png').read_bytes()
     (photos/'bag/003.png').write_bytes(whole[:len(whole)//2])
     (photos/'trouser/004.png').write_bytes(b'no picture')
-    says = r'2 of 90 files cannot be read: bag/003.png .*trouser/004.png .*--skip-corrupt'
+    says = r'2 of 90 files cannot be read:\n  bag/003.png .*\n  trouser/004.png .*\n.*--skip-corrupt'
     told_in_one_line(line(work, data=str(photos)) + ['--dry-run'], says, capsys)
     assert main(line(work, data=str(photos), skip_corrupt=True) + ['--dry-run']) == 0
     err = capsys.readouterr().err
