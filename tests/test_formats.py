@@ -183,7 +183,8 @@ def test_cut_short_is_named(tmp_path):
     top = write_folders(tmp_path/'imagenette2-160', dict(train=range(40), val=range(40, 60)), 'JPEG')
     path = sorted((top/'train').rglob('*.JPEG'))[7]
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=fr'1 of 40 files cannot be read:\s+.*{path.name}'): open_data('imagenette', tmp_path, bs=10)
+    with pytest.raises(ValueError, match=fr'1 of 40 files cannot be read:\s+.*{path.name}'):
+        open_data('imagenette', tmp_path, bs=10)
     assert len(open_data('imagenette', tmp_path, bs=10, skip=True, **plain).train_ds) == 39
 
 # --- ImageNet
