@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.schedule import ParamScheduler
 from fastai.callback.tracker import TrackerCallback
 from fastai.learner import CancelEpochException, Callback, Recorder
@@ -23,6 +24,8 @@ from fastcore.all import L, patch
 from torch import Tensor, nn
 
 from .cache import CacheFeatures
+from .callbacks import learner_device
+from .precision import CompileStage
 from .snapshot import clear_halves, read_snapshot, remove_snapshot, snapshots, write_snapshot
 from .stages import tensors_sha256
 
@@ -82,9 +85,13 @@ def run_settings(
     data |= dict(remembered=[dict(views=cb.n_views, half=cb.half) for cb in _callbacks(learn) if isinstance(cb, CacheFeatures)])
     own = {k: described(getattr(learn, k)) for k in ('wd', 'moms', 'wd_bn_bias', 'train_bn', 'loss_func')}
     cbs = sorted(described(cb) for cb in _callbacks(learn) if any(hasattr(type(cb), e) for e in _steps) and not isinstance(cb, Checkpoint))
+    last = any(isinstance(cb, ChannelsLast) for cb in _callbacks(learn)) or any(p.dim() == 4 and not p.is_contiguous() for p in run.student.parameters())
+    own |= dict(layout='channels_last' if last else 'contiguous', compile=next((described(cb) for cb in _callbacks(learn) if isinstance(cb, CompileStage)), None))
     found = dict(settings=run.settings, schedule=run.schedule, learner=own, data=data, callbacks=cbs, extra=described(extra or {}),
                  student={n: _layout(m) for n, m in _nets(run).items()}, teacher=tensors_sha256(run.teacher)[:12])
     return json.loads(json.dumps(found))
+
+def _machine(learn): return dict(threads=torch.get_num_threads(), torch=str(torch.__version__), device=learner_device(learn).type)
 
 def _callbacks(learn): return getattr(learn, 'sskd_cbs', None) or learn.cbs
 
@@ -216,7 +223,7 @@ def keep(self: Checkpoint,
     "Save the run as it stands"
     self.last, nets = time.monotonic(), dict(_tensors(self.job))
     if rank_distrib() or not all(t.isfinite().all() for t in nets.values()): return
-    state = dict(settings=self.settings, done=self.done, phase=self.phase, epoch=epoch, batch=batch, rows=self.job.rows, costs=self.job.costs,
+    state = dict(settings=self.settings, machine=_machine(learn), done=self.done, phase=self.phase, epoch=epoch, batch=batch, rows=self.job.rows, costs=self.job.costs,
                  nets=nets, fit=fit, rng=rng_state(learn.dls.train), callbacks={n: cb.state_dict() for n, cb in _stateful(_callbacks(learn)).items()})
     try: write_snapshot(self.folder, state)
     except OSError as e:
@@ -229,9 +236,14 @@ def keep(self: Checkpoint,
 @patch
 def go_on(self: Checkpoint, learn, run):
     "Take over weights, rows and finished phases from the checkpoint"
+    if lacks := [k for k in self.settings['learner'] if k not in self.state['settings']['learner']]:
+        raise ValueError(f"the checkpoint in {self.folder} was made by an older sskd_tutor, which did not note {' and '.join(lacks)}. "
+                         "Finish that run with the version that began it, or begin anew with overwrite=True or in another folder.")
     if lines := differences(self.state['settings'], self.settings):
         raise ValueError(f"the checkpoint in {self.folder} was made with other settings:\n  " + '\n  '.join(lines) +
                          "\nSet them back, or begin anew with overwrite=True or in another folder.")
+    if lines := differences(self.state['machine'], _machine(learn)):
+        warnings.warn(f"the checkpoint in {self.folder} was made otherwise ({'; '.join(lines)}): the student will agree with that of an unbroken run within tolerance, not to the bit")
     with torch.no_grad():
         for n, t in _tensors(run): t.copy_(self.state['nets'][n])
     run.rows, run.costs, self.done, self.last = self.state['rows'], self.state['costs'], self.state['done'], time.monotonic()

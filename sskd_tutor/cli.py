@@ -78,7 +78,8 @@ distill_options = dict(data=('FOLDER', "class folders of .jpg or .png files, or 
     bs=(int, 'pictures a step (32)'), valid=('SHARE', "for validation, or the folder beside 'train' ('valid', 'val' or 'test', else 0.2)"), mode=('RGB|L', 'convert all pictures'),
     teacher_size=(int, "side of the teacher's pictures (what it says, else --size)"), teacher_mean=([float], 'of its pictures in [0,1] (what it says, else that of ImageNet)'),
     teacher_std=([float], 'likewise'), pairs=('FILE', 'the pairing.json of a run, e.g. edited (what is suggested)'), skip_corrupt=(True, 'leave out what cannot be read'), weak_teacher=(True, 'go on with a teacher that hardly knows more than chance'),
-    licence=('WORDS', 'of the student, for its card (not stated)'), seed=(int, 'first weights, order and views (0)'), device=('DEVICE', 'cpu, cuda, ... (the best there is)'))
+    views=(int, 'remembered views of a picture; 0: fresh ones, nothing is remembered (0)'), budget=('SIZE', "memory for them, e.g. '2 GB' (a third of what is free)"),
+    where=('WHERE', 'they are kept: auto, device, host, disk (auto)'), bf16=(True, 'compute in bfloat16'), licence=('WORDS', 'of the student, for its card (not stated)'), seed=(int, 'first weights, order and views (0)'), device=('DEVICE', 'cpu, cuda, ... (the best there is)'))
 
 # %% ../nbs/15_cli.ipynb #13b00002
 def _coco(a, out, given):

@@ -153,6 +153,8 @@ class Views:
     def __repr__(self): return f"Views(crop={self.crop}, flip={self.flip}, erase={self.erase}, seed={self.seed})"
 
 # %% ../nbs/00_data.ipynb #3cf3d6a1
+def _moved(t, device): return t[:1].to(device).expand(t.shape) if len(t) and t.stride(0) == 0 else t.to(device)  # one picture that stands for all stays one
+
 class ImageSet:
     "Pictures and labels with what fastai asks of a data set"
     loss_func, n_inp, image_type = CrossEntropyLossFlat(), 1, TensorImageBW
@@ -172,7 +174,7 @@ class ImageSet:
         device: torch.device,
     ) -> list:  # images (n,c,h,w) uint8 and labels (n,) int64, moved there once
         "The whole set on a device"
-        if self.resident is None or self.resident[0].device != device: self.resident = [t.to(device) for t in self.images[:2]]
+        if self.resident is None or self.resident[0].device != device: self.resident = [_moved(t, device) for t in self.images[:2]]
         return self.resident
 
     def take(self,

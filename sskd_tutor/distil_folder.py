@@ -21,7 +21,9 @@ from fastai.torch_core import default_device, set_seed
 from safetensors import SafetensorError
 from torch import nn
 
-from .demo import EpochLines, begin_checkpoint, checkpoints_of, interrupted_settings, percent_right, result_text, showing
+from .cache import CacheFeatures
+from .callbacks import Bf16
+from .demo import EpochLines, begin_checkpoint, checkpoints_of, interrupted_settings, percent_right, result_text, showing, work
 from .distill import SSKDRun
 from .export import export_student, model_card, sizes
 from .feed import make_feed
@@ -58,6 +60,10 @@ class FolderSettings:
     skip_corrupt: bool = False   # leave out what cannot be read
     weak_teacher: bool = False   # go on with one that hardly knows more than chance
     licence: str = 'not stated'  # of the student, for its card
+    views: int = 0               # of each picture, whose features are remembered; 0: fresh ones in each epoch, and nothing is
+    budget: str | None = None    # memory for them, e.g. '2 GB'; a third of what is free if None
+    where: str = 'auto'          # they are kept: 'device', 'host' or 'disk'
+    bf16: bool = False           # compute in bfloat16
     seed: int = 0
     device: str | None = None
 
@@ -67,12 +73,16 @@ class FolderSettings:
             if v is not None and v < 1: raise ValueError(f"--{k.replace('_', '-')} is {v}; expected 1 or more")
         if not 0 < self.lr < float('inf'): raise ValueError(f"--lr is {self.lr}; expected a positive number")
         if (self.teacher_mean is None) != (self.teacher_std is None): raise ValueError("one of --teacher-mean and --teacher-std is given; expected both or neither")
+        if self.views < 0: raise ValueError(f"--views is {self.views}; expected 0 (fresh ones, nothing is remembered) or more")
+        if not self.views and (self.budget is not None or self.where != 'auto'): raise ValueError("--budget and --where are for features that are remembered; give --views, e.g. --views 4")
+        self.callbacks()  # refuses a budget or a place that is none
         self.device = str(self.device or default_device())
         try: torch.zeros(1, device=self.device)
         except (RuntimeError, AssertionError) as e: raise ValueError(f"device {self.device!r} cannot be used here: {str(e).splitlines()[0]}") from e
 
     def loaders(self, say=print): return pictures(self, say)  # what follows is for kinds of settings that know more
-    def callbacks(self) -> list: return []                      # of the learner
+    def precision(self) -> list: return [Bf16()]*self.bf16
+    def callbacks(self) -> list: return self.precision() + ([CacheFeatures(self.views, self.budget, self.where)] if self.views else [])  # of the learner
     def options(self) -> dict: return {}                        # more for `fit_sskd`
 
     def command(self) -> str:
@@ -258,10 +268,10 @@ def distil_folder(
     say(f"\n{plan.text()}\n")
     if not folder: return None
     cbs = [RecordAlignment(sample=128, points=128, final=False), checkpoint or begin_checkpoint(folder, s, resume, overwrite)]
-    lines = EpochLines([(k, n, max(plan.table.gmacs[k]/n, 1e-9)) for k, n in plan.schedule.items()]) if progress else None
+    lines = EpochLines(work(plan)) if progress else None
     learn = learner_of(job)
     set_seed(s.seed, reproducible=True)
-    with showing(learn, lines): run = learn.fit_sskd(job.pairing.teacher, s.epochs, s.head_epochs, s.lr, job.pairing.adapter, cbs=cbs, **s.options())
+    with showing(learn, lines): run = learn.fit_sskd(job.pairing.teacher, s.epochs, s.head_epochs, s.lr, job.pairing.adapter, cbs=cbs, plan=plan, **s.options())
     info = _info(job, run, time.time() - start)
     folder = save_run(folder, run.history, info, job.student, overwrite, _files(job, run))
     shutil.rmtree(checkpoints_of(folder), ignore_errors=True)

@@ -23,12 +23,12 @@ from fastcore.all import L, delegates, patch
 from torch import nn
 
 from .alignment import NMSE
-from .cache import CacheFeatures, FromMemory
+from .cache import CacheFeatures, FromMemory, autocast_of
 from .callbacks import FreezeStages, MimicFeatures, Reversible, StitchedAccuracy, StopOnNaN, learner_device, mimic_net, rest
 from .checkpoint import described
 from .distributed import together
 from .losses import mimic_nmse
-from .pair import bound, by_stage, check_pair, make_adapters, stage_costs
+from .pair import _seconds, bound, by_stage, check_pair, first_batch, make_adapters, stage_costs
 from .plan import Plan, make_plan
 from .stages import StagedNet, kept
 
@@ -86,11 +86,13 @@ class _Diary(Callback):
 # %% ../nbs/08_distill.ipynb #1341ebaf
 def _cache_of(learn, cbs): return next((c for c in [*learn.cbs, *L(cbs)] if isinstance(c, CacheFeatures)), None)
 
-def _plan(learn, cache, costs, schedule, valid_every):
-    views, (place, budget) = cache.n_views, cache.place(learner_device(learn))
-    n_valid = len(learn.dls.valid.dataset) if len(learn.dls.valid) else 0
-    return make_plan(costs, schedule, _images(learn.dls.train), n_valid, views, budget, 'disk' if place == 'disk' else learner_device(learn).type, valid_every,
-                     -(-len(learn.dls.train.dataset)//(learn.dls.train.shards if learn.dls.train.rank is not None else 1)))
+def _plan(learn, teacher, cache, costs, schedule, valid_every):  # `cache` None: nothing is remembered
+    dl, device, n_valid = learn.dls.train, learner_device(learn), len(learn.dls.valid.dataset) if len(learn.dls.valid) else 0
+    own = dict(valid_every=valid_every, stitched=not _unstitched(learn.model, teacher))
+    if cache is None: return make_plan(costs, schedule, _images(dl), n_valid, None, 0., **own)
+    place, budget = cache.place(device)
+    n_stored = -(-len(dl.dataset)//(dl.shards if dl.rank is not None else 1))
+    return make_plan(costs, schedule, _images(dl), n_valid, cache.n_views, budget, 'disk' if place == 'disk' else device.type, n_stored=n_stored, **own)
 
 def _images(dl):  # that one epoch trains on, all processes together
     n, bs = len(dl.dataset), getattr(dl, 'bs', None) or dl.batch_size
@@ -108,7 +110,7 @@ def _memory(learn, cbs, student, teacher, phase, schedule, valid_every):
     if own:
         student.to(learner_device(learn)), teacher.to(learner_device(learn))
         costs = stage_costs(learn, teacher, {n: nn.Identity() for n in student.stages}, lambda p, h: p.float().square().mean(), cache.half)
-        cache.begin(learn, student, teacher, _plan(learn, cache, costs, schedule, valid_every))
+        cache.begin(learn, student, teacher, _plan(learn, teacher, cache, costs, schedule, valid_every))
     cache.check(('student', 'teacher'))
     for n, m in student.stages.items():
         if n != phase: m.eval()
@@ -180,7 +182,7 @@ class SSKDRun:
         schedule: dict,   # phase -> epochs: each stage in order, then 'head'
     ):
         self.student, self.teacher, self.adapters, self.settings, self.schedule = student, teacher, adapters, settings, schedule
-        self.rows, self.costs, self.record, self.plan = [], {}, None, None
+        self.rows, self.costs, self.record, self.plan = [], {}, None, None  # `plan`: what `make_plan` said before
 
     @property
     def history(self) -> pd.DataFrame:
@@ -189,24 +191,26 @@ class SSKDRun:
 
     @property
     def stages(self) -> pd.DataFrame:
-        "The last epoch of each stage, and what the stage cost; 'head' is the last row"
+        "The last epoch of each stage, and what the stage cost beside what was planned; 'head' is the last row"
         h = self.history
         last = h.sort_values('epoch', kind='stable').groupby(['stage', 'measure']).value.last().unstack()
         out = pd.DataFrame(self.costs).T.rename_axis('stage')
         for col, measure in dict(mimic_loss='valid_loss', nmse='nmse', stitched='stitched').items():
             out[col] = last[measure].where(last.index != 'head') if measure in last else float('nan')
         out['seconds'] = h[h.measure == 'seconds'].groupby('stage').value.sum()
-        planned = [c for c in ('planned_gmacs', 'bytes', 'planned_bytes') if c in out]
-        return out[['mimic_loss', 'nmse', 'stitched', 'epochs', 'macs_per_image', 'gmacs', 'seconds', *planned]].fillna({'seconds': 0.})
+        cost = [c for c in ('gmacs', 'seconds', 'bytes') if c in out]
+        if self.plan is not None: out = out.join(self.plan.table.filter(cost).add_prefix('planned_'))
+        both = [c for k in cost for c in (k, f'planned_{k}') if c in out]
+        return out[['mimic_loss', 'nmse', 'stitched', 'epochs', 'macs_per_image', *both]].fillna({'seconds': 0.})
 
     @property
     def gmacs(self) -> float:
         "Multiply-adds of all training steps, in 10^9, remembered features as they were computed; validation is not counted"
         return sum(c['gmacs'] for c in self.costs.values())
 
-    def add(self, stage, rows, epochs, gmacs, images, **planned):
+    def add(self, stage, rows, epochs, gmacs, images, **more):
         self.rows += rows
-        self.costs[stage] = dict(epochs=epochs, macs_per_image=gmacs*1e9/max(1, images*epochs), gmacs=gmacs, **planned)
+        self.costs[stage] = dict(epochs=epochs, macs_per_image=gmacs*1e9/max(1, images*epochs), gmacs=gmacs, **more)
 
     def __repr__(self): return f"SSKDRun of {self.gmacs:.0f} x 10^9 multiply-adds\n{self.stages.round(4)}"
     def _repr_html_(self): return self.stages.round(4).to_html()
@@ -224,8 +228,7 @@ def _spent(run, costs, cache, name, epochs, images, before):  # 10^9 multiply-ad
         return dict(gmacs=(train + frozen)/1e9)
     made = cache.taps[0].computed - before
     frozen = sum(n*costs[f'{who}_macs'].iloc[j] for (who, j), n in made.items())
-    planned = run.plan.table.loc[name]
-    return dict(gmacs=(train + frozen)/1e9, planned_gmacs=planned.gmacs, bytes=cache.peak, planned_bytes=planned.bytes)
+    return dict(gmacs=(train + frozen)/1e9, bytes=cache.peak)
 
 @patch
 @delegates(Learner.fit_stage, but='stage')
@@ -237,6 +240,7 @@ def fit_sskd(self: Learner,
     adapter='conv',               # 'conv', 'conv_bn', a function (tap_shape, hint_shape) -> nn.Module, or stage -> one of these
     loss=mimic_nmse,              # (pred, hint) -> scalar, e.g. `mimic_mse`, `StitchedLoss()`
     cbs=None,                     # callbacks for every phase
+    plan: Plan = None,            # what `sskd_plan` said to the same arguments; made anew, without its seconds, if None
     **kwargs,                     # `fit=` any of fastai's fits; what it takes: wd, pct_start, ...
 ) -> SSKDRun:
     "Stage-by-stage knowledge distillation (Gao et al., 2018, arXiv 1812.01819): each stage mimics, then the head learns the task"
@@ -258,7 +262,9 @@ def fit_sskd(self: Learner,
         student.to(learner_device(self))
         cache = _cache_of(self, cbs)
         costs, images = stage_costs(self, teacher, adapters, loss, half=cache is not None and cache.half), _images(self.dls.train)
-        cache = _start_cache(self, cache, cbs, run, costs, kwargs.get('valid_every', 1), stack)
+        if cache and not cache.ready(self, cbs, teacher): cache = None
+        run.plan = _same_run(plan, _plan(self, teacher, cache, costs, schedule, kwargs.get('valid_every', 1)))
+        if cache: _start_cache(self, cache, run, stack)
         _tell(self, 'begin_run')
         if why := _unstitched(student, teacher): self._say(f"no stitched accuracy: {why}")
         def phase(name, epochs, line, fit):
@@ -283,15 +289,18 @@ def fit_sskd(self: Learner,
     self.opt = None
     return run
 
-def _start_cache(learn, cache, cbs, run, costs, valid_every, stack):
-    if cache is None or not cache.ready(learn, cbs, run.teacher): return None
+def _same_run(plan, own):
+    for k in ('schedule', 'n_train', 'n_valid', 'views', 'valid_every'):
+        if plan and getattr(plan, k) != getattr(own, k):
+            raise ValueError(f"the plan is for another run: its {k} is {getattr(plan, k)}, here it is {getattr(own, k)}; make it with learn.sskd_plan and the arguments of fit_sskd")
+    return plan or own
+
+def _start_cache(learn, cache, run, stack):
     learn.dls.train.n_views, old = cache.n_views, learn.dls.train.n_views
     stack.callback(setattr, learn.dls.train, 'n_views', old)
     stack.callback(cache.release)
-    run.plan = _plan(learn, cache, costs, run.schedule, valid_every)
     if hasattr(learn, 'channels_last'): run.student.to(memory_format=torch.channels_last)
     cache.begin(learn, run.student, run.teacher, run.plan)
-    return cache
 
 def _teachers_head(teacher, adapter, like):
     head = copy.deepcopy(teacher.head).requires_grad_(True)
@@ -303,7 +312,7 @@ def _say(self: Learner, line):  # quiet under `learn.no_bar()`, which takes the 
 
 # %% ../nbs/08_distill.ipynb #b2273582
 @patch
-@delegates(Learner.fit_sskd, but='lr,fit')
+@delegates(Learner.fit_sskd, but='lr,fit,plan')
 def sskd_plan(self: Learner,
     teacher: StagedNet,           # the arguments of `fit_sskd`, with a `CacheFeatures` in `cbs`
     epochs: int | dict = 8,
@@ -323,11 +332,25 @@ def sskd_plan(self: Learner,
     with kept(self.model, teacher), torch.random.fork_rng():
         self.model.to(device), teacher.to(device)
         costs = stage_costs(self, teacher, adapters, loss, cache is not None and cache.half, timed)
-    if cache is None or not cache.ready(self, cbs, teacher):
-        return make_plan(costs, schedule, _images(self.dls.train), len(self.dls.valid.dataset), None, 0., valid_every=valid_every)
-    plan = _plan(self, cache, costs, schedule, valid_every)
-    if timed: plan.byte_seconds = _byte_seconds(cache, device)
+        if timed and len(self.dls.valid): costs = costs.assign(**_valid_seconds(self, teacher))
+    if cache and not cache.ready(self, cbs, teacher): cache = None
+    plan = _plan(self, teacher, cache, costs, schedule, valid_every)
+    if timed and cache: plan.byte_seconds = _byte_seconds(cache, device)
     return plan
+
+@torch.no_grad()
+def _valid_seconds(learn, teacher):  # of each forward, an image, in a batch of the validation, which is larger
+    x, device, found = first_batch(learn.dls.valid)[0], learner_device(learn), {}
+    def measured(f):
+        seconds.append(_seconds(f, device)/len(x))
+        return f()
+    for who, net in (('student', learn.model.eval()), ('teacher', teacher.eval())):
+        seconds, taps, fmap = [], [], x.to(device)
+        with autocast_of(learn):
+            for k in range(len(net.stages)): taps.append(fmap := measured(lambda: net.forward_to(fmap, k, after=k - 1 if k else None)))
+            measured(lambda: net.head(net.head_input(taps)))
+        found[f'{who}_valid_seconds'] = seconds
+    return found
 
 def _byte_seconds(cache, device, size=1 << 26):  # to read one remembered byte
     place, _ = cache.place(device)

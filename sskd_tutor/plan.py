@@ -48,7 +48,7 @@ def chain_use(
     return uses
 
 # %% ../nbs/06b_plan.ipynb #51964736
-macs_per_byte = dict(cpu=20., cuda=50., disk=100.)  # how many multiply-adds a device does in the time in which it moves a byte, roughly
+macs_per_byte = dict(cpu=20., cuda=50., disk=100.)  # how many multiply-adds a device does in the time in which it moves a byte, roughly; other devices as 'cuda'
 
 def _subsets(k): return [frozenset(c) for n in range(k + 1) for c in combinations(range(k), n)]
 
@@ -70,25 +70,26 @@ def _chains(costs, who, schedule, valid_every, views, kept_views, unit='macs'):
     args = rows[f'{who}_{unit}'].tolist(), rows[f'{who}_bytes'].tolist()
     phases = _phases(schedule)[who]
     once = [(need, _passes(e, valid_every)) for need, e in phases]
-    for kept in _subsets(len(rows)):
+    for kept in _subsets(len(rows)) if kept_views else [frozenset()]:
         yield Chain(kept, chain_use(*args, kept, phases, views, kept_views), chain_use(*args, kept, once, 1, int(bool(kept_views))))
 
 # %% ../nbs/06b_plan.ipynb #91b8909a
 def make_plan(
-    costs: pd.DataFrame,        # index: stages, then 'head'; student_macs, teacher_macs (forward), train_macs (a step), an image; student_bytes, teacher_bytes of the taps
+    costs: pd.DataFrame,        # index: stages, then 'head'; student_macs, teacher_macs (forward), train_macs (a step), an image, all three perhaps also in seconds; student_bytes, teacher_bytes of the taps
     schedule: dict,             # phase -> epochs
     n_train: int,               # images an epoch trains on
     n_valid: int,               # images of a validation
     views: int | None = 4,      # different views; None: fresh ones in each epoch, so that nothing is remembered
     budget: float = 1e9,        # bytes
-    device: str = 'cpu',        # 'cpu', 'cuda' or 'disk': where features are remembered, for the price of a byte
+    device: str = 'cpu',        # 'cpu', 'cuda', 'mps', ... or 'disk': where features are remembered, for the price of a byte
     valid_every: int = 1,       # as for `fit_sskd`
     n_stored: int | None = None, # images of which features are held, on this machine; `n_train` if None
+    stitched: bool = True,      # validation also runs the rest of the teacher, for the stitched accuracy
 ):                              # Plan
     "The cheapest way through a run within a budget"
     if budget < 0: raise ValueError(f"budget is {budget}; expected bytes, 0 or more")
     if views is not None and views < 1: raise ValueError(f"views is {views}; expected 1 or more, or None for fresh views in each epoch")
-    price, best = macs_per_byte[device], None
+    price, best = macs_per_byte.get(device, macs_per_byte['cuda']), None
     R, n_stored = views or max(schedule.values()), n_stored or n_train
     for m in [R >> i for i in range(R.bit_length())] + [0] if views else [0]:
         if m == 0 and best: break
@@ -101,14 +102,14 @@ def make_plan(
             for t, t_cost, t_peak in both[1]:
                 if max(map(sum, zip(s_peak, t_peak))) <= budget and (best is None or s_cost + t_cost < best[0]): best = s_cost + t_cost, m, s.kept, t.kept
     _, m, s, t = best
-    return Plan(costs, schedule, n_train, n_valid, R, valid_every, m, s if m else frozenset(), t if m else frozenset(), budget, n_stored)
+    return Plan(costs, schedule, n_train, n_valid, R, valid_every, m, s if m else frozenset(), t if m else frozenset(), budget, n_stored, stitched)
 
 # %% ../nbs/06b_plan.ipynb #cb7dd67d
 class Plan:
     "What a run remembers and computes"
-    def __init__(self, costs, schedule, n_train, n_valid, views, valid_every, kept_views, student, teacher, budget, n_stored):
+    def __init__(self, costs, schedule, n_train, n_valid, views, valid_every, kept_views, student, teacher, budget, n_stored, stitched):
         self.costs, self.schedule, self.n_train, self.n_valid, self.views, self.valid_every = costs, schedule, n_train, n_valid, views, valid_every
-        self.kept_views, self.kept, self.budget, self.n_stored = kept_views, dict(student=student, teacher=teacher), budget, n_stored
+        self.kept_views, self.kept, self.budget, self.n_stored, self.stitched = kept_views, dict(student=student, teacher=teacher), budget, n_stored, stitched
 
     def uses(self, who, unit='macs') -> Chain:
         return next(c for c in _chains(self.costs, who, self.schedule, self.valid_every, self.views, self.kept_views, unit) if c.kept == self.kept[who])
@@ -120,22 +121,27 @@ class Plan:
 
     @property
     def table(self) -> pd.DataFrame:
-        "A row a phase: what it is fed, bytes held, multiply-adds in 10^9 (frozen parts, training, both; validation apart), seconds if they were measured"
+        "A row a phase: what it is fed, bytes held, multiply-adds in 10^9 (frozen parts, training, both; validation apart), seconds of everything if they were measured"
         s, t, rows = self.uses('student'), self.uses('teacher'), []
-        phases = _phases(self.schedule)
+        phases, valid = _phases(self.schedule), self._valid('macs')
         for i, (name, epochs) in enumerate(self.schedule.items()):
             frozen = (s.train[i].cost + t.train[i].cost)*self.n_train/1e9
             train = self.costs.train_macs.iloc[i]*self.n_train*epochs/1e9
             rows.append(dict(phase=name, epochs=epochs, input=self._words('student', phases['student'][i][0]), hint=self._words('teacher', phases['teacher'][i][0]),
                              bytes=sum(c.train[i].peak*self.n_stored + c.valid[i].peak*self.n_valid for c in (s, t)),
-                             gmacs_frozen=frozen, gmacs_train=train, gmacs=frozen + train))
+                             gmacs_frozen=frozen, gmacs_train=train, gmacs=frozen + train, gmacs_valid=valid[i]*self.n_valid/1e9))
         out = pd.DataFrame(rows).set_index('phase')
         return out.assign(seconds=self._seconds()) if 'train_seconds' in self.costs else out
 
+    def _valid(self, unit, price=0.):  # of each phase, an image: the frozen parts, the part that learns, the rest of the teacher
+        chains, (own, rest) = [self.uses(w, unit) for w in ('student', 'teacher')], (self.costs[f'{w}_{unit}'] for w in ('student', 'teacher'))
+        return [sum(c.valid[i].cost + price*c.valid[i].moved for c in chains) + _passes(epochs, self.valid_every)*(own.iloc[i] + self.stitched*rest.iloc[i + 1:].sum())
+                for i, epochs in enumerate(self.schedule.values())]
+
     def _seconds(self):
-        s, t = self.uses('student', 'seconds'), self.uses('teacher', 'seconds')
-        return [sum((c.train[i].cost + c.train[i].moved*self.byte_seconds)*self.n_train + (c.valid[i].cost + c.valid[i].moved*self.byte_seconds)*self.n_valid for c in (s, t))
-                + self.costs.train_seconds.iloc[i]*self.n_train*epochs for i, epochs in enumerate(self.schedule.values())]
+        chains, valid = [self.uses(w, 'seconds') for w in ('student', 'teacher')], self._valid('valid_seconds' if 'student_valid_seconds' in self.costs else 'seconds', self.byte_seconds)
+        return [(sum(c.train[i].cost + self.byte_seconds*c.train[i].moved for c in chains) + self.costs.train_seconds.iloc[i]*epochs)*self.n_train + valid[i]*self.n_valid
+                for i, epochs in enumerate(self.schedule.values())]
     byte_seconds = 0.  # to move one byte; measured together with the costs
 
     @property

@@ -22,10 +22,9 @@ from torch import nn
 from torchvision.models import ResNet, get_weight
 from torchvision.models.resnet import BasicBlock
 
-from .cache import CacheFeatures
-from .callbacks import Bf16, StopOnNaN
+from .callbacks import StopOnNaN
 from .data import Views, pkg_data
-from .demo import EpochLines, checkpoints_of, labels_history, showing
+from .demo import EpochLines, checkpoints_of, labels_history, read_settings, showing, write_settings
 from .distil_folder import FolderSettings, _normal, _word, distil_folder, paired, plan_of
 from .folders import fewer
 from .formats import formats, open_data
@@ -42,7 +41,7 @@ _keys = dict(  # table -> key -> (kind, must it be given?)
                 views=(dict, True), train=(dict, True), distil=(dict, True), real=(dict, True), published=(dict, True)),
     views=dict(crop=(int, True), flip=(bool, False), erase=(int, True)),
     train=dict(opt=(str, True), lr=(float, True), epochs=(int, True), bs=(int, True), wd=(float, True), drops=(list, False)),
-    distil=dict(epochs=(int, True), head_epochs=(int, True), lr=(float, True), bs=(int, True), loss=(str, False), remember=(int, False), bf16=(bool, False)),
+    distil=dict(epochs=(int, True), head_epochs=(int, True), lr=(float, True), bs=(int, True), loss=(str, False), views=(int, False), bf16=(bool, False)),
     real=dict(train=(int, True), valid=(int, True), classes=(int, True)), published=dict(seen=(str, True), remark=(str, True), rows=(list, True)))
 
 def recipes() -> list:  # names
@@ -94,19 +93,20 @@ class RecipeSettings(FolderSettings):
     cure = 'its pictures are normalised otherwise (put mean and std into an images.json beside its weights), or it was not trained enough (more --train-epochs, or other --teacher-weights)'
     recipe: str = ''      # its name, or its file
     kind: str = 'folder'  # format of the data
-    views: dict = field(default_factory=dict)
+    augment: dict = field(default_factory=dict)  # what a view does to a picture: crop, flip, erase
     train: dict = field(default_factory=dict)  # how a network learns from labels alone: opt, lr, epochs, bs, wd, drops
     loss: str = 'plain'   # of the mimicking: a word of `mimic_losses`
-    remember: int = 0     # views of each picture whose features are remembered; 0: fresh ones, and nothing is
-    bf16: bool = False    # compute in bfloat16
     labels_only: bool = False  # train the student on labels alone as well
     share: float = 1.     # of the training pictures of each class that the students see, drawn by the seed; the teacher sees all
     given: dict = field(default_factory=dict)  # what was changed, for the table and the command
 
+    @staticmethod
+    def renewed(found):  # of a version that said `views` for `augment` and `remember` for `views`
+        if 'remember' in found: found['augment'], found['views'] = found['views'], found.pop('remember')
+        return found
+
     def loaders(self, say=print):
-        return fewer(open_data(self.kind, self.data, self.size, self.bs, Views(**self.views), seed=self.seed, skip=self.skip_corrupt and say, device=self.device), self.share, self.seed)
-    def precision(self): return [Bf16()] if self.bf16 else []
-    def callbacks(self): return self.precision() + ([CacheFeatures(self.remember)] if self.remember else [])
+        return fewer(open_data(self.kind, self.data, self.size, self.bs, Views(**self.augment), seed=self.seed, skip=self.skip_corrupt and say, device=self.device), self.share, self.seed)
     def options(self): return dict(loss=mimic_losses[self.loss])
     def command(self):
         words = [w for k, v in self.given.items() for w in (f"--{k.replace('_', '-')}", *([] if v is True else [str(v)]))]
@@ -140,7 +140,7 @@ def settings_of(
     if n < 1: raise ValueError(f"--train-epochs is {n}; expected 1 or more")
     train = t | dict(epochs=n, bs=bs or t['bs'], drops=[e*n/t['epochs'] for e in t.get('drops', [])])
     own = {k: v for k, v in dict(epochs=epochs, head_epochs=head_epochs, bs=bs).items() if v is not None}
-    return RecipeSettings(str(data), recipe['teacher'], recipe['student'], teacher_weights or recipe.get('teacher_weights'), size=size or recipe['size'], views=recipe['views'], train=train,
+    return RecipeSettings(str(data), recipe['teacher'], recipe['student'], teacher_weights or recipe.get('teacher_weights'), size=size or recipe['size'], augment=recipe['views'], train=train,
                           recipe=recipe['name'], kind=recipe['data'], labels_only=labels_only, weak_teacher=weak_teacher or quick, skip_corrupt=skip_corrupt, share=recipe.get('share', 1.) if share is None else share, given=given, seed=seed, device=device, **d | own)
 
 # %% ../nbs/13b_recipes.ipynb #13bd2f44
@@ -269,7 +269,8 @@ class RecipeResult:
 def _begun(out, recipe, s, resume):  # (recipe, settings), as they lie in the folder
     if resume:
         if not (out/s_file).exists(): raise FileNotFoundError(f"there is no run of a recipe at {out}: it has no {s_file}. Leave --resume out to begin one")
-        return read_recipe(out/'recipe.toml') | dict(name=json.loads((out/s_file).read_text())['recipe']), RecipeSettings(**json.loads((out/s_file).read_text()))
+        s = read_settings(out/s_file, RecipeSettings, 'in another folder (--out)')
+        return read_recipe(out/'recipe.toml') | dict(name=s.recipe), s
     if out.exists() and any(out.iterdir()): raise FileExistsError(f"{out} is not empty; name a new folder" + (f", or go on with --resume {out}" if (out/s_file).exists() else ''))
     return recipe, s
 
@@ -287,14 +288,15 @@ def run_recipe(
     out = check_folder(Path(out)) if not Path(out).exists() else Path(out)
     recipe, s = _begun(out, recipe, s, resume)
     look(s, say)
-    out.mkdir(parents=True, exist_ok=True)
-    (out/'recipe.toml').write_text(recipe['text'], encoding='utf-8')
-    (out/s_file).write_text(json.dumps(asdict(s)), encoding='utf-8')
+    if not resume:
+        out.mkdir(parents=True, exist_ok=True)
+        (out/'recipe.toml').write_text(recipe['text'], encoding='utf-8')
+        write_settings(out/s_file, s)
     done = lambda k: (out/k/'run.json').exists()
     if not s.teacher_weights and not done('teacher'): train_on_labels(replace(s, share=1.), s.teacher, out/'teacher', say, progress)
     if s.labels_only and not done('labels_only'): train_on_labels(s, s.student, out/'labels_only', say, progress)
     weights = weights_file(s.teacher_weights) if s.teacher_weights else out/'teacher/student.safetensors'
-    if not done('student'): distil_folder(replace(s, teacher_weights=str(weights)), out/'student', resume=checkpoints_of(out/'student').exists(), say=say, progress=progress)
+    if not done('student'): distil_folder(replace(s, teacher_weights=str(weights)), out/'student', resume=(checkpoints_of(out/'student')/s.file).exists(), say=say, progress=progress)
     table = beside(recipe, out)
     note = f"The teacher was not trained here; its weights are {s.teacher_weights}." if s.teacher_weights else ''
     text = table_md(recipe, table, unlike(recipe, s, load_run(out/'student').info), s.command(), note)

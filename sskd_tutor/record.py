@@ -201,7 +201,7 @@ class RecordAlignment(Callback):
             if y is not None and (y.min() < 0 or y.max() >= 2**31): y = None
             self.gauge = Gauge(run.student, run.teacher, run.adapters, x, y, **self.settings)
             self.recording = run.record = self._empty(learn, run, pictures, y)
-            if run.plan is not None: self.recording.info['planned_gmacs'] = run.plan.table.gmacs.to_dict()
+            self.recording.info |= {f'planned_{k}': v.to_dict() for k, v in run.plan.table.filter(['gmacs', 'seconds']).items()}
         self._measure(run, 'start', 0)
 
     def before_fit(self):

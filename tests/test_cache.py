@@ -15,6 +15,7 @@ from sskd_tutor.losses import StitchedLoss
 from sskd_tutor.plan import macs_per_byte
 from sskd_tutor.stages import StagedNet, tutorial_resnet
 from sskd_tutor.store import Disk
+from test_invariants import new_learner, pair
 
 N, BS = 130, 25  # 5 batches; 5 pictures are left out of each epoch
 
@@ -68,6 +69,20 @@ def test_any_budget_gives_the_same_student(computed, budget):
 def test_more_memory_less_work():
     runs = [distil(CacheFeatures(2, budget=b), dls=loaders(n=125))[1] for b in (0, 2e6, 1e9)]
     assert runs[0].gmacs > runs[1].gmacs > runs[2].gmacs
+
+def test_a_run_without_a_cache_has_a_plan_too():
+    "Planned multiply-adds and, from a timed plan, seconds beside the measured ones; a plan for another run is refused"
+    _, run = distil(dls=loaders(n=125))
+    assert run.stages.gmacs.tolist() == pytest.approx(run.stages.planned_gmacs.tolist(), rel=1e-9)
+    assert not {'planned_seconds', 'planned_bytes'} & {*run.stages}
+    teacher, student = pair()
+    learn = new_learner(student, loaders(n=125))
+    plan = learn.sskd_plan(teacher, 1, 1)
+    run = learn.fit_sskd(teacher, 1, 1, plan=plan)
+    assert run.plan is plan and run.stages.planned_seconds.tolist() == plan.table.seconds.tolist()
+    with pytest.raises(ValueError, match="another run: its schedule is .*sskd_plan"): learn.fit_sskd(teacher, 2, 1, plan=plan)
+    with pytest.raises(ValueError, match='another run: its views is'):
+        learn.fit_sskd(teacher, 1, 1, cbs=CacheFeatures(2), plan=plan)
 
 def test_plan_is_what_happens():
     "Predicted multiply-adds and bytes beside the counted ones; the leftovers of incomplete batches are all that differs"
@@ -223,7 +238,7 @@ def test_what_is_not_ours_is_not_remembered(why):
         warnings.simplefilter('always')
         _, run = distil(cache, dls=dls, cbs=cbs, epochs=1)
     said = [str(w.message) for w in said if 'remembers nothing' in str(w.message)]
-    assert len(said) == 1 and run.plan is None and cache.taps is None
+    assert len(said) == 1 and 'bytes' not in run.stages and not any(run.plan.kept.values()) and cache.taps is None
 
 def test_interrupt_releases_everything():
     class Stop(Callback):

@@ -49,6 +49,8 @@ def test_demo_says_what_it_does(first):
 
 def test_demo_leaves_a_run(first):
     run = load_run(first[2]/'runs/first')
+    assert 'multiply-adds, 10⁹, planned' in (run.path/'report.html').read_text()
+    assert all(r['planned_seconds'] > 0 and r['planned_gmacs'] == pytest.approx(r['gmacs']) for r in run.info['stages'])
     left = {'student.safetensors', 'metrics.csv', 'run.json', 'report.html', 'alignment.csv', 'alignment.json', 'alignment.npz'}
     assert set(run.info['files']) == left == {f.name for f in run.path.iterdir()}
     student = load_weights(tutorial_resnet(width=32, blocks=1), run.path/'student.safetensors')

@@ -4,7 +4,7 @@ import torch
 from fastai.vision.all import Callback, DataLoader, DataLoaders, ImageDataLoaders, Learner, accuracy, aug_transforms, load_learner
 from PIL import Image
 
-from sskd_tutor.data import DeviceDL, Images, ImageSet, Views, balanced, embedded_fashion, fashion_dls, randints, vocab
+from sskd_tutor.data import DeviceDL, Images, ImageSet, Views, balanced, embedded_fashion, fashion_dls, noise_dls, randints, vocab
 from sskd_tutor.stages import tutorial_resnet
 from test_invariants import cpu, moved, new_learner, small_dls, snapshot, staged
 
@@ -223,3 +223,9 @@ def test_show_and_predict_names():
 def test_resnet_takes_the_pictures():
     x, y = fashion_dls(n=100, bs=50, device='cpu').one_batch()
     assert tutorial_resnet(4, 1)(x).shape == (50, 10) and x.dtype == torch.float32 and y.dtype == torch.int64
+
+def test_noise_for_a_plan_is_one_picture_on_the_device():
+    "As many as ImageNet has, 193 GB if each were stored; nothing is allocated on the device named 'meta'"
+    for dl, n in zip(noise_dls((3, 224, 224), 1_281_167, 50_000, device='meta').loaders, (1_281_167, 50_000)):
+        x, y = dl.dataset.on(torch.device('meta'))
+        assert x.shape == (n, 3, 224, 224) and x.untyped_storage().nbytes() == 3*224*224 and len(y) == n

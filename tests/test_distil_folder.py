@@ -1,13 +1,17 @@
 """Own teacher, student and pictures, on the command line: looked at, distilled, resumed; what is wrong is told in one line."""
-import json, re, shutil, signal, subprocess
+import json, re, resource, shutil, signal, subprocess
+from contextlib import contextmanager
+from dataclasses import asdict
 
 import pytest
 import torch
+from fastai.callback.core import Callback
 from PIL import Image
 from safetensors.torch import load_file
 
 from sskd_tutor.cli import main
 from sskd_tutor.data import embedded_fashion, vocab
+from sskd_tutor.demo import DemoSettings, begin_checkpoint, checkpoints_of, interrupted_settings
 from sskd_tutor.distil_folder import FolderSettings, distil_folder, networks_of, pictures, plan_of, prepare, told
 from sskd_tutor.nets import build_model
 from sskd_tutor.pairing import Pairing
@@ -79,7 +83,12 @@ def test_what_is_left(first, work):
     assert {p.name for p in run.path.iterdir()} == left == set(run.info['files'])
     assert (run.path/'classes.txt').read_text().splitlines() == classes == told(run.path/'student.safetensors')['classes']
     assert set(run.history.phase) == {'mimic', 'head'} and run.info['results']['distilled'] == table['distilled']
-    assert 'How many labels the teacher' in (run.path/'report.html').read_text()
+    page = (run.path/'report.html').read_text()
+    assert 'How many labels the teacher' in page and 'Planned and spent' in page
+    for r in run.info['stages']:
+        assert r['planned_gmacs'] == pytest.approx(r['gmacs'], rel=1e-9) and r['planned_seconds'] > 0 and r['seconds'] > 0
+        row = [r['stage'], *(f"{round(r[k], 1):,.4g}" for k in ('planned_gmacs', 'gmacs', 'planned_seconds', 'seconds'))]
+        assert ''.join(f'<td>{v}</td>' for v in row) in page
     card = (run.path/'export/README.md').read_text()
     assert 'an unknown number of labels' in card and 'sskd_tutor distill --data' in card
     assert 'Licence**: CC BY 4.0' in card and "--licence 'CC BY 4.0'" in card
@@ -135,6 +144,62 @@ def test_kill_and_resume(first, work, tmp_path):
     assert all(table[k] == first[1][k] for k in ('student_sha256', 'distilled', 'teacher'))
     assert not re.search(r'^stage1 +1/1', resumed.stderr, re.M) and re.search(r'^stage3 +1/1', resumed.stderr, re.M)
     assert not (tmp_path/'runs/.x.checkpoints').exists()
+
+@contextmanager
+def full_disk(n=10):
+    "No file may grow beyond so many bytes"
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n, old[1]))
+    try: yield
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+@pytest.mark.parametrize('kind', ['demo', 'distil'])
+def test_settings_survive_a_full_disk(work, kind, tmp_path, capsys):
+    "Going on writes none; those of a new run are there whole or not at all; cut-off ones are told with a cure"
+    s, folder = DemoSettings(device='cpu') if kind == 'demo' else settings(work), tmp_path/'run'
+    with pytest.raises(OSError), full_disk(): begin_checkpoint(folder, s, False, False)
+    path = checkpoints_of(folder)/s.file
+    assert not path.exists()
+    begin_checkpoint(folder, s, False, False)  # nothing was begun, so nothing is in the way
+    whole = path.read_bytes()
+    with full_disk(): assert begin_checkpoint(folder, s, True, False).resume
+    assert path.read_bytes() == whole and interrupted_settings(folder, type(s)) == s
+    path.write_bytes(whole[:10])
+    assert main(['demo' if kind == 'demo' else 'distill', '--resume', str(folder)]) == 2
+    err = capsys.readouterr().err
+    assert re.search(rf'{s.file} is not whole .*Put them there again.*--overwrite', err) and 'Traceback' not in err
+
+def test_remembered_on_the_command_line(work, tmp_path, monkeypatch, capsys):
+    "What `plan` plans is run: the plan that is printed remembers, the run keeps to it, and the report has both"
+    monkeypatch.chdir(tmp_path)
+    args = line(work, views=2, budget='5 MB', epochs=4)
+    assert main([*args, '--out', 'run', '--json']) == 0
+    out, err = capsys.readouterr()
+    run, table = load_run('run'), json.loads(out)
+    assert 'stage1 remembered' in err and 'of 5 MB used' in err and table['settings']['views'] == 2
+    stages = {r['stage']: r for r in run.info['stages']}
+    assert max(r['bytes'] for r in stages.values()) > 0 and all(r['bytes'] <= r['planned_bytes'] <= 5e6 for r in stages.values())
+    assert all(r['gmacs'] == pytest.approx(r['planned_gmacs'], rel=.1) for r in stages.values())
+    assert '--views 2 --budget \'5 MB\'' in run.info['command']
+
+def test_bf16_on_the_command_line(work):
+    s = settings(work, bf16=True, views=2)
+    assert [type(cb).__name__ for cb in s.callbacks()] == ['Bf16', 'CacheFeatures'] and '--bf16' in s.command()
+
+@pytest.mark.parametrize('kind', ['fresh', 'remembered'])
+def test_resume_keeps_what_is_remembered(work, kind, tmp_path):
+    "Remembered or not, an interrupted run goes on with its own settings to the student of an unbroken one"
+    s = settings(work, epochs=2, views=2*(kind == 'remembered'))
+    whole = distil_folder(s, tmp_path/'a', say=lambda _: None, progress=False)
+    assert ('bytes' in whole.run.stages) == (kind == 'remembered')
+    class Stop(Callback):
+        def after_epoch(self):
+            if self.learn.sskd_phase == 'stage2': raise KeyboardInterrupt
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(FolderSettings, 'callbacks', lambda self, own=FolderSettings.callbacks: own(self) + [Stop()])
+        with pytest.raises(KeyboardInterrupt): distil_folder(s, tmp_path/'b', say=lambda _: None, progress=False)
+    resumed = distil_folder(None, tmp_path/'b', resume=True, say=lambda _: None, progress=False)
+    assert resumed.info['settings'] == asdict(s) and tensors_sha256(resumed.student) == tensors_sha256(whole.student)
 
 def test_a_student_teaches_the_next(first, work):
     run = first[2]
@@ -276,6 +341,8 @@ def told_in_one_line(*args, **kwargs): assert '\n' not in told_in_lines(*args, *
     (dict(student='torchvision:resnet18'), r"the student takes 3 channel\(s\), the learner's images have 1.*mode='RGB'"),
     (dict(student='tutorial:width=4,blocks=1,n_out=2'), 'expected 0 to 1'),
     (dict(teacher='tutorial:width=8,blocks=1,n_out=4'), r"the network's \(4"),
+    (dict(views=-1), '--views is -1'), (dict(views=2, budget='lots'), "'500 MB'"),
+    (dict(views=2, where='cloud'), "where is 'cloud'"), (dict(budget='1 GB'), 'give --views'),
     (dict(valid='test'), 'is no folder'), (dict(valid='2'), 'expected a share'), (dict(mode='CMYK'), "mode is 'CMYK'")])
 def test_bad_use(work, change, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -231,7 +231,9 @@ def test_cost(rec):
     assert len(t['planned'].x) == 0
     assert 'time, s (6.0 % measuring)' in [a.text for a in S.cost_panel(rec).layout.annotations]
     plan = replace(rec, info=dict(planned_gmacs=dict(stage1=200, stage2=200, head=100)))
-    assert [list(v) for v in (S.cost_panel(plan).data[2].x, S.cost_panel(plan).data[2].y)] == [[0, 2, 4, 5], [0, 200, 400, 500]]
+    assert [list(v) for v in (S.cost_panel(plan).data[3].x, S.cost_panel(plan).data[3].y)] == [[0, 2, 4, 5], [0, 200, 400, 500]]
+    timed = replace(rec, info=dict(planned_seconds=dict(stage1=20, stage2=20, head=8)))
+    assert list(S.cost_panel(timed).data[1].y) == [0, 20, 40, 48] and not S.cost_panel(timed).data[3].x
     busy = replace(rec, steps=rec.steps.assign(gpu_util=.5))
     assert any('GPU 50 % busy' in a.text for a in S.cost_panel(busy).layout.annotations)
 

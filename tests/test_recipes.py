@@ -10,13 +10,14 @@ from sskd_tutor.cifarnets import cifar_net, cifar_nets
 from sskd_tutor.cli import main
 from sskd_tutor.formats import find_data
 from sskd_tutor.nets import build_model
-from sskd_tutor.recipes import (KeepEpochs, beside, look, read_recipe, recipe_folder, recipes, run_recipe, settings_of,
-    table_md, unlike,
-        weights_file)
+from sskd_tutor.demo import read_settings
+from sskd_tutor.recipes import (KeepEpochs, RecipeSettings, beside, look, read_recipe, recipe_folder, recipes, run_recipe,
+    settings_of, table_md, unlike, weights_file)
 from sskd_tutor.report import load_run
 from sskd_tutor.stages import load_weights, save_weights, tensors_sha256
 from conftest import root
 from test_cli import call, cmd, env
+from test_distil_folder import full_disk
 from test_formats import wnids, write_cifar, write_folders, write_imagenet
 
 torch.set_num_threads(1)
@@ -207,6 +208,22 @@ def test_kill_and_resume(first, data, tmp_path):
     for n in ('teacher', 'labels_only', 'student'):
         assert load_run(tmp_path/'out'/n).info['student_sha256'] == load_run(work/'out'/n).info['student_sha256']
 
+def test_settings_survive_a_full_disk(first, tmp_path, capsys):
+    "Going on writes neither settings nor recipe; cut-off settings are told with a cure"
+    out, s = shutil.copytree(first[0]/'out', tmp_path/'out'), tmp_path/'out/settings.json'
+    begun = {p: (p.read_bytes(), p.stat().st_ino) for p in (s, out/'recipe.toml')}
+    with pytest.raises(OSError), full_disk(): run_recipe(None, None, out, True, quiet)
+    assert begun == {p: (p.read_bytes(), p.stat().st_ino) for p in begun}
+    old = json.loads(s.read_text())  # as an older version wrote them
+    assert old['augment'] == dict(crop=4, flip=True, erase=0) and old['views'] == 0
+    kept = {k: v for k, v in old.items() if k not in ('augment', 'budget', 'where')}
+    s.write_text(json.dumps(kept | dict(views=old['augment'], remember=2)))
+    again = read_settings(s, RecipeSettings, '')
+    assert (again.augment, again.views, again.loaders().train.views.crop) == (old['augment'], 2, 4)
+    s.write_bytes(s.read_bytes()[:10])
+    assert main(['recipe', '--resume', str(out)]) == 2
+    assert re.search(r'settings.json is not whole .*Put them there again.*--out', capsys.readouterr().err)
+
 def test_a_teacher_that_was_interrupted_goes_on(first, data, tmp_path, monkeypatch):
     work, whole = first[0], load_run(first[0]/'out/teacher')
     r = read_recipe(work/'tiny.toml')
@@ -229,7 +246,7 @@ def test_a_teacher_that_was_interrupted_goes_on(first, data, tmp_path, monkeypat
 def test_weights_instead_of_training(first, data, tmp_path):
     "A teacher that is given is read, not trained, and has no best epoch; here with remembered views and in bfloat16"
     work, text = first[0], (first[0]/'tiny.toml').read_text()
-    (tmp_path/'mine.toml').write_text(text.replace('head_epochs = 40', 'head_epochs = 40\nremember = 2\nbf16 = true'))
+    (tmp_path/'mine.toml').write_text(text.replace('head_epochs = 40', 'head_epochs = 40\nviews = 2\nbf16 = true'))
     r, weights = read_recipe(tmp_path/'mine.toml'), str(work/'out/teacher/student.safetensors')
     s = settings_of(r, data, epochs=3, head_epochs=1, bs=16, teacher_weights=weights, weak_teacher=True, device='cpu')
     result = run_recipe(r, s, tmp_path/'out', say=quiet, progress=False)
