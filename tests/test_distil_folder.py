@@ -1,5 +1,5 @@
 """Own teacher, student and pictures, on the command line: looked at, distilled, resumed; what is wrong is told in one line."""
-import json, re, resource, shutil, signal, subprocess
+import json, re, resource, shlex, shutil, signal, subprocess
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -56,7 +56,7 @@ def settings(work, **kwargs):
 def line(work, **kwargs):
     "The same as options"
     s = settings(work, **kwargs)
-    return s.command().split()[1:] + ['--device', 'cpu']
+    return shlex.split(s.command())[1:] + ['--device', 'cpu']
 
 # --- from end to end
 
