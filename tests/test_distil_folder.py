@@ -156,7 +156,8 @@ def full_disk(n=10):
 @pytest.mark.parametrize('kind', ['demo', 'distil'])
 def test_settings_survive_a_full_disk(work, kind, tmp_path, capsys):
     "Going on writes none; those of a new run are there whole or not at all; cut-off ones are told with a cure"
-    s, folder = DemoSettings(device='cpu') if kind == 'demo' else settings(work), tmp_path/'run'
+    s = DemoSettings(device='cpu') if kind == 'demo' else settings(work, views=2, budget='5 MB', bf16=True)
+    folder = tmp_path/'run'
     with pytest.raises(OSError), full_disk(): begin_checkpoint(folder, s, False, False)
     path = checkpoints_of(folder)/s.file
     assert not path.exists()
@@ -172,26 +173,26 @@ def test_settings_survive_a_full_disk(work, kind, tmp_path, capsys):
 def test_remembered_on_the_command_line(work, tmp_path, monkeypatch, capsys):
     "What `plan` plans is run: the plan that is printed remembers, the run keeps to it, and the report has both"
     monkeypatch.chdir(tmp_path)
-    args = line(work, views=2, budget='5 MB', epochs=4)
+    args = line(work, views=1, budget='5 MB', epochs=2)
     assert main([*args, '--out', 'run', '--json']) == 0
     out, err = capsys.readouterr()
     run, table = load_run('run'), json.loads(out)
-    assert 'stage1 remembered' in err and 'of 5 MB used' in err and table['settings']['views'] == 2
+    assert re.search(r'stage\d remembered', err) and 'of 5 MB used' in err and table['settings']['views'] == 1
     stages = {r['stage']: r for r in run.info['stages']}
     assert max(r['bytes'] for r in stages.values()) > 0 and all(r['bytes'] <= r['planned_bytes'] <= 5e6 for r in stages.values())
     assert all(r['gmacs'] == pytest.approx(r['planned_gmacs'], rel=.1) for r in stages.values())
-    assert '--views 2 --budget \'5 MB\'' in run.info['command']
+    assert '--views 1 --budget \'5 MB\'' in run.info['command']
 
 def test_bf16_on_the_command_line(work):
     s = settings(work, bf16=True, views=2)
     assert [type(cb).__name__ for cb in s.callbacks()] == ['Bf16', 'CacheFeatures'] and '--bf16' in s.command()
 
-@pytest.mark.parametrize('kind', ['fresh', 'remembered'])
-def test_resume_keeps_what_is_remembered(work, kind, tmp_path):
-    "Remembered or not, an interrupted run goes on with its own settings to the student of an unbroken one"
-    s = settings(work, epochs=2, views=2*(kind == 'remembered'))
+@pytest.mark.slow
+def test_resume_keeps_what_is_remembered(work, tmp_path):
+    "An interrupted run goes on with its own settings to the student of an unbroken one"
+    s = settings(work, epochs=2, views=1, bf16=True)
     whole = distil_folder(s, tmp_path/'a', say=lambda _: None, progress=False)
-    assert ('bytes' in whole.run.stages) == (kind == 'remembered')
+    assert whole.run.stages.bytes.max() > 0
     class Stop(Callback):
         def after_epoch(self):
             if self.learn.sskd_phase == 'stage2': raise KeyboardInterrupt
