@@ -77,14 +77,14 @@ distill_options = dict(data=('FOLDER', "class folders of .jpg or .png files, or 
     size=(int, "side of the pictures, pixels (64)"), epochs=(int, 'of each stage (8)'), head_epochs=(int, 'of the head (4)'), lr=(float, 'highest learning rate (0.005)'),
     bs=(int, 'pictures a step (32)'), valid=('SHARE', "for validation, or the folder beside 'train' ('valid', 'val' or 'test', else 0.2)"), mode=('RGB|L', 'convert all pictures'),
     teacher_size=(int, "side of the teacher's pictures (what it says, else --size)"), teacher_mean=([float], 'of its pictures in [0,1] (what it says, else that of ImageNet)'),
-    teacher_std=([float], 'likewise'), skip_corrupt=(True, 'leave out what cannot be read'), weak_teacher=(True, 'go on with a teacher that hardly knows more than chance'),
+    teacher_std=([float], 'likewise'), pairs=('FILE', 'the pairing.json of a run, e.g. edited (what is suggested)'), skip_corrupt=(True, 'leave out what cannot be read'), weak_teacher=(True, 'go on with a teacher that hardly knows more than chance'),
     views=(int, 'remembered views of a picture; 0: fresh ones, nothing is remembered (0)'), budget=('SIZE', "memory for them, e.g. '2 GB' (a third of what is free)"),
-    where=('WHERE', 'they are kept: auto, device, host, disk (auto)'), bf16=(True, 'compute in bfloat16'), seed=(int, 'first weights, order and views (0)'), device=('DEVICE', 'cpu, cuda, ... (the best there is)'))
+    where=('WHERE', 'they are kept: auto, device, host, disk (auto)'), bf16=(True, 'compute in bfloat16'), licence=('WORDS', 'of the student, for its card (not stated)'), seed=(int, 'first weights, order and views (0)'), device=('DEVICE', 'cpu, cuda, ... (the best there is)'))
 
 # %% ../nbs/15_cli.ipynb #13b00002
 def _coco(a, out, given):
     from sskd_tutor.detection import coco_plan, run_coco
-    if odd := [o for o in ('train_epochs', 'weak_teacher') if o in given]: raise ValueError(f"a recipe for detection takes no --{odd[0].replace('_', '-')}; leave it out")
+    if odd := [o for o in ('train_epochs', 'weak_teacher', 'share') if o in given]: raise ValueError(f"a recipe for detection takes no --{odd[0].replace('_', '-')}; leave it out")
     if a.resume: given = json.loads((out/'settings.json').read_text(encoding='utf-8'))
     else:
         given |= dict(folder=given.pop('data', os.environ.get('SSKD_DATA')), weights=given.pop('teacher_weights', None))
@@ -122,6 +122,7 @@ def recipe(a) -> int:
 recipe_options = dict(data=('FOLDER', 'holds the data under their usual names, or is theirs (the environment variable SSKD_DATA)'), quick=(True, 'one epoch of everything; too short to conclude anything'),
     epochs=(int, "of each stage (the recipe's, as all that follow)"), head_epochs=(int, 'of the head'), train_epochs=(int, 'of what learns from labels alone'), bs=(int, 'pictures a step'),
     size=(int, 'side of the pictures, pixels; of detection the shorter one'), teacher_weights=('FILE', 'instead of training it'), labels_only=(True, 'train the student on labels alone as well'), weak_teacher=(True, 'go on with a teacher that hardly knows more than chance'), seed=(int, 'of everything (0)'),
+    skip_corrupt=(True, 'decode each picture before, and leave out what cannot be read'), share=(float, 'of the training pictures of each class, for the students, e.g. 0.25'),
     device=('DEVICE', 'cpu, cuda, ... (the best there is)'))
 
 # %% ../nbs/15_cli.ipynb #942bc2c5
@@ -173,21 +174,28 @@ def compare(a) -> int:
     return 0
 
 # %% ../nbs/15_cli.ipynb #15e00002
+def _demo_networks(run):  # as `networks_of`
+    import torch
+    from sskd_tutor.data import mean, std
+    from sskd_tutor.stages import fashion_teacher, load_weights, tutorial_resnet
+    s = run.info['settings']
+    student = load_weights(tutorial_resnet(s['width'], s['blocks']), run.path/'student.safetensors')
+    return dict(teacher=fashion_teacher(s['teacher'], device='cpu'), student=student), torch.rand(2, 1, 28, 28), (mean, std)
+
 def export(a) -> int:
     "Write the student of a run as files that need neither the teacher nor this package"
     print('loading PyTorch and fastai ...', file=sys.stderr, flush=True)
-    import torch
-    from sskd_tutor.data import mean, std
+    from sskd_tutor.distil_folder import networks_of
     from sskd_tutor.export import export_student, model_card, sizes
-    from sskd_tutor.nets import build_net
     from sskd_tutor.report import load_run
-    from sskd_tutor.stages import fashion_teacher, load_weights
-    run = load_run(a.run)
-    try: s = run.info['settings']; word, teacher = f"tutorial:width={s['width']},blocks={s['blocks']}", fashion_teacher(s['teacher'], device='cpu')
-    except KeyError as e: raise ValueError(f"{a.run}/run.json is not of a demo: its settings lack {e}. Use sskd_tutor.export.export_student") from e
-    student, x = load_weights(build_net(word), run.path/'student.safetensors'), torch.rand(2, 1, 28, 28)
-    card = model_card(run.info, sizes(dict(teacher=teacher, student=student), x), 'Apache-2.0; images: MIT, Zalando SE')
-    table = export_student(student, x, a.out, a.formats, (mean, std), card)
+    run = load_run(Path(a.run)/'student' if (Path(a.run)/'recipe.toml').exists() else a.run)
+    s, licence = run.info['settings'], 'Apache-2.0; images: MIT, Zalando SE'
+    if 'images' in run.info: (nets, x, stats), licence = networks_of(run), s.get('licence', 'not stated')
+    elif 'width' in s: nets, x, stats = _demo_networks(run)
+    else: raise ValueError(f"{a.run} is no run of demo or distill, nor of a recipe: its run.json tells of no student that was distilled. Use sskd_tutor.export.export_student")
+    if 'teacher' not in nets: print(f"{s['teacher_weights']} is no longer there, or was changed: the teacher is measured with random weights", file=sys.stderr)
+    card = model_card(run.info, sizes(nets, x), a.licence or licence)
+    table = export_student(nets['student'], x, a.out, a.formats, stats, card)
     print(json.dumps(table.reset_index().to_dict('records')) if a.json else f"{table.round(6).to_string()}\n\n{Path(a.out)/'README.md'} says where it comes from")
     return 0
 
@@ -274,12 +282,13 @@ def parser() -> argparse.ArgumentParser:
     _options(b, dict(csv=('FILE', 'the runs; those that are in it are not made again (FILE.csv beside the config)'), jobs=(int, 'runs at a time (one a core or GPU)'), most=(int, 'stop after N new runs'),
         plan=(True, 'only say what each run would do and cost'), verdicts=(True, 'a verdict in words for every pair of methods'), json=(True, 'all runs as one JSON list')))
     e = _command(sub, export, 'sskd_tutor export runs/mine --out student')
-    e.add_argument('run', metavar='RUN', help='a run folder that demo left')
+    e.add_argument('run', metavar='RUN', help='a run folder that demo, distill or recipe left')
     e.add_argument('--out', required=True, metavar='FOLDER', help='new or empty')
     e.add_argument('--formats', nargs='+', default=['safetensors', 'torch', 'onnx'], metavar='FORMAT', help='safetensors, torch, onnx (all of them)')
+    e.add_argument('--licence', metavar='WORDS', help="for the card (the run's)")
     e.add_argument('--json', action='store_true', help='the table of files as one JSON list')
     i = _command(sub, info, 'sskd_tutor info tutorial:width=32,blocks=2')
-    i.add_argument('net', metavar='NET', help='tutorial[:width=32,blocks=2], teacher[:same-data], timm:NAME, torchvision:NAME[:num_classes=10], or package.module:function that returns a network')
+    i.add_argument('net', metavar='NET', help='tutorial[:width=32,blocks=2], teacher[:same-data], timm:NAME, torchvision:NAME[:num_classes=10], cifar:NAME[:n_out=100], or package.module:function that returns a network')
     i.add_argument('--input', metavar='CxHxW', help="size of one image (the network's own, else 1x28x28)")
     i.add_argument('--json', action='store_true', help='as one JSON object')
     c = _command(sub, doctor, 'sskd_tutor doctor')

@@ -6,7 +6,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/distil_folder.html.md"""
 
 # %% auto #0
 __all__ = ['FolderSettings', 'pictures', 'told', 'FolderJob', 'paired', 'prepare', 'learner_of', 'plan_of', 'FolderResult',
-           'distil_folder']
+           'distil_folder', 'networks_of']
 
 # %% ../nbs/13a_distil_folder.ipynb #13a9e39a
 import json, shlex, shutil, sys, time
@@ -25,13 +25,14 @@ from .cache import CacheFeatures
 from .callbacks import Bf16
 from .demo import EpochLines, begin_checkpoint, checkpoints_of, interrupted_settings, percent_right, result_text, showing, work
 from .distill import SSKDRun
-from .export import export_student, model_card
-from .folders import folder_dls, scan
+from .export import export_student, model_card, sizes
+from .feed import make_feed
+from .folders import allowed, folder_dls
 from .nets import build_model
 from .pair import first_batch
 from .pairing import Pairing, pair_stages
 from .record import RecordAlignment
-from .report import check_folder, environment, file_sha256, records, save_run
+from .report import RunFolder, check_folder, environment, file_sha256, records, save_run
 from .slides import write_report
 from .stages import load_weights, tensors_sha256, weights_meta
 
@@ -40,6 +41,7 @@ from .stages import load_weights, tensors_sha256, weights_meta
 class FolderSettings:
     "Which pictures, which networks, for how long"
     file = 'distil.json'         # no setting: the name of the settings on the disk
+    cure = 'its pictures are normalised otherwise (--teacher-mean, --teacher-std), or it was not trained'  # likewise: of a teacher that knows nothing
     data: str                    # class folders of .jpg and .png files; or 'train' and another folder, each with class folders
     teacher: str                 # a word of `build_model`, e.g. 'timm:convnext_atto'; built for the folder's classes
     student: str                 # likewise
@@ -54,8 +56,10 @@ class FolderSettings:
     teacher_size: int | None = None  # side of the teacher's pictures; None: what it says itself, else the student's
     teacher_mean: list | None = None # of the teacher's pictures, by channel, in [0,1]; None: what it says itself, else the student's
     teacher_std: list | None = None
+    pairs: str | None = None     # a plan that `Pairing.save` wrote, e.g. the pairing.json of a run, edited; None: what is suggested
     skip_corrupt: bool = False   # leave out what cannot be read
     weak_teacher: bool = False   # go on with one that hardly knows more than chance
+    licence: str = 'not stated'  # of the student, for its card
     views: int = 0               # of each picture, whose features are remembered; 0: fresh ones in each epoch, and nothing is
     budget: str | None = None    # memory for them, e.g. '2 GB'; a third of what is free if None
     where: str = 'auto'          # they are kept: 'device', 'host' or 'disk'
@@ -100,12 +104,7 @@ def pictures(
     say=print,          # told what is left out
 ):                      # DataLoaders
     "The folder's pictures, all of which can be read"
-    valid, bad = _valid(s), []
-    for part in ('train', valid) if isinstance(valid, str) else ('.',):
-        files, _ = scan(Path(s.data)/part, whole=True)
-        bad += [f'{Path(part)/p} ({k})' for p, k in zip(files.paths, files.kinds) if k not in ('L', 'RGB')]
-    if bad and s.skip_corrupt: say('\n  '.join([f"{len(bad)} of the files in {s.data} cannot be read and are left out:", *bad]))
-    return folder_dls(s.data, s.size, s.bs, valid=valid, seed=s.seed, mode=s.mode, whole=bool(bad), skip=s.skip_corrupt, device=s.device)
+    return folder_dls(s.data, s.size, s.bs, valid=_valid(s), seed=s.seed, mode=s.mode, whole=True, skip=s.skip_corrupt and say, device=s.device)
 
 # %% ../nbs/13a_distil_folder.ipynb #13ae2f5e
 _options = dict(timm='num_classes', torchvision='num_classes', tutorial='n_out', cifar='n_out')
@@ -176,12 +175,12 @@ def paired(
     say=print,          # told line by line
 ) -> FolderJob:
     "Pictures, networks and pairs, and one batch through all of them"
-    dls = s.loaders(say)
+    with allowed(): dls = s.loaders(say)
     classes = [str(c) for c in dls.train_ds.vocab]
     teacher, found = _teacher(s, classes)
     set_seed(s.seed, reproducible=True)
     student = build_model(_word(s.student, len(classes)))
-    pairing = pair_stages(teacher, student, dls, teacher_input=_images_of(s, found))
+    pairing = pair_stages(teacher, student, dls, Pairing.load(s.pairs) if s.pairs else None, teacher_input=_images_of(s, found) or None)
     with torch.no_grad(): n_out = pairing.teacher.eval()(pairing.x.to(next(teacher.parameters()).device)).shape[-1]
     if n_out != len(classes): raise ValueError(f"the teacher gives {n_out} answers, the folder has {len(classes)} classes: {classes[:8]}")
     say(f"{len(dls.train_ds):,} pictures to train on, {len(dls.valid_ds):,} to validate, {len(classes)} classes\n\n{pairing}\n\n{pairing.dry_run().round(3).to_string()}\n")
@@ -197,7 +196,7 @@ def prepare(
     say(f"the teacher is right on {right:.2f} % of the validation pictures, always naming the most frequent class on {chance:.2f} %")
     if right < 1.2*chance and not s.weak_teacher:
         raise ValueError(f"the teacher is right on {right:.1f} % of the validation pictures, and naming the most frequent class always on {chance:.1f} %: its classes are others or in another order, "
-                         "its pictures are normalised otherwise (--teacher-mean, --teacher-std), or it was not trained. Pass --weak-teacher to go on all the same")
+                         f"{s.cure}. Pass --weak-teacher to go on all the same")
     return replace(job, teacher_accuracy=right)
 
 def learner_of(job): return Learner(job.dls, job.pairing.student, metrics=accuracy, cbs=job.settings.callbacks())
@@ -227,7 +226,8 @@ def _files(job, run):  # for `save_run`
         (folder/'images.json').write_text(json.dumps(info['images'], ensure_ascii=False), encoding='utf-8')
         (folder/'classes.txt').write_text('\n'.join(job.classes), encoding='utf-8')
         x = first_batch(job.dls.valid)[0][:2].cpu()
-        export_student(job.student, x, folder/'export', ['safetensors'], card=model_card(info))
+        nets = dict(teacher=job.pairing.teacher.cpu(), student=job.student.cpu())
+        export_student(job.student, x, folder/'export', ['safetensors'], card=model_card(info, sizes(nets, x, seconds=.1), job.settings.licence))
         fresh = load_weights(build_model(_word(job.settings.student, len(job.classes))), folder/'export/student.safetensors').eval()
         with torch.no_grad(): same = torch.allclose(fresh(x), run.student.cpu().eval()(x), atol=1e-5)
         if not same: raise ValueError("the saved student answers otherwise than the one that was trained; nothing was saved")
@@ -276,3 +276,22 @@ def distil_folder(
     folder = save_run(folder, run.history, info, job.student, overwrite, _files(job, run))
     shutil.rmtree(checkpoints_of(folder), ignore_errors=True)
     return FolderResult(info, run.history, job.student, run, folder)
+
+# %% ../nbs/13a_distil_folder.ipynb #13ae0002
+def _teacher_again(run):  # (what it is called, network as it takes the learner's pictures)
+    s, images = run.info['settings'], run.info['images']
+    net, feed = build_model(_word(s['teacher'], len(images['classes']))), make_feed(_noise(images), Pairing.load(run.path/'pairing.json')['teacher_input'] or {}, (images['mean'], images['std']))
+    places = [Path(s['teacher_weights']), run.path.parent/'teacher/student.safetensors'] if s['teacher_weights'] else []  # the latter: a recipe's, moved
+    path = next((p for p in places if p.is_file() and file_sha256(p) == run.info['teacher']['sha256']), None)
+    if path: load_weights(net, path)
+    return 'teacher with random weights' if places and not path else 'teacher', net if feed is None else nn.Sequential(feed, net)
+
+def _noise(images): return torch.rand(2, 3 if images['mode'] == 'RGB' else 1, images['size'], images['size'])
+
+def networks_of(
+    run: RunFolder,  # that `distil_folder` left
+) -> tuple:          # name -> network, the student as 'student' in its own class; pictures in [0,1], (2,c,h,w); means and deviations
+    "The networks of a run, built again"
+    images = run.info['images']
+    student = load_weights(build_model(_word(run.info['settings']['student'], len(images['classes']))), run.path/'student.safetensors')
+    return dict([_teacher_again(run)], student=student), _noise(images), (images['mean'], images['std'])

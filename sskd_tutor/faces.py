@@ -252,7 +252,9 @@ def _lfw(subset, data_home, download):
     from sklearn.datasets import _lfw as module
     memory, module.Memory = module.Memory, lambda *args, **kwargs: memory(None)  # joblib's: pickles, found by name
     try: yield module, dict(data_home=home.parent, download_if_missing=download)
-    except (IndexError, OSError, ValueError) as e: raise ValueError(f"{home} cannot be read as LFW ({type(e).__name__}: {e}). It takes {', '.join(lfw_lists.values())} and lfw_funneled/NAME/NAME_0001.jpg, colour pictures of 250 x 250 pixels") from e
+    except (IndexError, OSError, ValueError) as e:
+        if still := [f for f in lacking if not (home/f).exists()]: raise OSError(f"{', '.join(still)} could not be fetched into {home} ({type(e).__name__}: {e}). Try again with a network, or fetch LFW elsewhere and put it there") from e
+        raise ValueError(f"{home} cannot be read as LFW ({type(e).__name__}: {e}). It takes {', '.join(lfw_lists.values())} and lfw_funneled/NAME/NAME_0001.jpg, colour pictures of 250 x 250 pixels") from e
     finally: module.Memory = memory
 
 def _channels_first(x, dims): return torch.from_numpy(x).movedim(-1, -3).contiguous() if x.ndim == dims else torch.from_numpy(x).unsqueeze(-3)

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .data import DeviceDL, Images, ImageSet, Views
-from .folders import Files, FolderDL, FolderSet, _few, _split, checked, files_dls, files_of, folder_dls, suffixes
+from .folders import Files, FolderDL, FolderSet, _denied, _few, _split, checked, files_dls, files_of, folder_dls, suffixes
 
 # %% ../nbs/00b_formats.ipynb #00b8e4a0
 cifar_page = 'https://www.cs.toronto.edu/~kriz/cifar.html'
@@ -121,7 +121,7 @@ def by_parent(
     "Pictures at any depth, each labelled by the folder that it lies in"
     if not Path(folder, part).is_dir(): raise FileNotFoundError(f"{folder} has no folder {part!r}; expected folders of pictures in it, one a class")
     found, empty = [], []
-    for d, dirs, names in os.walk(Path(folder, part)):
+    for d, dirs, names in os.walk(Path(folder, part), onerror=_denied):
         dirs[:] = sorted(n for n in dirs if not n.startswith('.'))
         names, d = sorted(n for n in names if n.lower().endswith(suffixes) and not n.startswith('.')), Path(d)
         if not dirs and not names: empty.append(d.relative_to(folder).as_posix())
@@ -300,7 +300,7 @@ def open_data(
     views: Views | None = Views(crop=4, erase=0),
     n_views: int | None = None,
     seed: int = 0,
-    skip: bool = False,       # leave out what cannot be read
+    skip=False,               # as for `folder_dls`; then each picture is decoded once before, else its header is read, which does not show that a file is cut short
     device=None,
 ) -> DataLoaders:             # x: (bs,3,size,size) float32, normalised; y: (bs,), int64
     "A set in its own format, in colour"
@@ -308,7 +308,7 @@ def open_data(
     if kind in cifar_sets and not (folder/'train').is_dir():
         if size != 32: raise ValueError(f"size is {size}; CIFAR's pictures have 32 pixels a side")
         return stored_dls(*read_cifar(folder, kind), **kw)
-    kw |= dict(size=size, mode='RGB', skip=skip)
+    kw |= dict(size=size, mode='RGB', skip=skip, whole=bool(skip))
     if kind == 'csv': return csv_dls(folder, **kw)
     if kind == 'folder': return folder_dls(folder, **kw, valid=next((v for v in ('valid', 'val', 'test') if (folder/'train').is_dir() and (folder/v).is_dir()), .2))
     if kind == 'imagenet': return listed_dls(*imagenet_rows(folder), **kw)

@@ -26,6 +26,7 @@ from .callbacks import StopOnNaN
 from .data import Views, pkg_data
 from .demo import EpochLines, checkpoints_of, labels_history, read_settings, showing, write_settings
 from .distil_folder import FolderSettings, _normal, _word, distil_folder, paired, plan_of
+from .folders import fewer
 from .formats import formats, open_data
 from .methods import mimic_losses
 from .nets import build_model
@@ -36,7 +37,7 @@ from .stages import nearest
 # %% ../nbs/13b_recipes.ipynb #13b633f4
 recipe_folder = pkg_data/'recipes'
 _keys = dict(  # table -> key -> (kind, must it be given?)
-    recipe=dict(title=(str, True), task=(str, False), data=(str, True), size=(int, True), teacher=(str, True), student=(str, True), teacher_weights=(str, False),
+    recipe=dict(title=(str, True), task=(str, False), data=(str, True), size=(int, True), teacher=(str, True), student=(str, True), teacher_weights=(str, False), share=(float, False),
                 views=(dict, True), train=(dict, True), distil=(dict, True), real=(dict, True), published=(dict, True)),
     views=dict(crop=(int, True), flip=(bool, False), erase=(int, True)),
     train=dict(opt=(str, True), lr=(float, True), epochs=(int, True), bs=(int, True), wd=(float, True), drops=(list, False)),
@@ -89,12 +90,14 @@ def resnet10(
 class RecipeSettings(FolderSettings):
     "A recipe and what is changed for one run"
     file = 'recipe.json'
+    cure = 'its pictures are normalised otherwise (put mean and std into an images.json beside its weights), or it was not trained enough (more --train-epochs, or other --teacher-weights)'
     recipe: str = ''      # its name, or its file
     kind: str = 'folder'  # format of the data
     augment: dict = field(default_factory=dict)  # what a view does to a picture: crop, flip, erase
     train: dict = field(default_factory=dict)  # how a network learns from labels alone: opt, lr, epochs, bs, wd, drops
     loss: str = 'plain'   # of the mimicking: a word of `mimic_losses`
     labels_only: bool = False  # train the student on labels alone as well
+    share: float = 1.     # of the training pictures of each class that the students see, drawn by the seed; the teacher sees all
     given: dict = field(default_factory=dict)  # what was changed, for the table and the command
 
     @staticmethod
@@ -102,7 +105,8 @@ class RecipeSettings(FolderSettings):
         if 'remember' in found: found['augment'], found['views'] = found['views'], found.pop('remember')
         return found
 
-    def loaders(self, say=print): return open_data(self.kind, self.data, self.size, self.bs, Views(**self.augment), seed=self.seed, skip=self.skip_corrupt, device=self.device)
+    def loaders(self, say=print):
+        return fewer(open_data(self.kind, self.data, self.size, self.bs, Views(**self.augment), seed=self.seed, skip=self.skip_corrupt and say, device=self.device), self.share, self.seed)
     def options(self): return dict(loss=mimic_losses[self.loss])
     def command(self):
         words = [w for k, v in self.given.items() for w in (f"--{k.replace('_', '-')}", *([] if v is True else [str(v)]))]
@@ -120,13 +124,15 @@ def settings_of(
     teacher_weights: str = None,   # a file
     labels_only: bool = False,     # train the student on labels alone as well
     weak_teacher: bool = False,    # go on with one that hardly knows more than chance, as after a quick training
+    skip_corrupt: bool = False,    # leave out what cannot be read; then each picture is decoded before, else its header is read
+    share: float = None,           # of the training pictures of each class, for the students
     seed: int = 0,
     device: str = None,
 ) -> RecipeSettings:
     "What one run of a recipe shall do"
     data = data or os.environ.get('SSKD_DATA')
     if not data: raise ValueError(f"no data; name the folder of {recipe['data']} with --data, or in the environment variable SSKD_DATA")
-    numbers = dict(quick=quick, epochs=epochs, head_epochs=head_epochs, train_epochs=train_epochs, bs=bs, size=size, teacher_weights=teacher_weights, labels_only=labels_only, weak_teacher=weak_teacher, seed=seed)
+    numbers = dict(quick=quick, epochs=epochs, head_epochs=head_epochs, train_epochs=train_epochs, bs=bs, size=size, teacher_weights=teacher_weights, labels_only=labels_only, weak_teacher=weak_teacher, skip_corrupt=skip_corrupt, share=share, seed=seed)
     given = {k: v for k, v in numbers.items() if v}
     if quick: epochs, head_epochs, train_epochs = epochs or 1, head_epochs or 1, train_epochs or 1
     t, d = recipe['train'], recipe['distil']
@@ -135,7 +141,7 @@ def settings_of(
     train = t | dict(epochs=n, bs=bs or t['bs'], drops=[e*n/t['epochs'] for e in t.get('drops', [])])
     own = {k: v for k, v in dict(epochs=epochs, head_epochs=head_epochs, bs=bs).items() if v is not None}
     return RecipeSettings(str(data), recipe['teacher'], recipe['student'], teacher_weights or recipe.get('teacher_weights'), size=size or recipe['size'], augment=recipe['views'], train=train,
-                          recipe=recipe['name'], kind=recipe['data'], labels_only=labels_only, weak_teacher=weak_teacher or quick, given=given, seed=seed, device=device, **d | own)
+                          recipe=recipe['name'], kind=recipe['data'], labels_only=labels_only, weak_teacher=weak_teacher or quick, skip_corrupt=skip_corrupt, share=recipe.get('share', 1.) if share is None else share, given=given, seed=seed, device=device, **d | own)
 
 # %% ../nbs/13b_recipes.ipynb #13bd2f44
 def train_on_labels(
@@ -210,7 +216,7 @@ def unlike(
     have = dict(train=info['data']['n_train'], valid=info['data']['n_valid'], classes=len(info['images']['classes']))
     words = dict(train='training pictures', valid='pictures to examine on', classes='classes')
     out = [f"{have[k]:,} {words[k]}, not {n:,}" for k, n in recipe['real'].items() if have[k] != n]
-    changed = {k: v for k, v in s.given.items() if k not in ('seed', 'labels_only', 'teacher_weights', 'weak_teacher')}
+    changed = {k: v for k, v in s.given.items() if k not in ('seed', 'labels_only', 'teacher_weights', 'weak_teacher', 'skip_corrupt')}
     return out + ([f"other settings ({', '.join(f'{k} {v}' for k, v in changed.items())})"] if changed else [])
 
 def beside(
@@ -218,7 +224,9 @@ def beside(
     out: str | Path,   # of `run_recipe`
 ) -> pd.DataFrame:     # network, published (%), epoch, source, last (%), best (%): ours
     "What was published, and what was run here"
-    out, known = Path(out), dict(teacher='teacher', labels_only='labels only', student='stage by stage, this package')
+    share = load_run(Path(out)/'student').info['settings'].get('share', 1)
+    some = '' if share == 1 else ', a quarter of the data' if share == .25 else f', {100*share:g} % of the data'
+    out, known = Path(out), dict(teacher='teacher', labels_only=f'labels only{some}', student=f'stage by stage, this package{some}')
     ours = {name: _last_best(load_run(out/k).history) for k, name in known.items() if (out/k/'run.json').exists()}
     if 'teacher' not in ours: ours['teacher'] = load_run(out/'student').info['results']['teacher'], None
     rows = [dict(network=n, published=a, epoch=e, source=w) for n, a, e, w in recipe['published']['rows']]
@@ -285,7 +293,7 @@ def run_recipe(
         (out/'recipe.toml').write_text(recipe['text'], encoding='utf-8')
         write_settings(out/s_file, s)
     done = lambda k: (out/k/'run.json').exists()
-    if not s.teacher_weights and not done('teacher'): train_on_labels(s, s.teacher, out/'teacher', say, progress)
+    if not s.teacher_weights and not done('teacher'): train_on_labels(replace(s, share=1.), s.teacher, out/'teacher', say, progress)
     if s.labels_only and not done('labels_only'): train_on_labels(s, s.student, out/'labels_only', say, progress)
     weights = weights_file(s.teacher_weights) if s.teacher_weights else out/'teacher/student.safetensors'
     if not done('student'): distil_folder(replace(s, teacher_weights=str(weights)), out/'student', resume=(checkpoints_of(out/'student')/s.file).exists(), say=say, progress=progress)

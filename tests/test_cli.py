@@ -176,6 +176,11 @@ def test_info(capsys):
     assert table['macs'] == sum(r['macs'] for r in table['stages'])
     assert main(['info', 'teacher']) == 0 and f"{table['params']:,}" in capsys.readouterr().out
 
+def test_every_kind_of_network_is_in_the_help(capsys):
+    with pytest.raises(SystemExit): main(['info', '--help'])
+    told = capsys.readouterr().out
+    assert all(f'{k}:NAME' in told for k in ('timm', 'torchvision', 'cifar'))
+
 def test_info_of_ones_own(tmp_path):
     (tmp_path/'mynets.py').write_text('from sskd_tutor.stages import tutorial_resnet\n'
                                       'def build(): return tutorial_resnet(width=8, n_stages=2, c_in=3)\n')

@@ -1,5 +1,5 @@
 """Own teacher, student and pictures, on the command line: looked at, distilled, resumed; what is wrong is told in one line."""
-import json, re, resource, shlex, signal, subprocess
+import json, re, resource, shlex, shutil, signal, subprocess
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from sskd_tutor.cli import main
 from sskd_tutor.data import embedded_fashion, vocab
 from sskd_tutor.demo import DemoSettings, begin_checkpoint, checkpoints_of, interrupted_settings
-from sskd_tutor.distil_folder import FolderSettings, distil_folder, pictures, plan_of, prepare, told
+from sskd_tutor.distil_folder import FolderSettings, distil_folder, networks_of, pictures, plan_of, prepare, told
 from sskd_tutor.nets import build_model
 from sskd_tutor.pairing import Pairing
-from sskd_tutor.report import load_run
-from sskd_tutor.stages import load_weights, save_weights, tensors_sha256
+from sskd_tutor.report import file_sha256, load_run
+from sskd_tutor.stages import count_macs, load_weights, save_weights, tensors_sha256
 from test_cli import call, cmd, env
 from test_invariants import moved, new_learner, snapshot
 
@@ -62,7 +62,7 @@ def line(work, **kwargs):
 
 @pytest.fixture(scope='module')
 def first(work):
-    p = call(*line(work), '--out', 'runs/first', '--json', cwd=work)
+    p = call(*line(work, licence='CC BY 4.0'), '--out', 'runs/first', '--json', cwd=work)
     assert p.returncode == 0, p.stderr
     return p, json.loads(p.stdout), load_run(work/'runs/first')
 
@@ -91,6 +91,10 @@ def test_what_is_left(first, work):
         assert ''.join(f'<td>{v}</td>' for v in row) in page
     card = (run.path/'export/README.md').read_text()
     assert 'an unknown number of labels' in card and 'sskd_tutor distill --data' in card
+    assert 'Licence**: CC BY 4.0' in card and "--licence 'CC BY 4.0'" in card
+    sizes = {n: float(v.replace(',', '')) for n, v in re.findall(r'^\| (teacher|student) \| ([\d,]+) \|', card, re.M)}
+    assert sizes == {n: sum(p.numel() for p in build_model(w + ',n_out=3').parameters())
+                     for n, w in dict(teacher=teacher_word, student=student_word).items()}
     assert Pairing.load(run.path/'pairing.json')['ends'] == dict(stage1='stage1', stage2='stage2', stage3='stage3')
 
 def test_the_student_leaves_in_its_own_class(first):
@@ -207,6 +211,91 @@ def test_a_student_teaches_the_next(first, work):
         other = settings(work, teacher=student_word, teacher_weights=s.teacher_weights, teacher_mean=[.1], teacher_std=[.1])
         prepare(other, say=lambda _: None)
 
+# --- out of the door
+
+def exported(run, out, capsys, *more):
+    assert main(['export', str(run), '--out', str(out), '--json', *more]) == 0
+    table, err = capsys.readouterr()
+    return {r['format']: r for r in json.loads(table)}, (out/'README.md').read_text(), err
+
+def test_export(first, work, tmp_path, capsys):
+    "All formats answer as the student that the run saved; the card has its sizes beside the teacher's"
+    import onnxruntime
+    run = first[2]
+    table, card, err = exported(run.path, tmp_path/'out', capsys, '--licence', 'CC0')
+    assert set(table) == {'safetensors', 'torch', 'onnx'} and all(r['difference'] < 1e-4 for r in table.values())
+    assert 'Licence**: CC0\n' in card and '`student.onnx`' in card and 'random' not in card + err
+    student = load_weights(build_model('tutorial:width=4,blocks=1,n_out=3'), run.path/'student.safetensors').eval()
+    images = json.loads((run.path/'images.json').read_text())
+    x = torch.rand(5, 1, 28, 28)
+    with torch.no_grad(): want = student((x - torch.tensor(images['mean']))/torch.tensor(images['std']))
+    session = onnxruntime.InferenceSession(tmp_path/'out/student.onnx', providers=['CPUExecutionProvider'])
+    program = torch.export.load(tmp_path/'out/student.pt2').module()
+    for got in (program(x), torch.from_numpy(session.run(None, {'images': x.numpy()})[0])):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+    macs = count_macs(lambda: student(x[:1]))/1e6
+    assert re.search(rf'^\| student \| [\d,]+ \| [\d.]+ \| {macs:,.4g} \|', card, re.M) and '\n| teacher | ' in card
+
+def test_export_without_the_teachers_weights(first, work, tmp_path, capsys):
+    "It says that they are gone, or others; its size is that of the same network"
+    (tmp_path/'w.safetensors').write_bytes((work/'teacher.safetensors').read_bytes())
+    run = shutil.copytree(first[2].path, tmp_path/'run')
+    info = json.loads((run/'run.json').read_text())
+    for weights in ('nowhere.safetensors', str(tmp_path/'w.safetensors')):
+        info['settings']['teacher_weights'] = weights
+        (run/'run.json').write_text(json.dumps(info))
+        (tmp_path/'w.safetensors').write_bytes(b'others')
+        _, card, err = exported(run, tmp_path/weights.split('/')[-1][:3], capsys, '--formats', 'safetensors')
+        assert f'{weights} is no longer there, or was changed' in err
+        assert '| teacher with random weights |' in card and 'Licence**: CC BY 4.0\n' in card
+
+def test_the_teacher_is_measured_as_it_was_fed(first, work, tmp_path):
+    "Pictures of another size and normalisation: the same answers as in the run, from the learner's pictures"
+    torch.save(build_model(student_word + ',n_out=3').state_dict(), tmp_path/'w.pth')
+    words = dict(teacher=student_word, teacher_weights=str(tmp_path/'w.pth'))
+    fed = dict(teacher_size=14, teacher_mean=[.1], teacher_std=[.2], weak_teacher=True)
+    job, run = prepare(settings(work, **words, **fed), say=lambda _: None), shutil.copytree(first[2].path, tmp_path/'run')
+    job.pairing.save(run/'pairing.json', overwrite=True)
+    info = json.loads((run/'run.json').read_text())
+    info['settings'] |= words
+    info['teacher']['sha256'] = file_sha256(tmp_path/'w.pth')
+    (run/'run.json').write_text(json.dumps(info))
+    nets, x, (mean, std) = networks_of(load_run(run))
+    x = (x - torch.tensor(mean))/torch.tensor(std)
+    with torch.no_grad(): assert torch.allclose(nets['teacher'].eval()(x), job.pairing.teacher.eval()(x), atol=1e-6)
+
+def test_what_is_no_distillation_is_not_exported(first, tmp_path, capsys):
+    run = shutil.copytree(first[2].path, tmp_path/'run')
+    info = json.loads((run/'run.json').read_text())
+    del info['images']
+    (run/'run.json').write_text(json.dumps(info))
+    told_in_one_line(['export', str(run), '--out', str(tmp_path/'out')], 'no run of demo or distill', capsys)
+    assert not (tmp_path/'out').exists()
+
+# --- pairs from a file
+
+def test_pairs(first, work, tmp_path, capsys):
+    "The plan of a run, as it is and edited; one of other networks, and what is none"
+    plan = Pairing.load(first[2].path/'pairing.json')
+    assert main(line(work, pairs=str(first[2].path/'pairing.json')) + ['--dry-run']) == 0
+    assert '3 pairs' in capsys.readouterr().err
+    del plan['ends']['stage1']
+    (tmp_path/'mine.json').write_text(json.dumps(plan))
+    assert main(line(work, pairs=str(tmp_path/'mine.json')) + ['--dry-run']) == 0
+    err = capsys.readouterr().err
+    assert '2 pairs' in err and 'stage1 + stage2' in err
+    plan['ends']['stage2'] = 'stage4'
+    (tmp_path/'mine.json').write_text(json.dumps(plan))
+    told_in_one_line(line(work, pairs=str(tmp_path/'mine.json')) + ['--dry-run'], 'stage4.*no stage of the teacher', capsys)
+    told_in_one_line(line(work, pairs='nowhere.json') + ['--dry-run'], 'there is no plan at nowhere.json', capsys)
+
+def test_the_teachers_pictures_of_a_plan(work, tmp_path):
+    "What nothing else says of them is read from the plan"
+    (tmp_path/'w.safetensors').write_bytes((work/'teacher.safetensors').read_bytes())
+    prepare(settings(work, teacher_size=14, weak_teacher=True), say=lambda _: None).pairing.save(tmp_path/'mine.json')
+    job = prepare(settings(work, pairs=str(tmp_path/'mine.json'), weak_teacher=True), say=lambda _: None)
+    assert job.pairing.feed.size == (14, 14)
+
 # --- a mere look
 
 def test_dry_run_trains_and_writes_nothing(work, tmp_path, monkeypatch, capsys):
@@ -232,12 +321,15 @@ def test_another_normalisation_is_taken_off(work):
 
 # --- what is wrong
 
-def told_in_one_line(args, says, capsys, code=2):
+def told_in_lines(args, says, capsys, code=2):
     assert main(args) == code
     out, err = capsys.readouterr()
     err = err.replace('loading PyTorch and fastai ...', '').strip()
     assert re.search(says, err), err
-    assert '\n' not in err.split('sskd_tutor distill: ')[-1] and 'Traceback' not in err and out == ''
+    assert 'Traceback' not in err and out == ''
+    return err
+
+def told_in_one_line(*args, **kwargs): assert '\n' not in told_in_lines(*args, **kwargs).split('sskd_tutor distill: ')[-1]
 
 @pytest.mark.parametrize('change, says', [
     (dict(epochs=0), '--epochs is 0'), (dict(lr=-1.), '--lr is -1'), (dict(teacher_mean=[.5]), 'both or neither'),
@@ -271,8 +363,8 @@ def test_corrupt_pictures(work, tmp_path, capsys):
     whole = (photos/'bag/003.png').read_bytes()
     (photos/'bag/003.png').write_bytes(whole[:len(whole)//2])
     (photos/'trouser/004.png').write_bytes(b'no picture')
-    says = r'2 of 90 files cannot be read: bag/003.png .*trouser/004.png .*--skip-corrupt'
-    told_in_one_line(line(work, data=str(photos)) + ['--dry-run'], says, capsys)
+    says = r'2 of 90 files cannot be read:\n  bag/003.png .*\n  trouser/004.png .*\n.*--skip-corrupt'
+    told_in_lines(line(work, data=str(photos)) + ['--dry-run'], says, capsys)
     assert main(line(work, data=str(photos), skip_corrupt=True) + ['--dry-run']) == 0
     err = capsys.readouterr().err
     assert all(o in err for o in ('2 of the files', 'bag/003.png', 'trouser/004.png', '70 pictures to train on'))

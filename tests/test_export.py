@@ -1,17 +1,21 @@
 """What leaves is the student, in every form; nothing half-written stays."""
-import json
+import json, subprocess, sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fastai.vision.all import ImageDataLoaders, Learner
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
-from torchvision.models import mnasnet0_5, resnet18
+from torchvision.models import ResNet, mnasnet0_5, resnet18
+from torchvision.models.resnet import BasicBlock
 
 from sskd_tutor.cli import main
 from sskd_tutor.data import mean, pkg_data, std
 from sskd_tutor.export import export_student, model_card, sizes
+from sskd_tutor.pairing import pair_stages
 from sskd_tutor.report import save_run
 from sskd_tutor.stages import StagedNet, load_weights, tutorial_resnet
 
@@ -80,6 +84,43 @@ def test_onnx_packages_are_named(tmp_path, monkeypatch):
     with pytest.raises(ImportError, match='pip install onnx onnxscript onnxruntime'):
         export_student(net(), images, tmp_path/'out', ['onnx'])
     assert not list(tmp_path.iterdir())
+
+alone = """
+import sys, warnings
+class Gone:
+    def find_spec(self, name, *_):
+        if name.partition('.')[0] == 'sskd_tutor': missing.append(name); raise ModuleNotFoundError(name)
+missing = []
+sys.meta_path.insert(0, Gone())
+warnings.simplefilter('ignore')
+from fastai.learner import load_learner
+import numpy as np
+for name in 'staged.pkl', 'alone.pkl':
+    try: learn = load_learner(name)
+    except UnboundLocalError: print('needs', missing[0])  # what fastai makes of an import that fails
+    else:
+        with learn.no_bar(): print(learn.predict(np.full((64, 64, 3), 99, 'u1'))[2].tolist())
+"""
+
+def test_fastais_export_without_us(tmp_path):
+    "On fastai's own loaders, with the original network put back, the pickle opens where this package is not"
+    import sskd_tutor.distill  # noqa: F401, patches Learner
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        (tmp_path/'photos'/'ab'[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), 'u1')).save(tmp_path/'photos'/'ab'[i % 2]/f'{i}.png')
+    dls = ImageDataLoaders.from_folder(tmp_path/'photos', valid_pct=.3, bs=8, device='cpu', num_workers=0)
+    teacher, model = (ResNet(BasicBlock, [1, 1, 1, 1], num_classes=2) for _ in range(2))
+    pair = pair_stages(teacher, model, dls)
+    learn = Learner(dls, pair.student)
+    with learn.no_bar(), learn.no_logging(): learn.fit_sskd(pair.teacher, epochs=1, head_epochs=1, adapter=pair.adapter)
+    learn.export(tmp_path/'staged.pkl')
+    learn.model = model
+    learn.export(tmp_path/'alone.pkl')
+    with learn.no_bar(): want = learn.predict(np.full((64, 64, 3), 99, 'u1'))[2]
+    p = subprocess.run([sys.executable, '-c', alone], cwd=tmp_path, capture_output=True, text=True)
+    staged, answer = p.stdout.splitlines()
+    assert staged == 'needs sskd_tutor' and np.allclose(json.loads(answer), want, atol=1e-6), p.stderr
 
 def test_sizes():
     a, b = net(4).train(), net(8).eval()

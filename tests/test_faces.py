@@ -1,5 +1,7 @@
 """Verification: the metric against a loop, the margin against its formula, nobody twice, LFW's format, nothing run from it."""
-import copy, math, os, pickle
+import copy, math, os, pickle, shutil, tarfile
+from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -14,8 +16,8 @@ from sskd_tutor.callbacks import Bf16
 from sskd_tutor.compare import loaders
 from sskd_tutor.data import embedded_fashion, mean, std
 from sskd_tutor.faces import (
-    EmbeddingHead, all_pairs, check_open_set, crowds, embed, embedder, face_net, faces_teacher, lfw_names, lfw_pairs, lfw_people,
-    made_up, pair_scores, pieces, pooled, roc, tar_at_far, templates, verification)
+    EmbeddingHead, all_pairs, check_open_set, crowds, embed, embedder, face_net, faces_teacher, lfw_lists, lfw_names, lfw_pairs,
+    lfw_people, made_up, pair_scores, pieces, pooled, roc, tar_at_far, templates, verification)
 from sskd_tutor.gauge import Gauge
 from sskd_tutor.stages import teacher_path, weights_meta
 
@@ -274,6 +276,32 @@ def test_lfw_that_is_not_there_is_not_fetched(lfw, monkeypatch):
     assert not (lfw/'elsewhere').exists()
     (lfw/'lfw_home/pairs.txt').unlink()
     with pytest.raises(FileNotFoundError, match='lacks pairs.txt. Put LFW there'): lfw_people(data_home=lfw)
+
+def test_lfw_is_fetched_where_that_is_asked_for(lfw, monkeypatch):
+    "scikit-learn asks for each file, by its address and checksum; what comes is read as what was there before"
+    import sklearn.datasets._lfw as module
+    asked, home = [], lfw/'lfw_home'
+    with tarfile.open(lfw/'lfw-funneled.tgz', 'w:gz') as tar: tar.add(home/'lfw_funneled', 'lfw_funneled')
+    def network(remote, dirname=None, **kwargs):
+        asked.append(remote)
+        source = lfw if remote.filename.endswith('.tgz') else home
+        shutil.copy(source/remote.filename, Path(dirname)/remote.filename)
+    monkeypatch.setattr(module, '_fetch_remote', network)
+    got = lfw_pairs('10_folds', lfw/'elsewhere', download=True)
+    assert {r.filename for r in asked} == {'lfw-funneled.tgz', *lfw_lists.values()} and len(asked) == 4
+    assert all(r.url.startswith('https://ndownloader.figshare.com/files/') and len(r.checksum) == 64 for r in asked)
+    assert torch.equal(got.x, lfw_pairs('10_folds', lfw).x) and lfw_people(data_home=lfw/'elsewhere', download=True)[1]
+    assert len(asked) == 4  # what is there is not asked for again
+
+def test_a_fetch_that_fails(lfw, monkeypatch):
+    import sklearn.datasets._lfw as module
+    def network(remote, **kwargs): raise URLError('no route to host')
+    monkeypatch.setattr(module, '_fetch_remote', network)
+    (lfw/'lfw_home/pairs.txt').unlink()
+    for ask in (lfw_pairs, lfw_people):
+        with pytest.raises(OSError, match=r'pairs.txt could not be fetched .*no route to host.*put it there'):
+            ask('10_folds', data_home=lfw, download=True)
+    assert not (lfw/'lfw_home/pairs.txt').exists()
 
 @pytest.mark.parametrize('line, word', [('Ann_Jr.\t1\t9', 'IndexError'), ('Nobody\t1\t2', 'FileNotFoundError'),
                                         ('Ann_Jr.\t1\tBob_Jr.\t1\t2', 'invalid line'), ('Ann_Jr.\tx\t2', 'invalid literal')])

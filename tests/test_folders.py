@@ -1,5 +1,7 @@
 """Pictures on disk, read as they are needed: always the same ones, two batches at most, and what cannot be read is named."""
-import json, os, sys
+import json, os, sys, tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from PIL import Image
 
 from sskd_tutor.cache import CacheFeatures
 from sskd_tutor.data import Views, embedded_fashion
-from sskd_tutor.folders import FolderDL, folder_dls
+from sskd_tutor.folders import FolderDL, fewer, folder_dls
+from sskd_tutor.formats import by_parent, open_data
 from sskd_tutor.stages import tutorial_resnet
 from conftest import root
 from test_invariants import moved, new_learner, snapshot, staged
@@ -174,7 +177,7 @@ def spoil(folder, how):
 @pytest.mark.parametrize('how', ['text', 'empty', '16 bits'])
 def test_unreadable_is_named(tmp_path, how):
     name = spoil(write(tmp_path, 60), how)
-    with pytest.raises(ValueError, match=f'1 of 60 files cannot be read: {name} .*skip=True'): dls(tmp_path)
+    with pytest.raises(ValueError, match=fr'1 of 60 files cannot be read:\n  {name} .*\n.*skip=True'): dls(tmp_path)
     left = dls(tmp_path, skip=True)
     assert name not in left.train_ds.images.paths + left.valid_ds.images.paths
     assert len(left.train_ds) + len(left.valid_ds) == 59
@@ -182,10 +185,78 @@ def test_unreadable_is_named(tmp_path, how):
 def test_cut_short(tmp_path):
     "The header of such a file is sound: found before training if all is decoded, else named when it is met"
     name = spoil(write(tmp_path, 60), 'short')
-    with pytest.raises(ValueError, match=f'1 of 60 files cannot be read: {name}'): dls(tmp_path, whole=True)
+    with pytest.raises(ValueError, match=fr'1 of 60 files cannot be read:\n  {name}'): dls(tmp_path, whole=True)
     assert name not in dls(tmp_path, whole=True, skip=True).train_ds.images.paths
     late = dls(tmp_path, valid=0.01)
     with pytest.raises(ValueError, match=f'{name} cannot be read .*truncated.*whole=True'): everything(late.train)
+
+def test_many_unreadable(tmp_path):
+    "Fifty are listed, one a line, then how many more; what is left out is listed whole, to whom it is said"
+    write(tmp_path, 90, ext='png')
+    paths = sorted(tmp_path.glob('*/*.png'))
+    for p in paths[:53]: p.write_text('x')
+    with pytest.raises(ValueError) as e: dls(tmp_path)
+    lines = str(e.value).splitlines()
+    assert lines[0].endswith('53 of 90 files cannot be read:') and lines[-2] == '  and 3 more' and len(lines) == 53
+    assert all(f'{p.parent.name}/{p.name} (' in line for p, line in zip(paths, lines[1:51]))
+    said = []
+    with pytest.raises(ValueError, match='picture'): dls(tmp_path, skip=said.append)  # of a class nothing is left
+    assert len(said) == 1 and len(said[0].splitlines()) == 54
+
+@contextmanager
+def as_nobody():
+    "Rights bind root, too, once it gives itself up"
+    if os.geteuid(): yield; return
+    os.seteuid(65534)
+    try: yield
+    finally: os.seteuid(0)
+
+@pytest.mark.skipif(not hasattr(os, 'seteuid'), reason="needs rights as Unix has them")
+@pytest.mark.parametrize('where', ['a class', 'all', 'a picture'])
+def test_what_may_not_be_read(where):
+    with tempfile.TemporaryDirectory() as top:
+        os.chmod(top, 0o755)
+        train = write(Path(top)/'train', 30)
+        locked = dict(all=Path(top)/'train', **{'a class': train/'c d', 'a picture': min(train.glob('ab/*'))})[where]
+        locked.chmod(0)
+        with as_nobody():
+            if where == 'a picture':
+                says = r'1 of 30 files cannot be read:\n  ab/00000.jpg \(PermissionError'
+                with pytest.raises(ValueError, match=says): dls(train)
+            else:
+                for read in (lambda: dls(train), lambda: by_parent(top, 'train')):
+                    with pytest.raises(PermissionError, match=f'^{locked} may not be read.*; expected .* chmod -R'):
+                        read()
+        locked.chmod(0o755)
+
+# --- fewer of them
+
+def test_a_share(folder, tmp_path):
+    "As many of each class, drawn by the seed; validation, order and views are as they were"
+    whole = dls(folder, bs=6)
+    part, same, other = (fewer(whole, .25, seed) for seed in (0, 0, 1))
+    assert part.train_ds.images.y.bincount().tolist() == [6, 6, 6] == [round(.25*24)]*3
+    assert part.train_ds.images.paths == same.train_ds.images.paths != other.train_ds.images.paths
+    assert set(part.train_ds.images.paths) < set(whole.train_ds.images.paths) and len(whole.train_ds) == 72
+    assert part.valid_ds is whole.valid_ds and fewer(whole, 1) is whole
+    assert part.train_ds.fingerprint() != whole.train_ds.fingerprint()
+    for x, y in zip(part.train_ds.images.paths, part.train_ds.images.y): assert whole.vocab[y] == x.split('/')[0]
+    batches = everything(part.train)
+    assert [len(y) for _, y in batches] == [6]*3 and torch.cat([y for _, y in batches]).bincount().tolist() == [6]*3
+
+def test_a_share_of_pictures_in_memory(tmp_path):
+    from test_formats import write_cifar
+    whole = open_data('cifar100', write_cifar(tmp_path/'cifar-100-binary', n=64, n_test=32), bs=8, views=None, device='cpu')
+    part = fewer(whole, .5)
+    rows = part.train_ds.images.idx
+    assert len(rows) == len(part.train_ds) and torch.equal(part.train_ds.images.x, whole.train_ds.images.x[rows])
+    assert torch.equal(part.train_ds.images.y, whole.train_ds.images.y[rows])
+    for b in part.train: assert len(b[0]) == 8
+
+@pytest.mark.parametrize('share, says', [(0, 'share is 0; expected more than 0'), (1.5, 'share is 1.5'),
+                                         (.05, '3 training pictures, .* fewer than a batch')])
+def test_shares_that_cannot_be(folder, share, says):
+    with pytest.raises(ValueError, match=says): fewer(dls(folder), share)
 
 def test_colours(tmp_path):
     write(tmp_path, 30)

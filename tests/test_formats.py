@@ -160,7 +160,7 @@ def test_noisy_table(tmp_path):
         ('file,kind,is_valid\na.png,x,0\nb.png,y,0\n', ValueError, 'no validation pictures'),
     ('file,kind,is_valid\na.png,x,0\nb.png,y,0\nc.png,z,1\n', ValueError, 'the validation pictures have the classes z'),
         (b'\xff\xfe\x00', ValueError, 'no text in UTF-8'),
-    ('file,kind\na.png,x\nc.txt,y\nb.png,y\nd.png,x\n', ValueError, '1 of 4 files cannot be read: c.txt')])
+    ('file,kind\na.png,x\nc.txt,y\nb.png,y\nd.png,x\n', ValueError, r'1 of 4 files cannot be read:\s+c.txt')])
 def test_tables_that_cannot_work(tmp_path, text, error, says):
     for n in 'abd': picture(0).save(tmp_path/f'{n}.png')
     (tmp_path/'c.txt').write_text('no picture')
@@ -183,7 +183,8 @@ def test_cut_short_is_named(tmp_path):
     top = write_folders(tmp_path/'imagenette2-160', dict(train=range(40), val=range(40, 60)), 'JPEG')
     path = sorted((top/'train').rglob('*.JPEG'))[7]
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=f'1 of 40 files cannot be read: .*{path.name}'): open_data('imagenette', tmp_path, bs=10)
+    with pytest.raises(ValueError, match=fr'1 of 40 files cannot be read:\s+.*{path.name}'):
+        open_data('imagenette', tmp_path, bs=10)
     assert len(open_data('imagenette', tmp_path, bs=10, skip=True, **plain).train_ds) == 39
 
 # --- ImageNet

@@ -1,5 +1,5 @@
 """Published comparisons as files: each parses, builds and plans; small data of the exact format run through; nothing is lost."""
-import inspect, io, json, re, shutil, signal, subprocess
+import inspect, io, json, os, re, shutil, signal, subprocess
 from contextlib import redirect_stderr, redirect_stdout
 
 import pandas as pd
@@ -8,6 +8,7 @@ import torch
 
 from sskd_tutor.cifarnets import cifar_net, cifar_nets
 from sskd_tutor.cli import main
+from sskd_tutor.formats import find_data
 from sskd_tutor.nets import build_model
 from sskd_tutor.demo import read_settings
 from sskd_tutor.recipes import (KeepEpochs, RecipeSettings, beside, look, read_recipe, recipe_folder, recipes, run_recipe,
@@ -214,7 +215,7 @@ def test_settings_survive_a_full_disk(first, tmp_path, capsys):
     with pytest.raises(OSError), full_disk(): run_recipe(None, None, out, True, quiet)
     assert begun == {p: (p.read_bytes(), p.stat().st_ino) for p in begun}
     old = json.loads(s.read_text())  # as an older version wrote them
-    assert old['augment'] == dict(crop=4, flip=True, erase=0) and old['views'] == 0
+    assert old['augment'] == dict(crop=4, erase=0) and old['views'] == 0
     kept = {k: v for k, v in old.items() if k not in ('augment', 'budget', 'where')}
     s.write_text(json.dumps(kept | dict(views=old['augment'], remember=2)))
     again = read_settings(s, RecipeSettings, '')
@@ -277,6 +278,100 @@ def test_each_runs_to_the_end(name, data, tmp_path):
     result = run_recipe(r, s, tmp_path/'out', say=quiet, progress=False)
     assert result.table.set_index('network').loc[['labels only', 'stage by stage, this package'], 'last'].between(0, 100).all()
 
+# --- a share of the pictures, and files that are cut short
+
+def test_a_share(first, data, tmp_path):
+    "For the students, not for the teacher; told above the table; the rows are those that are published for a quarter"
+    r = read_recipe('imagenette_resnet34_resnet10')
+    s = settings_of(r, data, share=.25, size=32, bs=4, device='cpu')
+    counts = s.loaders(quiet).train_ds.images.y.bincount().tolist()
+    whole = settings_of(r, data, size=32, bs=4, device='cpu').loaders(quiet).train_ds.images.y.bincount().tolist()
+    assert counts == [round(.25*n) for n in whole] and '--share 0.25' in s.command()
+    info = dict(data=dict(n_train=2_367, n_valid=3_925), images=dict(classes=['c']*10))
+    assert '2,367 training pictures, not 9,469' in unlike(r, s, info) and any('share 0.25' in w for w in unlike(r, s, info))
+    out = shutil.copytree(first[0]/'out', tmp_path/'out')
+    run = json.loads((out/'student/run.json').read_text())
+    run['settings']['share'] = .25
+    (out/'student/run.json').write_text(json.dumps(run))
+    rows = beside(r, out).set_index('network')
+    assert rows.loc['labels only, a quarter of the data', ['published', 'last']].notna().all()
+    assert pd.isna(rows['last']['labels only'])
+    assert 'stage by stage, this package, a quarter of the data' in rows.index
+
+def test_the_share_of_a_recipe(data, tmp_path):
+    text = (root/'recipes/imagenette_resnet34_resnet10.toml').read_text()
+    (tmp_path/'mine.toml').write_text(text.replace('size = 160\n', 'size = 160\nshare = 0.5\n'))
+    s, less, odd = (settings_of(read_recipe(tmp_path/'mine.toml'), data, share=n, bs=4, device='cpu') for n in (None, .1, 2))
+    assert (s.share, less.share) == (.5, .1) and 'share' not in s.given
+    with pytest.raises(ValueError, match='share is 2; expected'): odd.loaders(quiet)
+
+@pytest.mark.slow
+def test_a_share_to_the_end(first, data, tmp_path):
+    r = read_recipe(first[0]/'tiny.toml')
+    once = dict(epochs=1, head_epochs=1, train_epochs=1, bs=16)
+    s = settings_of(r, data, **once, labels_only=True, weak_teacher=True, share=.5, device='cpu')
+    result = run_recipe(r, s, tmp_path/'out', say=quiet, progress=False)
+    n = {k: load_run(tmp_path/'out'/k).info['data']['n_train'] for k in ('teacher', 'labels_only', 'student')}
+    assert n['teacher'] == 64 and n['labels_only'] == n['student'] <= 36 and 'share 0.5' in result.text
+    assert load_run(tmp_path/'out/student').info['teacher']['labels_seen'] == 64
+    assert result.table.set_index('network')['last'][['labels only, 50 % of the data', 'teacher']].notna().all()
+
+def test_cut_short_and_left_out(data, tmp_path, capsys):
+    "Its header is sound, so it is met in a batch; with --skip-corrupt all are decoded before, and it is listed"
+    shutil.copytree(data/'imagenette2-160', tmp_path/'imagenette2-160')
+    path = sorted((tmp_path/'imagenette2-160/train').glob('*/*.JPEG'))[3]
+    path.write_bytes(path.read_bytes()[:-150])
+    name, r = f'train/{path.parent.name}/{path.name}', read_recipe('imagenette_resnet34_resnet10')
+    given = dict(data=tmp_path, size=32, bs=4, device='cpu')
+    late, sound = (settings_of(r, skip_corrupt=o, **given).loaders(quiet).train.new(drop_last=False) for o in (False, True))
+    with pytest.raises(ValueError, match=f'{name} cannot be read .*truncated'): sum(len(y) for _, y in late)
+    assert sum(len(y) for _, y in sound) == 59
+    line = ['recipe', r['name'], '--data', str(tmp_path), '--plan', '--size', '64', '--bs', '4', '--device', 'cpu']
+    assert main([*line, '--skip-corrupt']) == 0
+    err = capsys.readouterr().err
+    assert '1 of the files in ' in err and f'are left out:\n  {name} (OSError' in err and '59 pictures to train on' in err
+    path.write_text('no picture')
+    told(line, fr'1 of 60 files cannot be read:\n  {name} .*--skip-corrupt', capsys)
+
+# --- the folder from the environment
+
+def test_data_from_the_environment(data, monkeypatch, capsys):
+    monkeypatch.setenv('SSKD_DATA', str(data))
+    assert main('recipe cifar100_vgg13_vgg8 --plan --bs 4 --device cpu'.split()) == 0
+    assert '64 pictures to train on' in capsys.readouterr().err
+    assert settings_of(read_recipe('cifar100_vgg13_vgg8'), device='cpu').data == str(data)
+    assert settings_of(read_recipe('cifar100_vgg13_vgg8'), 'elsewhere', device='cpu').data == 'elsewhere'  # goes first
+
+def test_cocos_data_from_the_environment(monkeypatch, tmp_path):
+    import sskd_tutor.detection as detection
+    seen = []
+    table = pd.DataFrame(dict(last=[1.]), ['teacher'])
+    monkeypatch.setattr(detection, 'run_coco', lambda **kwargs: (seen.append(kwargs), table)[1])
+    monkeypatch.setenv('SSKD_DATA', str(tmp_path))
+    for given in ([], ['--data', 'elsewhere']):
+        assert main(['recipe', 'coco_resnet50_resnet18', '--device', 'cpu', '--out', str(tmp_path/'out'), *given]) == 0
+    assert [k['folder'] for k in seen] == [str(tmp_path), 'elsewhere']
+
+def real(name):
+    "The folder of a recipe's set, if SSKD_DATA holds it"
+    try: return find_data(read_recipe(name)['data'], os.environ['SSKD_DATA'])
+    except (KeyError, OSError, ValueError): return None
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ours)
+def test_the_real_sets(name, tmp_path):
+    "Where they are: as many pictures and classes as the recipe says, and a short run, with a teacher of random weights"
+    if not real(name): pytest.skip(f"SSKD_DATA names no folder with the real {read_recipe(name)['data']}")
+    r = read_recipe(name)
+    ten = ':num_classes=10' if r['data'] in ('imagenette', 'imagewoof') else ''
+    save_weights(build_model(r['teacher'] + ten), tmp_path/'w.safetensors')
+    given = dict(quick=True, bs=16, size=None if 'cifar' in name else 64, teacher_weights=str(tmp_path/'w.safetensors'))
+    job = look(settings_of(r, **given), quiet)
+    assert dict(train=len(job.dls.train_ds), valid=len(job.dls.valid_ds), classes=len(job.classes)) == r['real']
+    s = settings_of(r, **given, share=2_000/r['real']['train'], labels_only=True)
+    result = run_recipe(r, s, tmp_path/'out', say=quiet, progress=False)
+    assert 'classes, not' not in result.text and result.table['last'].notna().sum() == 3
+
 def test_detection_is_sent_on(monkeypatch, capsys, tmp_path):
     "COCO's recipe goes to the detection module, with the arguments that it knows"
     import sskd_tutor.detection as detection
@@ -308,6 +403,7 @@ def told(args, says, capsys):
     (['recipe', '--resume', 'nowhere'], "no recipe 'nowhere/recipe.toml'"), (['recipe', 'x', '--resume', 'y'], 'leave out x'),
     (['recipe', '--resume', 'y', '--seed', '3'], 'leave out --seed'), (['recipe', 'coco_resnet50_resnet18',
         '--data', '.', '--train-epochs', '3'], 'takes no --train-epochs'),
+    (['recipe', 'coco_resnet50_resnet18', '--data', '.', '--share', '.5'], 'takes no --share'),
     (['recipe', 'coco_resnet50_resnet18'], "name COCO's folder with --data"), (['recipe', 'bad.toml'], 'bad.toml is not TOML')])
 def test_bad_use(args, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -340,7 +436,7 @@ def test_a_teacher_that_has_learnt_nothing(data, tmp_path, capsys):
     line = [a for a in tiny_line(tmp_path, data) if a != '--weak-teacher']
     save_weights(build_model('tutorial:width=8,blocks=1,c_in=3'), tmp_path/'w.safetensors')
     told([*line, '--teacher-weights', str(tmp_path/'w.safetensors'), '--out', str(tmp_path/'out')],
-        'the teacher is right on .*--weak-teacher', capsys)
+        'the teacher is right on .*images.json.*--train-epochs.*--teacher-weights.*--weak-teacher', capsys)
 
 def test_looking_trains_nothing(data, tmp_path):
     s = settings_of(read_recipe(tiny_recipe(tmp_path)), data, bs=16, device='cpu')
