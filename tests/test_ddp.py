@@ -77,7 +77,8 @@ def agree(folder):
         before = learn.dls.loaders[:]
         with learn.distrib(): out[name] = distil(learn, teacher, loss, seed=seed, cbs=[visits])
         out[name] |= dict(visited=sorted(visits.seen), restored=all(a is b for a, b in zip(before, learn.dls.loaders)))
-    for name, cbs in dict(computed=[Checkpoint(folder/f'of rank {rank_distrib()}')], remembered=[Counted(views=2, budget='1 GB')]).items():
+    own = Checkpoint(folder/f'of rank {rank_distrib()}')
+    for name, cbs in dict(computed=[own], remembered=[Counted(views=2, budget='1 GB')]).items():
         learn, teacher = learner(bs//num_distrib())
         learn.dls.train.n_views = 2
         with learn.distrib(): out[name] = distil(learn, teacher, epochs=4, cbs=cbs)
