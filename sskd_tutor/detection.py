@@ -38,7 +38,7 @@ from .ordinary import KeepEpochs
 from .pair import step_macs
 from .plan import Plan
 from .recipes import read_recipe, weights_file
-from .snapshot import snapshots
+from .snapshot import _write, snapshots
 from .stages import StagedNet, kept, load_weights, save_weights, tutorial_resnet
 
 # %% ../nbs/13c_detection.ipynb #13c59c4
@@ -333,15 +333,16 @@ def run_coco(
     job = _coco_job(folder, recipe, weights or read_recipe(recipe)['teacher_weights'], pair, device, num_workers, seed, cbs, skip, changes)
     d, learn, fresh = job.d, job.learn, copy.deepcopy(job.student)
     out.mkdir(parents=True, exist_ok=True)
+    def put(name, o):  # whole or not at all
+        _write(out/f'{name}.tmp', json.dumps(o).encode())
+        (out/f'{name}.tmp').replace(out/name)
     if not resume:
         (out/'recipe.toml').write_text(job.r['text'], encoding='utf-8')
-        (out/'settings.json').write_text(json.dumps(given | dict(device=device and str(device), num_workers=num_workers)), encoding='utf-8')
-    done = out/'done.json'
-    found = json.loads(done.read_text()) if done.exists() else {}
+        put('settings.json', given | dict(device=device and str(device), num_workers=num_workers))
+    found = json.loads((out/'done.json').read_text()) if (out/'done.json').exists() else {}
     def note(**new):
         found.update(new)
-        done.with_suffix('.tmp').write_text(json.dumps(found))
-        done.with_suffix('.tmp').replace(done)
+        put('done.json', found)
     def leave(name, detector, history):
         save_detector(detector.cpu(), out/f'{name}.safetensors', [job.train[0][0]], dict(recipe=recipe, classes=job.train.vocab, seed=seed, **d), overwrite=True)
         history.to_csv(out/('history.csv' if name == 'student' else f'{name}.csv'), index=False)
