@@ -147,7 +147,7 @@ def sections(
                              'Play, or move the slider: colours and axes stand still, only the student learns.', figs))
     if rec.final: out.append(('Does it answer as the teacher does?', 'Agreement counts equal answers, right or wrong; KL is the distance of the answers\' probabilities. '
                               'Reliability: an answer given with 80 % confidence should be right 80 times in 100.', [still(agreement), still(reliability)]))
-    return [section(*s) for s in [*out, ('Time, multiply-adds, memory', 'As they were spent over the training; each point is one measurement.', [still(cost_panel)])]]
+    return [section(*s) for s in [*out, ('Time, multiply-adds, memory', 'As they were spent over the training; each point is one measurement, dashed is what was planned.', [still(cost_panel)])]]
 
 def planned(
     info: dict,  # run.json
