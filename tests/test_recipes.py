@@ -215,11 +215,11 @@ def test_settings_survive_a_full_disk(first, tmp_path, capsys):
     with pytest.raises(OSError), full_disk(): run_recipe(None, None, out, True, quiet)
     assert begun == {p: (p.read_bytes(), p.stat().st_ino) for p in begun}
     old = json.loads(s.read_text())  # as an older version wrote them
-    assert old['augment'] == dict(crop=4, erase=0) and old['views'] == 0
+    assert {'crop', 'erase'} <= {*old['augment']} and old['views'] == 0
     kept = {k: v for k, v in old.items() if k not in ('augment', 'budget', 'where')}
     s.write_text(json.dumps(kept | dict(views=old['augment'], remember=2)))
     again = read_settings(s, RecipeSettings, '')
-    assert (again.augment, again.views, again.loaders().train.views.crop) == (old['augment'], 2, 4)
+    assert (again.augment, again.views, again.loaders().train.views.crop) == (old['augment'], 2, old['augment']['crop'])
     s.write_bytes(s.read_bytes()[:10])
     assert main(['recipe', '--resume', str(out)]) == 2
     assert re.search(r'settings.json is not whole .*Put them there again.*--out', capsys.readouterr().err)
