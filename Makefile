@@ -12,9 +12,9 @@ demo: .venv/.core  ## distil the shipped teacher into a student; leaves a run fo
 test: .venv/.dev  ## everything but the slow tests, one process a core
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -n auto --dist load $(ARGS)
 
-test-slow: .venv/.dev  ## what is too long for every commit; the dated outcome is benchmarks/results/test-slow.txt
+test-slow: .venv/.dev  ## what is too long for every commit, one process a core; the dated outcome is benchmarks/results/test-slow.txt
 	@{ date -u +%F; git rev-parse --short HEAD; } > benchmarks/results/test-slow.txt
-	$(bin)/python -m pytest -m slow -p no:cacheprovider --durations=0 $(ARGS) > .venv/test-slow.log 2>&1; status=$$?; \
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -m slow -n auto --dist load -p no:cacheprovider --durations=0 $(ARGS) > .venv/test-slow.log 2>&1; status=$$?; \
 	  cat .venv/test-slow.log; sed -n '/slowest/,$$p' .venv/test-slow.log >> benchmarks/results/test-slow.txt; exit $$status
 
 test-colab: .venv/.dev .venv-colab/.torch  ## the lessons where Colab would run them: the wheel, an older torch, no clone
