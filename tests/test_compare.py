@@ -156,6 +156,7 @@ def test_a_killed_worker_loses_nothing_that_is_done(tmp_path):
     assert 1 <= len(read_runs(tmp_path/'a.csv')) < 6
 
 @pytest.mark.skipif(os.name == 'nt', reason='signals')
+@pytest.mark.slow
 def test_interrupt_and_go_on(made, tmp_path):
     study = json.dumps(dict(tiny=tiny))
     code = f"from sskd_tutor.compare import compare\nif __name__ == '__main__': compare({study}, 'a.csv', jobs=2)"

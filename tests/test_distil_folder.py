@@ -127,6 +127,7 @@ def test_a_foreign_pair_to_the_end(work, tmp_path):
     load_weights(student, r.folder/'student.safetensors')
     assert tensors_sha256(student) == tensors_sha256(r.student) and len(r.run.stages) == 6
 
+@pytest.mark.slow
 def test_kill_and_resume(first, work, tmp_path):
     "Killed in the second stage, the run goes on and ends with the student of an unbroken one"
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -170,6 +171,7 @@ def test_settings_survive_a_full_disk(work, kind, tmp_path, capsys):
     err = capsys.readouterr().err
     assert re.search(rf'{s.file} is not whole .*Put them there again.*--overwrite', err) and 'Traceback' not in err
 
+@pytest.mark.slow
 def test_remembered_on_the_command_line(work, tmp_path, monkeypatch, capsys):
     "What `plan` plans is run: the plan that is printed remembers, the run keeps to it, and the report has both"
     monkeypatch.chdir(tmp_path)

@@ -102,6 +102,7 @@ for name in 'staged.pkl', 'alone.pkl':
         with learn.no_bar(): print(learn.predict(np.full((64, 64, 3), 99, 'u1'))[2].tolist())
 """
 
+@pytest.mark.slow
 def test_fastais_export_without_us(tmp_path):
     "On fastai's own loaders, with the original network put back, the pickle opens where this package is not"
     import sskd_tutor.distill  # noqa: F401, patches Learner

@@ -43,7 +43,7 @@ def test_notebook(path, tmp_path): ran(path, tmp_path/'log', 300, quick=path in 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', tasks, ids=name)
-def test_whole_task(path, tmp_path): ran(path, tmp_path/'log', 600)  # five minutes is what they promise on two idle cores; here they have one
+def test_whole_task(path, tmp_path): ran(path, tmp_path/'log', 600)  # five minutes are promised on two cores; here is one
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', flagged('slow'), ids=name)
