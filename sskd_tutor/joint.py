@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
+from fastai.callback.mixup import MixHandler
 from fastai.learner import Learner
 from fastai.torch_core import trainable_params
 from fastcore.all import L, patch
@@ -174,6 +175,8 @@ def fit_joint(self: Learner,
 ) -> JointRun:
     "Train the whole student on the task loss and weighted distillation losses at once"
     terms, cache = L(terms), _cache_of(self, cbs)
+    if mixed := [type(cb).__name__ for cb in [*self.cbs, *L(cbs)] if isinstance(cb, MixHandler)]:
+        raise ValueError(f"{mixed[0]} blends labels, and a weighted sum of losses has no place for that; leave it out, or learn from labels alone with learn.fit_one_cycle")
     net, own = _joint(self, teacher, terms, task, upto)
     with kept(self.model, *[teacher][:teacher is not None]):
         if cache is not None and terms and cache.ready(self, cbs, teacher): own.cache = cache
