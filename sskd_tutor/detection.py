@@ -286,7 +286,8 @@ def _coco_job(folder, recipe, weights, pair, device, num_workers, seed, cbs, ski
     set_seed(seed)
     teacher, student = pair or coco_pair(len(train.vocab), weights, **{k: d[k] for k in r['pictures']})
     dls, (t, s) = detection_dls(train, valid, student, d['bs'], device=device, num_workers=num_workers, seed=seed), staged_pair(teacher, student)
-    return SimpleNamespace(r=r, d=d, train=train, dls=dls, teacher=t, detector=teacher, student=student, learn=detection_learner(dls, s, cbs=cbs))
+    meta = dict(recipe=str(recipe), classes=train.vocab, seed=seed, **d)
+    return SimpleNamespace(r=r, d=d, seed=seed, meta=meta, train=train, dls=dls, teacher=t, detector=teacher, student=student, fresh=copy.deepcopy(student), learn=detection_learner(dls, s, cbs=cbs))
 
 def coco_plan(
     folder: str | Path,       # the arguments of `run_coco`; no weights are needed
@@ -308,6 +309,34 @@ def _detector_macs(learn):  # of a step of training all of it, an image
     x, sizes, targets = learn.dls.train.one_batch()
     learn.model.to(x.device)
     return step_macs(learn.model, [*learn.model.stages, 'head'], lambda p, _: learn.loss_func(p, sizes, targets), lambda x: None, x)
+
+def _put(path, o):  # whole or not at all
+    _write(path.with_suffix('.tmp'), json.dumps(o).encode())
+    path.with_suffix('.tmp').replace(path)
+
+def _leave(job, out, name, detector, history):  # last and best epoch
+    save_detector(detector.cpu(), out/f'{name}.safetensors', [job.train[0][0]], job.meta, overwrite=True)
+    history.to_csv(out/('history.csv' if name == 'student' else f'{name}.csv'), index=False)
+    return _map_rows([*history[history.measure == 'coco_map'].value])
+
+def _measured(job):
+    ids = job.train.category_ids if job.detector.roi_heads.box_predictor.cls_score.out_features > len(job.train.vocab) + 1 else None
+    return dict(teacher=_map_rows([detection_map(StagedDetector(job.detector.to(job.dls.device)), job.dls.valid, ids)['map']]))
+
+def _by_stages(job, out, every, progress):
+    d, keep = job.d, Checkpoint(out/'checkpoints', every, resume=bool(snapshots(out/'checkpoints')), extra=job.d | dict(seed=job.seed))
+    set_seed(job.seed)
+    with _shown(job.learn, progress): run = job.learn.fit_sskd(job.teacher, d['epochs'], d['head_epochs'], d['lr'], cbs=keep)
+    return dict(student=_leave(job, out, 'student', job.student, run.history), gmacs=run.gmacs)
+
+def _on_boxes(job, out, every, progress, gmacs, cbs):
+    set_seed(job.seed)
+    rival = detection_learner(job.dls, StagedDetector(job.fresh), cbs=cbs)
+    epochs = max(1, round(gmacs/(_detector_macs(rival)*len(job.dls.train)*job.d['bs']/1e9)))
+    keep = KeepEpochs(out/'labels_only_epochs', job.d | dict(seed=job.seed, epochs=epochs), every)
+    keep.go_on(rival)
+    with _shown(rival, progress): rival.fit_one_cycle(epochs, job.d['labels_lr'], cbs=keep)
+    return dict(labels_only=_leave(job, out, 'labels_only', job.fresh, labels_history(rival)), epochs=epochs)
 
 def run_coco(
     folder: str | Path,       # COCO's, see `coco_sets`
@@ -331,40 +360,17 @@ def run_coco(
         if lines := differences({k: v for k, v in begun.items() if k not in ('device', 'num_workers')}, given): raise ValueError(f"the run at {out} was begun with other settings:\n  " + '\n  '.join(lines))
     elif out.exists() and any(out.iterdir()): raise FileExistsError(f"{out} is there already and is not empty; name a new folder" + ', or go on with resume=True'*(out/'settings.json').exists())
     job = _coco_job(folder, recipe, weights or read_recipe(recipe)['teacher_weights'], pair, device, num_workers, seed, cbs, skip, changes)
-    d, learn, fresh = job.d, job.learn, copy.deepcopy(job.student)
     out.mkdir(parents=True, exist_ok=True)
-    def put(name, o):  # whole or not at all
-        _write(out/f'{name}.tmp', json.dumps(o).encode())
-        (out/f'{name}.tmp').replace(out/name)
     if not resume:
         (out/'recipe.toml').write_text(job.r['text'], encoding='utf-8')
-        put('settings.json', given | dict(device=device and str(device), num_workers=num_workers))
-    found = json.loads((out/'done.json').read_text()) if (out/'done.json').exists() else {}
-    def note(**new):
-        found.update(new)
-        put('done.json', found)
-    def leave(name, detector, history):
-        save_detector(detector.cpu(), out/f'{name}.safetensors', [job.train[0][0]], dict(recipe=recipe, classes=job.train.vocab, seed=seed, **d), overwrite=True)
-        history.to_csv(out/('history.csv' if name == 'student' else f'{name}.csv'), index=False)
-    if 'teacher' not in found:
-        ids = job.train.category_ids if job.detector.roi_heads.box_predictor.cls_score.out_features > len(job.train.vocab) + 1 else None
-        note(teacher=_map_rows([detection_map(StagedDetector(job.detector.to(job.dls.device)), job.dls.valid, ids)['map']]))
-    if 'student' not in found:
-        keep = Checkpoint(out/'checkpoints', every, resume=bool(snapshots(out/'checkpoints')), extra=d | dict(seed=seed))
-        set_seed(seed)
-        with _shown(learn, progress): run = learn.fit_sskd(job.teacher, d['epochs'], d['head_epochs'], d['lr'], cbs=keep)
-        leave('student', job.student, run.history)
-        note(student=_map_rows([*run.history[run.history.measure == 'coco_map'].value]), gmacs=run.gmacs)
-    if labels_only and 'labels_only' not in found:
-        set_seed(seed)
-        rival = detection_learner(job.dls, StagedDetector(fresh), cbs=cbs)
-        epochs = max(1, round(found['gmacs']/(_detector_macs(rival)*len(job.dls.train)*d['bs']/1e9)))
-        keep = KeepEpochs(out/'labels_only_epochs', d | dict(seed=seed, epochs=epochs), every)
-        keep.go_on(rival)
-        with _shown(rival, progress): rival.fit_one_cycle(epochs, d['labels_lr'], cbs=keep)
-        history = labels_history(rival)
-        leave('labels_only', fresh, history)
-        note(labels_only=_map_rows([*history[history.measure == 'coco_map'].value]), epochs=epochs)
+        _put(out/'settings.json', given | dict(device=device and str(device), num_workers=num_workers))
+    done = out/'done.json'
+    found = json.loads(done.read_text()) if done.exists() else {}
+    parts = dict(teacher=lambda: _measured(job), student=lambda: _by_stages(job, out, every, progress), labels_only=lambda: _on_boxes(job, out, every, progress, found['gmacs'], cbs))
+    for name, part in parts.items():
+        if name in found or name == 'labels_only' and not labels_only: continue
+        found |= part()
+        _put(done, found)
     published = {name: value for name, value, *_ in job.r['published']['rows']}
     names = dict(teacher='teacher', labels_only='student, labels only', student='student, stage by stage')
     table = pd.DataFrame({n: [published.get(k), *found[k]] for k, n in names.items() if k in found}, ['published', 'last epoch', 'best epoch']).T
