@@ -31,7 +31,7 @@ from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 import sskd_tutor.distill  # noqa: F401, patches Learner
 from .checkpoint import Checkpoint, differences
-from .coco import CocoSet, detection_dls
+from .coco import CocoSet, classes_of, detection_dls
 from .data import mean, pkg_data, std, verified
 from .demo import labels_history
 from .ordinary import KeepEpochs
@@ -173,7 +173,7 @@ class CocoMAP(Metric):
 def _check_classes(dls, net):  # before anything trains
     part = getattr(getattr(net.head.heads, 'roi_heads', None), 'box_predictor', None)
     answers = part.cls_score.out_features if hasattr(part, 'cls_score') else getattr(getattr(getattr(net.head.heads, 'head', None), 'classification_head', None), 'num_classes', None)
-    names = getattr(dls.train.dataset, 'vocab', None)
+    names = classes_of(dls.train.dataset)
     if answers and names and answers < len(names) + 1: raise ValueError(f"the detector answers with {answers} classes, background included, and the pictures have {len(names)} ({', '.join(names[:5])}{', ...'*(len(names) > 5)}); build it for {len(names) + 1}")
 
 def detection_learner(

@@ -182,6 +182,18 @@ def test_a_retinanet_learns_too(pair):
     assert abs((before - after)/1e-4 - 1) < .1 and all(p.grad.any() for p in net.stages.parameters())
     quiet(learn, 'fit_sskd', make(8), 1, 1)
 
+def test_a_detector_must_have_an_answer_for_each_class(pair, ds):
+    "Also where the pictures are a part of a set"
+    anchors = AnchorGenerator(((16,), (24,), (32,), (48,)), ((1.,),)*4)
+    few = RetinaNet(small_detector(4).backbone, 4, 96, 192, [.3], [.35], anchors), small_detector(4, n_classes=3)
+    for detector in few:
+        with pytest.raises(ValueError, match='with 4 classes.*the pictures have 10.*build it for 11'):
+            detection_learner(pair[1].dls, StagedDetector(detector))
+    other = copy.copy(ds)
+    other.vocab = ds.vocab[1:]
+    with pytest.raises(ValueError, match='name different classes'):
+        detection_dls(Subset(ds, range(8)), Subset(other, range(8)), small_detector(4), 4)
+
 def test_no_box_is_seen_in_the_backbone_phase(pair):
     teacher, learn = pair
     start, twins = copy.deepcopy(learn.model.state_dict()), []
