@@ -238,8 +238,12 @@ def _labels(dataset):
     if len(y) != len(dataset) or not len(y) or y.min() < 0: raise ValueError(f"{type(dataset).__name__} has {len(dataset)} items and {len(y)} labels{f', from {int(y.min())}' if len(y) else ''}; expected one a picture, from 0")
     return y
 
+def _named(d):  # classes of a set, or of what it is a part of
+    c = getattr(d, 'classes', None)
+    return _named(d.dataset) if c is None and hasattr(d, 'dataset') else c
+
 def _check_names(train, valid):
-    a, b = (None if (c := getattr(d, 'classes', None)) is None else [str(o) for o in c] for d in (train, valid))
+    a, b = (None if (c := _named(d)) is None else [str(o) for o in c] for d in (train, valid))
     if None in (a, b) or a == b: return
     lacking, extra = [n for n in a if n not in b], [n for n in b if n not in a]
     how = '; '.join([f"the validation set lacks {_few(lacking)}"]*bool(lacking) + [f"has {_few(extra)}, which the training set has not"]*bool(extra)) or "they are in another order"

@@ -7,6 +7,7 @@ import torch
 import torchvision
 from PIL import Image
 from scipy.io import savemat
+from torch.utils.data import Subset
 from torchvision.datasets import CIFAR100, ImageFolder
 from torchvision.datasets import imagenet as tv_imagenet
 
@@ -274,6 +275,8 @@ def test_class_lists_that_differ(tmp_path):
     lacks = 'the validation set lacks ' + ', '.join([c for c in train.classes if c not in fewer.classes][:3])
     with pytest.raises(ValueError, match=f'classes of the two data sets differ: {lacks}'): dataset_dls(train, fewer, bs=10)
     with pytest.raises(ValueError, match='has zebra, which the training set has not'): dataset_dls(train, more, bs=10)
+    parts = Subset(train, range(40)), Subset(more, range(10))
+    with pytest.raises(ValueError, match='has zebra, which the training set has not'): dataset_dls(*parts, bs=10)
     more.classes = train.classes[::-1]
     with pytest.raises(ValueError, match='in another order'): dataset_dls(train, more, bs=10, classes=train.classes)
     for c in train.classes: (tmp_path/'fewer'/c).mkdir(exist_ok=True)
