@@ -108,10 +108,13 @@ def test_small_pictures(monkeypatch):
     picture, out = np.full((200, 300, 3), 255, np.uint8), io.BytesIO()
     picture[:100] = np.random.default_rng(0).integers(0, 256, (100, 300, 1))  # many greys, and a rare colour
     picture[150:156, 150:156] = 213, 94, 0
+    bands = (222, 237, 245), (252, 243, 222), (222, 242, 237), (248, 238, 244)  # of the stages: the eye tells them apart
+    for i, colour in enumerate(bands): picture[160:, 75*i:75*i + 75] = colour
     Image.fromarray(picture).save(out, 'PNG')
     old = base64.b64encode(out.getvalue()).decode()
     new = small(old)
     assert len(new) < len(old) and np.abs(decode(new) - picture).max() <= 16 and small(new) == new
+    assert np.abs(decode(new) - picture)[160:].max() <= 2
 
 @pytest.mark.slow
 def test_pages_can_be_made(clone, run):
