@@ -109,6 +109,8 @@ def test_small_pictures(monkeypatch):
     picture[:100] = np.random.default_rng(0).integers(0, 256, (100, 300, 1))  # many greys, and a rare colour
     picture[150:156, 150:156] = 213, 94, 0
     bands = (222, 237, 245), (252, 243, 222), (222, 242, 237), (248, 238, 244)  # of the stages: the eye tells them apart
+    inks = np.array([(0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (0, 0, 0)])
+    for i, ink in enumerate(inks): picture[104 + 8*i:110 + 8*i, :, :] = 255 + np.linspace(0, 1, 300)[:, None]*(ink - 255)
     for i, colour in enumerate(bands): picture[160:, 75*i:75*i + 75] = colour
     Image.fromarray(picture).save(out, 'PNG')
     old = base64.b64encode(out.getvalue()).decode()
