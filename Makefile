@@ -6,7 +6,7 @@ min := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 help:  ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
-demo: .venv/.core  ## distil the shipped teacher into a student; leaves a run folder
+demo: .venv/.core  ## distill the shipped teacher into a student; leaves a run folder
 	$(bin)/sskd_tutor demo $(ARGS)
 
 test: .venv/.dev  ## everything but the slow tests, one process a core

@@ -41,14 +41,15 @@ def run_cell(a, method, teacher, seed):
     from fastai.callback.all import ChannelsLast
     from fastai.vision.all import SGD, DataLoaders, Learner, accuracy, set_seed
     from functools import partial
-    from sskd_tutor.alignment import dl_accuracy
-    from sskd_tutor.callbacks import Bf16
-    from sskd_tutor.data import ImageSet, Views, balanced, embedded_fashion, fashion_dls, full_fashion
-    import sskd_tutor.distill  # noqa: F401, patches Learner
-    from sskd_tutor.joint import Term
-    from sskd_tutor.pair import step_macs
-    from sskd_tutor.losses import StitchedLoss, mimic_mse, mimic_nmse, soft_kl
-    from sskd_tutor.stages import fashion_teacher, tutorial_resnet
+    from sskd_tutor.measure.alignment import dl_accuracy
+    from sskd_tutor.core.device import Bf16
+    from sskd_tutor.data.images import ImageSet, Views, balanced, embedded_fashion, fashion_dls, full_fashion
+    import sskd_tutor.distill.fit  # noqa: F401, patches Learner
+    from sskd_tutor.distill.joint import Term
+    from sskd_tutor.distill.costs import step_macs
+    from sskd_tutor.distill.losses import StitchedLoss, mimic_mse, mimic_nmse, soft_kl
+    from sskd_tutor.nets.weights import fashion_teacher
+    from sskd_tutor.nets.small import tutorial_resnet
 
     done = {key(r) for r in rows_of(a.csv)}
     holdout = a.stage == 'choose'
@@ -86,9 +87,10 @@ def run_cell(a, method, teacher, seed):
         return key(dict(method=name, teacher=teacher, budget=budget, seed=seed, opt=opt, lr=lr, width=a.width, evaluated_on=evaluated_on)) not in done
 
     def sskd_gmacs():  # of the recipe with this teacher's shape, counted on a step of each phase
-        from sskd_tutor.callbacks import mimic_net
+        from sskd_tutor.distill.callbacks import mimic_net
         s, t = tutorial_resnet(width=a.width, blocks=1).to(dls.device), fashion_teacher('full').to(dls.device)
-        from sskd_tutor.pair import check_pair, make_adapters
+        from sskd_tutor.distill.check import check_pair
+        from sskd_tutor.distill.adapters import make_adapters
         probe = Learner(dls, s)
         adapters = make_adapters(s.stage_names, *check_pair(probe, t), 'conv')
         per = sum(step_macs(mimic_net(s, k, adapters[n]), [n, 'head'], mimic_nmse, lambda x: t.forward_to(x, k), x) for k, n in enumerate(s.stage_names))

@@ -126,8 +126,8 @@ def memory_child(n, budget, views, folder):
     import threading
     from pairs import Pair, embedded, ours
     from plain import Precision
-    from sskd_tutor.data import fashion_dls
-    from sskd_tutor.stages import tutorial_resnet
+    from sskd_tutor.data.images import fashion_dls
+    from sskd_tutor.nets.small import tutorial_resnet
     pair = Pair('', lambda n: embedded(n, folder=folder), lambda: tutorial_resnet(width=8), lambda: tutorial_resnet(width=8, blocks=1), n, 1, views, Precision('float32'), budget)
     ours(pair, views, 500)  # so that buffers of convolutions and imports are there already
     fashion_dls(n=n, folder=folder)
@@ -169,7 +169,7 @@ def imports(table, pairs, a):
     index = json.loads((here.parent/'nbs/index.ipynb').read_text())
     lines = [line for c in index['cells'] if c['cell_type'] == 'code' for line in ''.join(c['source']).splitlines()]
     page = '\n'.join(dict.fromkeys(line for line in lines if re.match(r'from (sskd_tutor|fastai)\S* import', line)))
-    everything = 'import ' + ', '.join(f'sskd_tutor.{p.stem}' for p in sorted((here.parent/'sskd_tutor').glob('*.py')) if not p.stem.startswith('_'))
+    everything = 'import ' + ', '.join('.'.join(p.relative_to(here.parent).with_suffix('').parts) for p in sorted((here.parent/'sskd_tutor').rglob('*.py')) if not p.stem.startswith('_'))
     ways = dict(fastai='import fastai.vision.all', bare='import sskd_tutor', page=page, everything=everything)
     for w in ways.values(): seconds_to_import(w)
     got = in_turn({k: lambda w=w: seconds_to_import(w) for k, w in ways.items()}, a.import_repeats, 'import')

@@ -3,7 +3,7 @@
     python benchmarks/detection.py teacher
     python benchmarks/detection.py compare              # a row a seed and method in benchmarks/results/detection.csv; resumable
 
-The scenes are written in COCO's format and read from it. The teacher learns from 3,000 labelled scenes; a student sees the first 600 of
+The scenes are written in COCO's format and read from it. The teacher learns from 3,000 labeled scenes; a student sees the first 600 of
 them. Stage by stage: each stage mimics the teacher's, without a box, then neck and heads learn on the frozen backbone. Labels only: the
 same student, all of it trained on the same 600 scenes, for as many multiply-adds as the whole stage-by-stage run took, the teacher's
 included. Its learning rate is chosen among three on 300 other scenes made of training pictures (`choose`). 500 scenes of test pictures
@@ -16,14 +16,15 @@ from pathlib import Path
 import torch
 from fastai.vision.all import set_seed
 
-from sskd_tutor.coco import CocoSet, detection_dls
-from sskd_tutor.data import pkg_data
-from sskd_tutor.detection import StagedDetector, detection_learner, detection_map, detection_teacher, small_detector, staged_pair
-from sskd_tutor.distill import ValidEvery
-from sskd_tutor.pair import step_macs
-from sskd_tutor.report import environment
-from sskd_tutor.scenes import make_scenes, write_coco
-from sskd_tutor.stages import load_weights, save_weights
+from sskd_tutor.tasks.boxes import CocoSet, detection_dls
+from sskd_tutor.core.files import pkg_data
+from sskd_tutor.tasks.detection import (StagedDetector, detection_learner, detection_map, detection_teacher, small_detector,
+    staged_pair)
+from sskd_tutor.distill.fit import ValidEvery
+from sskd_tutor.distill.costs import step_macs
+from sskd_tutor.core.state import environment
+from sskd_tutor.data.made import make_scenes, write_coco
+from sskd_tutor.nets.weights import load_weights, save_weights
 
 RESULTS = Path(__file__).parent/'results'/'detection.csv'
 CHOICE = RESULTS.with_name('detection_choice.csv')
@@ -34,7 +35,7 @@ CARD = """# Teacher `teacher_detection`
 | | |
 | --- | --- |
 | network | `small_detector(width={width}, blocks=2)`: Faster R-CNN with a pyramid of 32 channels on a three-stage ResNet, {params:,} parameters |
-| data it has seen | {n:,} labelled scenes, `make_scenes({n})`, made of the embedded training pictures of Fashion-MNIST; no test picture |
+| data it has seen | {n:,} labeled scenes, `make_scenes({n})`, made of the embedded training pictures of Fashion-MNIST; no test picture |
 | COCO mean average precision | **{map:.1f} %** (IoU 0.50 to 0.95), {map_50:.1f} % at IoU 0.50, {map_75:.1f} % at 0.75, on 500 scenes of test pictures, `make_scenes(500, 'valid')` (half-precision weights, last epoch) |
 | recipe | AdamW, one cycle to {lr}, batch {bs}, {epochs} epochs, the detector's own losses, half of the pictures mirrored |
 | precision | float32, weights stored as float16 |
@@ -42,9 +43,9 @@ CARD = """# Teacher `teacher_detection`
 | sha256 | `{sha}` |
 | command | `python benchmarks/detection.py teacher --scenes {n} --epochs {epochs}` |
 | trained | {day}, {minutes:.0f} minutes on {threads} CPU thread(s), torch {torch} |
-| licence | Apache-2.0 (weights); pictures: MIT, Zalando SE |
+| license | Apache-2.0 (weights); pictures: MIT, Zalando SE |
 
-This teacher has seen five times as many labelled scenes as the student of the comparison.
+This teacher has seen five times as many labeled scenes as the student of the comparison.
 """
 
 def coco_set(folder, n, split, seed=0):  # written once, read as COCO
@@ -128,7 +129,7 @@ def compare(a):
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     p.add_argument('what', choices=['teacher', 'compare'])
-    p.add_argument('--scenes', type=int, help='labelled scenes to learn from: 3000 for the teacher, 600 for a student')
+    p.add_argument('--scenes', type=int, help='labeled scenes to learn from: 3000 for the teacher, 600 for a student')
     p.add_argument('--width', type=int, default=24)
     p.add_argument('--epochs', type=int, default=10, help="the teacher's")
     p.add_argument('--lr', type=float, default=5e-3, help="the teacher's")

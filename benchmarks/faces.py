@@ -4,7 +4,7 @@
     python benchmarks/faces.py compare                  # a row a seed and method in benchmarks/results/faces.csv; resumable
     python benchmarks/faces.py classes                  # six classes learned, four held out, into benchmarks/results/faces_classes.csv
 
-Persons are made up of four pieces of Fashion-MNIST each (`sskd_tutor.faces.made_up`). The teacher has 400 of them, the student 200
+Persons are made up of four pieces of Fashion-MNIST each (`sskd_tutor.data.made.made_up`). The teacher has 400 of them, the student 200
 others, with 12 pictures each; the test is on 40 more, with pieces from the test pictures. Each seed: stage by stage, measured with a
 copy of the teacher's head (no name) and then with a head of its own; and the same student trained on names alone, for as many
 multiply-adds as the whole stage-by-stage run took. Both learn by the same margin loss. The last epoch is measured, never the best;
@@ -18,16 +18,19 @@ import torch
 from fastai.callback.all import ChannelsLast
 from fastai.vision.all import Learner, set_seed
 
-import sskd_tutor.distill  # noqa: F401, adds Learner.fit_sskd
-from sskd_tutor.cache import CacheFeatures
-from sskd_tutor.callbacks import Bf16
-from sskd_tutor.compare import loaders
-from sskd_tutor.data import Views, embedded_fashion, mean, pkg_data, std, vocab
-from sskd_tutor.faces import check_open_set, crowds, embed, face_net, faces_teacher, identities, made_up, verification
-from sskd_tutor.joint import joint_gmacs
-from sskd_tutor.pair import first_batch, step_macs
-from sskd_tutor.report import environment
-from sskd_tutor.stages import load_weights, save_weights
+import sskd_tutor.distill.fit  # noqa: F401, adds Learner.fit_sskd
+from sskd_tutor.distill.cache import CacheFeatures
+from sskd_tutor.core.device import Bf16
+from sskd_tutor.compare.runner import loaders
+from sskd_tutor.data.images import Views, embedded_fashion, mean, std, vocab
+from sskd_tutor.core.files import pkg_data
+from sskd_tutor.tasks.faces import check_open_set, embed, face_net, faces_teacher, identities, verification
+from sskd_tutor.data.made import crowds, made_up
+from sskd_tutor.distill.joint import joint_gmacs
+from sskd_tutor.distill.check import first_batch
+from sskd_tutor.distill.costs import step_macs
+from sskd_tutor.core.state import environment
+from sskd_tutor.nets.weights import load_weights, save_weights
 
 RESULTS = Path(__file__).parent/'results'/'faces.csv'
 MEASURES = 'tar_0.1 tar_0.01 tar_0.001 auc'.split()
@@ -46,7 +49,7 @@ CARD = """# Teacher `teacher_faces`
 | sha256 | `{sha}` |
 | command | `python benchmarks/faces.py teacher --epochs {epochs}` |
 | trained | {day}, {minutes:.1f} minutes on {threads} CPU thread(s), torch {torch} |
-| licence | Apache-2.0 (weights); images: MIT, Zalando SE |
+| license | Apache-2.0 (weights); images: MIT, Zalando SE |
 
 This teacher has seen {people} persons in {n:,} pictures, its student {students} others in {student_n:,}. Its margin's directions are in the file, one a
 person; `embedder` drops them.

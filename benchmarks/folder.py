@@ -1,4 +1,4 @@
-"""A folder larger than the budget: distil from JPEGs on disk, with remembered features on disk: `python benchmarks/folder.py` (see --help).
+"""A folder larger than the budget: distill from JPEGs on disk, with remembered features on disk: `python benchmarks/folder.py` (see --help).
 
 Writes the 10,000 embedded Fashion-MNIST pictures as 64 px JPEGs, then runs `fit_sskd` over `folder_dls` with `CacheFeatures(where='disk')`,
 once on a part of them and once on all, each in a fresh process. Reported: seconds, the largest anonymous memory above that of the same
@@ -12,10 +12,10 @@ here = Path(__file__).resolve().parent
 sys.path[:0] = [str(here), str(here.parent)]
 
 def write_folder(folder, n):
-    "n pictures in ten class folders, grey 64 px JPEGs"
+    "n pictures in ten class folders, gray 64 px JPEGs"
     import torch
     from PIL import Image
-    from sskd_tutor.data import embedded_fashion, vocab
+    from sskd_tutor.data.images import embedded_fashion, vocab
     x, y = [torch.cat(t) for t in zip(*(embedded_fashion(s)[:2] for s in ('train', 'valid')))]
     if not 1 <= n <= len(y): raise SystemExit(f"--n is {n}; expected 1 to {len(y)}")
     for name in vocab: (folder/name).mkdir(parents=True, exist_ok=True)
@@ -52,10 +52,10 @@ def one(a):
     "One run, in this process; a line of JSON"
     import torch
     from fastai.learner import Learner
-    from sskd_tutor.cache import CacheFeatures
-    from sskd_tutor.distill import SSKDRun  # noqa: F401, patches Learner.fit_sskd
-    from sskd_tutor.folders import folder_dls
-    from sskd_tutor.stages import tutorial_resnet
+    from sskd_tutor.distill.cache import CacheFeatures
+    from sskd_tutor.distill.fit import SSKDRun  # noqa: F401, patches Learner.fit_sskd
+    from sskd_tutor.data.folders import folder_dls
+    from sskd_tutor.nets.small import tutorial_resnet
     torch.manual_seed(0)
     taps = Path(tempfile.mkdtemp(dir=a.folder.parent))
     dls = folder_dls(a.folder, bs=a.bs, device='cpu')

@@ -65,8 +65,8 @@ def shares(table, pair, run, device, size):
     from dataclasses import replace
     from pairs import adapters_of
     from plain import bare_stage
-    from sskd_tutor.pair import first_batch
-    from sskd_tutor.stages import count_macs
+    from sskd_tutor.distill.check import first_batch
+    from sskd_tutor.nets.staged import count_macs
     macs_per_second, bytes_per_second = reach(device, size)
     dls, student, teacher = replace(pair, compile=False).make()
     adapters, images = adapters_of(dls, student, teacher), len(dls.train)*dls.train.bs
@@ -106,7 +106,7 @@ def main():
     from bench import Table, machine_name, say, times
     from pairs import Pair, ours, synthetic_dls
     from plain import Precision
-    from sskd_tutor.stages import tutorial_resnet
+    from sskd_tutor.nets.small import tutorial_resnet
     torch.backends.cudnn.benchmark = True
     device, precision = torch.device('cuda' if torch.cuda.is_available() else 'cpu'), Precision('bfloat16')
     def net(blocks): return lambda: tutorial_resnet(width=4 if a.tiny else 16, blocks=blocks, c_in=3)

@@ -8,23 +8,27 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from plain import Precision, bare_fill, bare_stage, ordinary, plain_macs, plain_sskd
-from sskd_tutor.cache import CacheFeatures
-from sskd_tutor.callbacks import mimic_net
-from sskd_tutor.data import DeviceDL, ImageSet, Images, Views, balanced, embedded_fashion, fashion_dls
-import sskd_tutor.distill  # noqa: F401, patches Learner
-from sskd_tutor.pair import check_pair, first_batch, make_adapters, step_macs
-from sskd_tutor.losses import mimic_nmse
-from sskd_tutor.stages import StagedNet, fashion_teacher, tutorial_resnet
+from sskd_tutor.distill.cache import CacheFeatures
+from sskd_tutor.distill.callbacks import mimic_net
+from sskd_tutor.data.images import DeviceDL, ImageSet, Images, Views, balanced, embedded_fashion, fashion_dls
+import sskd_tutor.distill.fit  # noqa: F401, patches Learner
+from sskd_tutor.distill.check import check_pair, first_batch
+from sskd_tutor.distill.adapters import make_adapters
+from sskd_tutor.distill.costs import step_macs
+from sskd_tutor.distill.losses import mimic_nmse
+from sskd_tutor.nets.staged import StagedNet
+from sskd_tutor.nets.weights import fashion_teacher
+from sskd_tutor.nets.small import tutorial_resnet
 
-class ColourSet(ImageSet): image_type = TensorImage
+class ColorSet(ImageSet): image_type = TensorImage
 
 def synthetic_dls(n, side, bs, n_out=10, views=Views(), device='cpu', seed=0):
-    "Random colour images: for time, never for accuracy"
+    "Random color images: for time, never for accuracy"
     rng = torch.Generator().manual_seed(seed)
     def images(n): return Images(torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=rng), torch.arange(n) % n_out, torch.arange(n))
     kw = dict(after_batch=[IntToFloatTensor(), Normalize.from_stats([0.5]*3, [0.29]*3, cuda=False)], device=torch.device(device))
-    return DataLoaders(DeviceDL(ColourSet(images(n)), bs=bs, shuffle=True, drop_last=True, views=views, seed=seed, **kw),
-                       DeviceDL(ColourSet(images(n_out), 1), bs=bs, **kw), device=torch.device(device))
+    return DataLoaders(DeviceDL(ColorSet(images(n)), bs=bs, shuffle=True, drop_last=True, views=views, seed=seed, **kw),
+                       DeviceDL(ColorSet(images(n_out), 1), bs=bs, **kw), device=torch.device(device))
 
 def staged(net: ResNet) -> StagedNet:
     stem = ['conv1', 'bn1', 'relu', 'maxpool']

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from fastai.vision.all import Learner, norm_bias_params
 from torch import Tensor, nn
 
-import sskd_tutor.precision  # noqa: F401, gives Learner its tuned
-from sskd_tutor.distill import ValidEvery
-from sskd_tutor.losses import mimic_nmse
-from sskd_tutor.stages import StagedNet, count_macs
-from sskd_tutor.taps import tapped
+import sskd_tutor.distill.precision  # noqa: F401, gives Learner its tuned
+from sskd_tutor.distill.fit import ValidEvery
+from sskd_tutor.distill.losses import mimic_nmse
+from sskd_tutor.nets.staged import StagedNet, count_macs
+from sskd_tutor.nets.taps import tapped
 
 class Precision:
     "float32, or bfloat16 autocast with channels_last, the same for fastai's loop and for a bare one"

@@ -1,7 +1,7 @@
 """Record the example run that the lessons open: `python benchmarks/record_example.py --device cuda` (or cpu).
 
 Three stages x 10 epochs with maps, bf16, and the labels-only student at about the same cost, as a run folder. run.json
-names the device; over 3 MB is a failure. `sskd_tutor.slides.write_report(folder)` makes its page.
+names the device; over 3 MB is a failure. `sskd_tutor.runs.report.write_report(folder)` makes its page.
 """
 import argparse, time
 from dataclasses import asdict
@@ -9,13 +9,16 @@ from dataclasses import asdict
 import pandas as pd
 from fastai.torch_core import default_device
 
-from sskd_tutor.callbacks import Bf16
-from sskd_tutor.data import fashion_sha256, pkg_data
-from sskd_tutor.demo import DemoSettings, labels_history, labels_macs, new_learner, percent_right, teacher_card
-from sskd_tutor.pair import first_batch
-from sskd_tutor.record import RecordAlignment
-from sskd_tutor.report import environment, records, save_run, tensors_sha256
-from sskd_tutor.stages import fashion_teacher
+from sskd_tutor.core.device import Bf16
+from sskd_tutor.data.images import fashion_sha256
+from sskd_tutor.core.files import pkg_data
+from sskd_tutor.runs.demo import (DemoSettings, labels_history, labels_macs, new_learner, percent_right, teacher_card)
+from sskd_tutor.distill.check import first_batch
+from sskd_tutor.measure.recording import RecordAlignment
+from sskd_tutor.core.state import environment, tensors_sha256
+from sskd_tutor.core.tables import records
+from sskd_tutor.runs.job import save_run
+from sskd_tutor.nets.weights import fashion_teacher
 
 def main():
     p = argparse.ArgumentParser(description=__doc__)

@@ -20,15 +20,16 @@ import torch
 from fastai.torch_core import set_seed
 from fastai.vision.all import Learner
 
-import sskd_tutor.precision  # noqa: F401, patches Learner.tuned
-from sskd_tutor.camvid import scene_dls
-from sskd_tutor.data import pkg_data
-from sskd_tutor.distill import ValidEvery
-from sskd_tutor.joint import joint_gmacs
-from sskd_tutor.pair import first_batch, step_macs
-from sskd_tutor.scenes import make_scenes
-from sskd_tutor.segmentation import scores, segment_stages, segmentation_teacher, small_unet
-from sskd_tutor.stages import load_weights, save_weights
+import sskd_tutor.distill.precision  # noqa: F401, patches Learner.tuned
+from sskd_tutor.tasks.masks import scene_dls
+from sskd_tutor.core.files import pkg_data
+from sskd_tutor.distill.fit import ValidEvery
+from sskd_tutor.distill.joint import joint_gmacs
+from sskd_tutor.distill.check import first_batch
+from sskd_tutor.distill.costs import step_macs
+from sskd_tutor.data.made import make_scenes
+from sskd_tutor.tasks.segmentation import scores, segment_stages, segmentation_teacher, small_unet
+from sskd_tutor.nets.weights import load_weights, save_weights
 
 here = Path(__file__).resolve().parent
 machine = '2 CPU cores, one thread'
@@ -49,7 +50,7 @@ CARD = """# Teacher `teacher_segmentation`
 | sha256 | `{sha}` |
 | command | `python benchmarks/segmentation.py teacher` |
 | trained | {day}, {minutes:.0f} minutes on {threads} CPU thread(s) of a shared machine, torch {torch} |
-| licence | Apache-2.0 (weights); images: MIT, Zalando SE |
+| license | Apache-2.0 (weights); images: MIT, Zalando SE |
 
 The students of `benchmarks/segmentation.py` see the first half of these scenes: less than it has seen.
 """

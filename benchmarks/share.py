@@ -9,10 +9,11 @@ from pathlib import Path
 
 from fastai.vision.all import Learner, accuracy, set_seed
 
-import sskd_tutor.distill  # noqa: F401, patches Learner
-from sskd_tutor.data import fashion_dls
-from sskd_tutor.record import RecordAlignment
-from sskd_tutor.stages import fashion_teacher, tutorial_resnet
+import sskd_tutor.distill.fit  # noqa: F401, patches Learner
+from sskd_tutor.data.images import fashion_dls
+from sskd_tutor.measure.recording import RecordAlignment
+from sskd_tutor.nets.weights import fashion_teacher
+from sskd_tutor.nets.small import tutorial_resnet
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

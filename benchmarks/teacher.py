@@ -11,16 +11,18 @@ import torch
 from fastai.callback.all import ChannelsLast
 from fastai.vision.all import Learner, accuracy, set_seed
 
-from sskd_tutor.callbacks import Bf16
-from sskd_tutor.data import ImageSet, embedded_fashion, fashion_dls, full_fashion, pkg_data
-from sskd_tutor.stages import load_weights, save_weights, tutorial_resnet
+from sskd_tutor.core.device import Bf16
+from sskd_tutor.data.images import ImageSet, embedded_fashion, fashion_dls, full_fashion
+from sskd_tutor.core.files import pkg_data
+from sskd_tutor.nets.weights import load_weights, save_weights
+from sskd_tutor.nets.small import tutorial_resnet
 
 CARD = """# Teacher `{name}`
 
 | | |
 | --- | --- |
 | network | `tutorial_resnet(width=32, blocks=2)`: three stages, 0.7 M parameters |
-| data it has seen | {n:,} labelled training images of Fashion-MNIST ({data}); no test image |
+| data it has seen | {n:,} labeled training images of Fashion-MNIST ({data}); no test image |
 | accuracy | **{acc:.2f} %** on the 10,000 official test images, {acc2:.2f} % on the 2,000 embedded ones (half-precision weights, last epoch) |
 | recipe | AdamW, one cycle to {lr}, weight decay {wd}, batch {bs}, {epochs} epochs, cross-entropy, views: {views} |
 | precision | bfloat16 autocast, channels_last, weights stored as float16 |
@@ -28,12 +30,12 @@ CARD = """# Teacher `{name}`
 | sha256 | `{sha}` |
 | command | `python benchmarks/teacher.py {kind} --folder FOLDER --epochs {epochs}` |
 | trained | {day}, {minutes:.0f} minutes on {threads} CPU threads, torch {torch} |
-| licence | Apache-2.0 (weights); images: MIT, Zalando SE |
+| license | Apache-2.0 (weights); images: MIT, Zalando SE |
 
 {note}
 """
 NOTES = dict(full="This teacher has seen 60,000 labels: more than a student that learns from the embedded 8,000 images.",
-             **{'same-data': "This teacher has seen exactly the 8,000 labelled images that the student sees."})
+             **{'same-data': "This teacher has seen exactly the 8,000 labeled images that the student sees."})
 
 def main():
     p = argparse.ArgumentParser()

@@ -35,13 +35,14 @@ def run_cell(a, views, seed):
     from fastai.vision.all import Learner, accuracy, set_seed
     from pairs import adapters_of, embedded
     from plain import Precision, plain_macs, plain_sskd
-    from sskd_tutor.alignment import dl_accuracy, stitched_accuracy
-    from sskd_tutor.callbacks import Bf16
-    from sskd_tutor.cache import CacheFeatures
-    from sskd_tutor.data import ImageSet, Views, embedded_fashion, full_fashion
-    import sskd_tutor.distill  # noqa: F401, patches Learner
-    from sskd_tutor.pair import first_batch
-    from sskd_tutor.stages import fashion_teacher, tutorial_resnet
+    from sskd_tutor.measure.alignment import dl_accuracy, stitched_accuracy
+    from sskd_tutor.core.device import Bf16
+    from sskd_tutor.distill.cache import CacheFeatures
+    from sskd_tutor.data.images import ImageSet, Views, embedded_fashion, full_fashion
+    import sskd_tutor.distill.fit  # noqa: F401, patches Learner
+    from sskd_tutor.distill.check import first_batch
+    from sskd_tutor.nets.weights import fashion_teacher
+    from sskd_tutor.nets.small import tutorial_resnet
 
     precision, teacher = Precision('float32' if a.float32 else 'bfloat16'), fashion_teacher()
     dls = embedded(a.images, views=Views(seed=seed), seed=seed)

@@ -15,7 +15,7 @@ warnings.filterwarnings('ignore', '`torch.jit.script` is deprecated')  # fastai'
 from convert import Site, as_text
 from front import front, navigation
 from pages import read_pages
-from sskd_tutor.plots import ink, paper, template_parts
+from sskd_tutor.viz.style import ink, paper, template_parts
 
 home = Path(__file__).resolve().parent
 pictures = '.png', '.svg', '.jpg', '.gif'  # that a text may show

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat.v4 as v4
 from fastcore.docments import MarkdownRenderer
 from nbdev.config import get_config
-from sskd_tutor.plots import paper
+from sskd_tutor.viz.style import paper
 
 plotly, widget = 'application/vnd.plotly.v1+json', 'application/vnd.jupyter.widget-view+json'
 richest = plotly, 'text/html', 'text/markdown', 'image/svg+xml', 'image/png', 'image/jpeg', widget, 'text/latex', 'text/plain'
@@ -74,7 +74,8 @@ class Site:
     def defined(self, page, name):
         "The page and the full name that a name in backticks stands for; None for any other word"
         if name.startswith(f'{self.lib}.'):
-            module, _, own = name.removeprefix(f'{self.lib}.').partition('.')
+            words = name.split('.')[1:]  # room.module, room.module.name or room.module.Class.method
+            module, own = '.'.join(words[:2]), '.'.join(words[2:])
             if there := self.modules.get(module): return there, own if own in there.shown.values() else ''
         head, _, tail = name.rpartition('.')
         if name in page.shown.values(): return page, name

@@ -3,9 +3,11 @@ import json, re
 from html import escape
 
 import nbformat.v4 as v4
-from sskd_tutor.data import pkg_data
-from sskd_tutor.pictures import animated, map_wall, measure_curves
-from sskd_tutor.record import Recording
+from sskd_tutor.core.files import pkg_data
+from sskd_tutor.viz.motion import animated
+from sskd_tutor.viz.walls import map_wall
+from sskd_tutor.viz.alignment import measure_curves
+from sskd_tutor.measure.recording import Recording
 
 from convert import figure
 from pages import below, kinds

@@ -7,7 +7,7 @@ from fastcore.nbio import read_nb
 from nbdev.config import get_config, nbpath2html
 from nbdev.processors import FilterDefaults
 
-folders = dict(lessons='The course', tasks='More tasks')  # of the notebooks -> kind of page
+folders = dict(lessons='The course', applications='More tasks', pages='Results and guides')  # of the notebooks -> kind of page
 left_out = 'FrontmatterProc', 'insert_warning', 'clean_show_doc', 'exec_show_docs', 'add_links', 'add_fold'
 
 class Directives(FilterDefaults):
@@ -29,13 +29,15 @@ class Page:
     @property
     def number(self): return m[1] if (m := re.match(r'0*(\d+[a-z]?)_', self.path.name)) else ''
     @property
+    def room(self): return self.path.parts[0] if len(self.path.parts) > 1 else ''
+    @property
     def title(self): return re.match(r'# (.+)', self.nb.cells[0].source)[1]
     @property
     def subtitle(self): return re.search(r'(?m)^> (.+)', self.nb.cells[0].source)[1]
     @property
     def kind(self):
         if self.path.parts[0] in folders: return folders[self.path.parts[0]]
-        return 'Reference' if self.module or self.number else 'Results and guides'
+        return 'Reference' if self.module else 'Results and guides'
     @property
     def entry(self):  # its line in the navigation
         if self.kind != 'The course': return self.name
@@ -64,6 +66,5 @@ def kinds(pages):  # kind -> its pages; the front page is above all
     found = {k: [p for p in pages[1:] if p.kind == k] for k in ('The course', 'More tasks', 'Results and guides', 'Reference')}
     return {k: ps for k, ps in found.items() if ps}
 
-def below(pages, page):  # pages that go with this one: those of 01a and 01b with that of 01
-    same = lambda p: p.kind == page.kind == 'Reference' and p.number.rstrip('abcdefghij') == page.number
-    return [p for p in pages if p is not page and page.number and same(p)]
+def below(pages, page):  # the other pages of its room
+    return [p for p in pages if p is not page and p.kind == page.kind == 'Reference' and p.room == page.room != '']

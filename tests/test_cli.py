@@ -6,8 +6,10 @@ import pytest
 
 import sskd_tutor
 from sskd_tutor.cli import main
-from sskd_tutor.report import load_run, tensors_sha256
-from sskd_tutor.stages import load_weights, tutorial_resnet
+from sskd_tutor.runs.job import load_run
+from sskd_tutor.core.state import tensors_sha256
+from sskd_tutor.nets.weights import load_weights
+from sskd_tutor.nets.small import tutorial_resnet
 
 root = Path(__file__).resolve().parent.parent
 cmd = [sys.executable, '-m', 'sskd_tutor.cli']
@@ -148,9 +150,9 @@ def test_unknown_words(line, capsys):
     assert e.value.code == 2 and 'usage: sskd_tutor' in capsys.readouterr().err
 
 def test_nan_is_a_failure(monkeypatch, capsys, tmp_path):
-    import sskd_tutor.demo
+    import sskd_tutor.runs.demo
     def fail(*_, **__): raise FloatingPointError("stage2: the loss or a weight is not finite at epoch 0, batch 3")
-    monkeypatch.setattr(sskd_tutor.demo, 'run_demo', fail)
+    monkeypatch.setattr(sskd_tutor.runs.demo, 'run_demo', fail)
     assert main(['demo', '--out', str(tmp_path/'x')]) == 1 and 'stage2' in capsys.readouterr().err
 
 def test_traceback_on_demand():
@@ -182,7 +184,7 @@ def test_every_kind_of_network_is_in_the_help(capsys):
     assert all(f'{k}:NAME' in told for k in ('timm', 'torchvision', 'cifar'))
 
 def test_info_of_ones_own(tmp_path):
-    (tmp_path/'mynets.py').write_text('from sskd_tutor.stages import tutorial_resnet\n'
+    (tmp_path/'mynets.py').write_text('from sskd_tutor.nets.staged import tutorial_resnet\n'
                                       'def build(): return tutorial_resnet(width=8, n_stages=2, c_in=3)\n')
     p = call('info', 'mynets:build', '--input', '3x32x32', '--json', cwd=tmp_path)
     assert p.returncode == 0, p.stderr
@@ -194,8 +196,8 @@ def test_doctor(tmp_path):
     assert re.search(r'^ok\s+self-test', p.stdout, re.M)
 
 def test_doctor_finds_faults(monkeypatch, capsys, tmp_path):
-    import sskd_tutor.doctor as d
-    import sskd_tutor.stages as s
+    import sskd_tutor.runs.doctor as d
+    import sskd_tutor.nets.staged as s
     damaged = tmp_path/'teacher.safetensors'
     damaged.write_bytes(s.teacher_path('full').read_bytes()[:-1])
     monkeypatch.setattr(s, 'teacher_path', lambda kind: damaged)

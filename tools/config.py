@@ -35,11 +35,17 @@ def move_links(old, new):
         for a, b in zip(addresses(old), addresses(new)): moved = moved.replace(a, b)
         if moved != text: p.write_text(moved)
 
+def with_rooms(path):
+    "nbdev names the top package alone; the rooms below it belong in the wheel too"
+    text = path.read_text()
+    path.write_text(text.replace('include = ["sskd_tutor"]', 'include = ["sskd_tutor", "sskd_tutor.*"]'))
+
 def main():
     ini = configparser.ConfigParser()
     ini.read('settings.ini')
     cfg, old = ini['DEFAULT'], old_urls()
     nbdev_migrate_config('.')
+    with_rooms(Path('pyproject.toml'))
     deps = [f"python>={cfg['min_python']}", *map(conda_spec, cfg['requirements'].split()), 'pip']
     Path('environment.yml').write_text(env_yml.format(lib_name=cfg['lib_name'], deps='\n'.join(f'  - {d}' for d in deps)))
     if old != (new := old_urls()): move_links(old, new)

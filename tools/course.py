@@ -103,7 +103,7 @@ def read_course(
     return course, solved
 
 def registered():  # id -> title
-    from sskd_tutor.exercises import all_exercises
+    from sskd_tutor.course.exercises import all_exercises
     return {e.id: e.title for e in all_exercises()}
 
 # --- writing

@@ -22,7 +22,7 @@ points = {points}
 
 @test_case()
 def {name}(env):
-    from sskd_tutor.exercises import check
+    from sskd_tutor.course.exercises import check
     answer = env.get('handed_in', {{}}).get({id!r}, ...)
     verdict = check({id!r}, answer)
     assert verdict, verdict.says

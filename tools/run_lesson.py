@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 from execnb.shell import CaptureShell
 
-from sskd_tutor.grading import Verdict, read_progress
+from sskd_tutor.course.grading import Verdict, read_progress
 
 def cpu():  # children too
     t = os.times()

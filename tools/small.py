@@ -1,4 +1,4 @@
-"""Pictures saved in notebooks, in 256 colours instead of millions: a quarter of the size, and the eye sees the same.
+"""Pictures saved in notebooks, in 256 colors instead of millions: a quarter of the size, and the eye sees the same.
 
     python tools/small.py nbs/lessons/*.ipynb
 """
@@ -9,7 +9,7 @@ import nbformat
 from PIL import Image
 
 def small(png):
-    "The same picture in at most 256 colours, or itself if that is no smaller"
+    "The same picture in at most 256 colors, or itself if that is no smaller"
     picture, out = Image.open(io.BytesIO(base64.b64decode(png))), io.BytesIO()
     if picture.mode == 'P': return png
     picture.convert('RGB').quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(out, 'PNG', optimize=True)

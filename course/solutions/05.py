@@ -24,13 +24,13 @@ def my_cka(X, Y):
 # %% 5.4
 def debiased_cka(X, Y):
     "Linear CKA without an image's likeness to itself"
-    def centred(X):
+    def centerd(X):
         K, n = X @ X.T, len(X)
         K = K - K.diag().diag()
         rows = K.sum(0, keepdim=True)/(n - 2)
         K = K - rows - rows.T + K.sum()/((n - 1)*(n - 2))
         return K - K.diag().diag()
-    K, L = centred(X.double()), centred(Y.double())
+    K, L = centerd(X.double()), centerd(Y.double())
     return (K*L).sum()/(K.norm()*L.norm())
 # note: Centring the features first changes nothing here, since the centring of the matrix removes it; both are right.
 # note: Common mistakes: dividing by n, zeroing the diagonal only after centring, forgetting to zero it at the end.
@@ -43,5 +43,5 @@ def hide(f, head):
     place = torch.stack([(said[:i] == c).sum() for i, c in enumerate(said)])
     return f + 100*f.std()*unseen[place % len(unseen)]
 # note: The n-th image of each class goes to the n-th place, so those that share a place are of different classes.
-# note: Lower still, about -0.4: the last eigenvectors of the debiased, centred Gram matrix, each along
+# note: Lower still, about -0.4: the last eigenvectors of the debiased, centerd Gram matrix, each along
 # note: an unseen direction of its own.

@@ -10,7 +10,7 @@ def nearest_class(features, known, labels):
     means = torch.stack([known[labels == c].mean(0) for c in classes])
     return classes[torch.cdist(features, means).argmin(1)]
 # note: argmin gives a place in `classes`, not a label: the commonest slip. The nearest single picture is another
-# note: classifier (1-nearest-neighbour). Let the class try the features of a random network as well.
+# note: classifier (1-nearest-neighbor). Let the class try the features of a random network as well.
 
 # %% 8.3
 def best_epoch(history):
@@ -22,5 +22,5 @@ def best_epoch(history):
 
 # %% 8.4
 plan = dict(methods=['sskd', 'kd_soft'], primary=['sskd', 'kd_soft'], labels=50, images=2000, seeds=5, budget=dict(gmacs=2000))
-# note: Other rivals that pass: `all_at_once`, `fitnets`. KD with labels (`kd`) and `labels` may look at the labelled
+# note: Other rivals that pass: `all_at_once`, `fitnets`. KD with labels (`kd`) and `labels` may look at the labeled
 # note: pictures only, so they lose for want of pictures. Ask what each outcome would mean before anybody runs it.

@@ -29,5 +29,5 @@ def answers(net, images, mean, std):
     "The logits of pictures that come from a camera"
     x = (images/255 - mean)/std
     return net.eval()(x)
-# note: Both faults are silent. In train mode a picture's answer depends on its neighbours, and asking changes the
+# note: Both faults are silent. In train mode a picture's answer depends on its neighbors, and asking changes the
 # note: statistics.

@@ -27,8 +27,8 @@ def hint(teacher, stage, x, own, theirs):
     (own_mean, own_std), (mean, std) = own, theirs
     pictures = x*own_std + own_mean
     with torch.no_grad(): return teacher.eval().forward_to((pictures - mean)/std, stage)
-# note: The pictures were normalised twice. The usual slips, each with words of its own: undone in the wrong order, not
-# note: normalised again for the teacher, the pairs swapped, and doing it in place, which changes what the student sees.
+# note: The pictures were normalized twice. The usual slips, each with words of its own: undone in the wrong order, not
+# note: normalized again for the teacher, the pairs swapped, and doing it in place, which changes what the student sees.
 
 # %% M.4
 def fair_runs(make_student, methods, seed):

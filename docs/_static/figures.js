@@ -1,4 +1,4 @@
-// Draws the figures of a page when they come near, in the colours of the theme, and again when the theme changes.
+// Draws the figures of a page when they come near, in the colors of the theme, and again when the theme changes.
 const home = document.currentScript.src.replace(/figures\.js.*/, '')
 const isDark = () => document.documentElement.dataset.theme === 'dark'
 const touch = matchMedia('(pointer: coarse)').matches  // a finger scrolls the page; it does not zoom into a figure
@@ -9,8 +9,8 @@ function plotly() {
   return library
 }
 
-// sskd_tutor.plots draws for light or dark by changing ink, paper and template only, so one can be made of the other;
-// what is white in a trace stays white: it lies on a colour
+// sskd_tutor.viz.training draws for light or dark by changing ink, paper and template only, so one can be made of the other;
+// what is white in a trace stays white: it lies on a color
 function dark(fig) {
   const { ink, paper } = palette, rgb = hex => hex.match(/\w\w/g).map(n => parseInt(n, 16)).join(', ')
   const inks = { [ink.light.toLowerCase()]: ink.dark }, all = { ...inks, [paper.light.toLowerCase()]: paper.dark, white: paper.dark }
@@ -21,7 +21,7 @@ function dark(fig) {
   return { ...both({ ...fig, layout: { ...fig.layout, template: palette.template } }), frames: fig.frames?.map(both) }
 }
 
-// A wall of maps on a phone: the first images only, no colour bars, no play button, a title that fits
+// A wall of maps on a phone: the first images only, no color bars, no play button, a title that fits
 function narrow(fig) {
   const less = layout => Object.fromEntries(Object.entries(layout ?? {}).map(([k, v]) => [k, /^xaxis/.test(k) ? { ...v, range: [0, 4] }
     : /^coloraxis/.test(k) ? { ...v, showscale: false } : k === 'title' ? { ...v, x: 0, xref: 'container', font: { ...v.font, size: 13 } }

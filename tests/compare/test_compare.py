@@ -1,0 +1,238 @@
+"""The harness: what a run may see, parallel runs, what a kill leaves, what is refused."""
+import csv, json, os, signal, subprocess, sys, time
+
+import psutil
+import pytest
+import torch
+from fastai.callback.core import Callback
+
+from sskd_tutor.compare.runner import append_run, columns, compare, read_runs, start
+from sskd_tutor.data.images import Images, embedded_fashion
+from sskd_tutor.compare.methods import methods, phases_of, schedule, train
+from sskd_tutor.compare.study import (cells, fashion_folder, guard, key, overlap, remarks, split_images, studies, study)
+
+pytest.importorskip('torchmetrics')
+tiny = dict(methods=['labels', 'kd', 'sskd'], seeds=2, labels=100, images=200, budget=dict(epochs=3), folder='/nowhere',
+            pairs=[dict(teacher='teacher', student='tutorial:width=4,blocks=1')])
+quiet = dict(say=lambda line: None)
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    path = tmp_path_factory.mktemp('runs')/'a.csv'
+    return path, compare(dict(tiny=tiny), path, jobs=1, **quiet)
+
+def values(t): return t.drop(columns=['seconds', 'date']).astype(str).sort_values(['method', 'seed']).reset_index(drop=True)
+
+def test_two_processes_make_the_same_runs(made, tmp_path):
+    two = compare(dict(tiny=tiny), tmp_path/'b.csv', jobs=2, **quiet)
+    assert values(made[1]).equals(values(two)) and len(two) == 6
+
+def test_nothing_is_made_twice_and_studies_share_runs(made):
+    path, table = made
+    before, said = path.read_text(), []
+    part = compare(dict(tiny=tiny, less={**tiny, 'methods': ['kd']}), path, only=['less'], say=said.append)
+    assert path.read_text() == before and '0 to make' in said[0] and len(part) == 2 and len(table) == 6
+
+def test_other_settings_are_other_runs(made):
+    known = {key(r) for r in made[1].astype(str).to_dict('records')}
+    other = dict(teacher='teacher:same-data', student='tutorial:width=4,blocks=1')
+    for change in (dict(lr=1e-3), dict(views=2), dict(budget=dict(epochs=4)), dict(labels=200), dict(pairs=[other])):
+        assert not known & {key(c) for c in cells(study({**tiny, **change}))}, change
+
+@pytest.mark.parametrize('name, part, same',
+                         [(m, 'pool', True) for m in ('kd_soft', 'sskd', 'sskd_teacher_head', 'all_at_once', 'fitnets')]
+                         + [('kd', 'labeled', False), ('sskd', 'labeled', False), ('sskd_teacher_head', 'labeled', True)])
+def test_labels_that_must_not_be_seen(name, part, same):
+    students = []
+    for scrambled in (False, True):
+        trial = start(cells(study({**tiny, 'methods': [name]}))[0], 'cpu')
+        if scrambled:
+            data = getattr(trial, part).train.dataset
+            data.images = data.images._replace(y=torch.zeros_like(data.images.y))
+        students.append(train(name, trial, dict(epochs=1)).student.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(*(s.values() for s in students))) == same
+
+@pytest.mark.parametrize('labels, images', [(20, 20), (100, 100), (100, 8000), (8000, 8000)])
+def test_split(labels, images):
+    split = split_images(embedded_fashion(), labels, images, 3)
+    pool, labeled, valid = (set(p.idx.tolist()) for p in split)
+    assert labeled <= pool and not valid & pool and len(labeled | valid) == labels and len(pool | valid) == images
+    assert all(len(set(p.y.bincount().tolist())) == 1 for p in split)
+    assert [p.idx.tolist() for p in split] == [p.idx.tolist() for p in split_images(embedded_fashion(), labels, images, 3)]
+
+@pytest.mark.parametrize('labels, images', [(105, 200), (10, 200), (300, 200), (200, 8010)])
+def test_split_that_cannot_be(labels, images):
+    with pytest.raises(ValueError): split_images(embedded_fashion(), labels, images, 0)
+
+@pytest.mark.parametrize('name', ['labels', 'kd', 'sskd', 'sskd+ft', 'assistant', 'fitnets', 'kd_soft', 'lw_kd'])
+def test_planned_is_spent(name):
+    cell = cells(study({**tiny, 'methods': [name], 'labels': 100, 'images': 270, 'bs': 64}))[0]  # both loaders leave images out
+    trial = start(cell, 'cpu')
+    planned = schedule(name, trial, dict(epochs=3))[1]
+    # a view that never comes again is not completed
+    assert train(name, trial, dict(epochs=3)).gmacs == pytest.approx(planned, rel=.1)
+
+def test_the_budget_is_what_is_planned():
+    cell = cells(study({**tiny, 'labels': 100, 'images': 200, 'bs': 32}))[0]
+    off = {m: schedule(m, start(cell, 'cpu'), dict(gmacs=400))[1]/400 - 1 for m in methods}
+    assert max(map(abs, off.values())) < .05, off
+
+def test_methods_of_one_seed_begin_alike():
+    found = []
+    for c in cells(study({**tiny, 'methods': ['labels', 'sskd', 'kd'], 'seeds': 1})):
+        t = start(c, 'cpu')
+        found.append([*t.student.state_dict().values(), t.pool.train.dataset.images.idx, t.labeled.valid.dataset.images.idx,
+                      torch.tensor(t.pool.train.get_idxs())])
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other))
+
+def test_best_is_chosen_on_the_held_out_images():
+    class Watch(Callback):
+        order, seen = 66, []
+        def after_epoch(self): self.seen.append(dict(zip(self.recorder.metric_names[1:], self.recorder.log[1:])).get('accuracy'))
+    trial = start(cells(study(tiny))[0], 'cpu')
+    trial.cbs = [Watch()]
+    train('labels', trial, dict(epochs=6))
+    best = trial.best.accuracy
+    seen = [v for v in Watch.seen if isinstance(v, float)]  # an epoch without validation has none
+    assert len(seen) > 2 and best == max(seen) and min(seen) < best
+    trial.student.load_state_dict(trial.best.weights)
+    learn = trial.learner(trial.student)
+    with learn.no_bar(), learn.no_logging(): assert learn.validate()[1] == pytest.approx(best)
+
+def test_training_images_that_are_test_images(tmp_path, monkeypatch):
+    (tmp_path/'leaky.py').write_text('from sskd_tutor.data.images import embedded_fashion\n'
+                                     "def g(): return (embedded_fashion('valid'),)*2\n")
+    monkeypatch.chdir(tmp_path)
+    leaky = {**tiny, 'data': 'leaky:g', 'pairs': [dict(teacher='teacher:same-data', student='tutorial:width=4,blocks=1')]}
+    with pytest.raises(ValueError, match='2000 of the test images .* among the training images'): cells(study(leaky))
+    assert '2000 of the test images' in remarks(study({**leaky, 'allow_seen': True}))[0]
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_trains(tmp_path):
+    (tmp_path/'file').write_text('mine')
+    said = []
+    with pytest.raises(OSError): compare(dict(tiny=tiny), tmp_path/'file/a.csv', jobs=1, say=said.append)
+    assert not said and (tmp_path/'file').read_text() == 'mine'
+
+def test_steps_do_not_depend_on_the_number_of_labels():
+    few, all_ = (start(cells(study({**tiny, 'labels': n}))[0], 'cpu') for n in (100, 200))
+    (_, e), = schedule('labels', few, dict(epochs=12))[0]
+    (_, f), = schedule('labels', all_, dict(epochs=12))[0]
+    assert f == 12 and e*80 == pytest.approx(12*180, rel=.05)
+
+def test_every_method_has_a_source_or_is_ours():
+    for name in methods: assert phases_of(name) and sum(p.share for p in phases_of(name)) == pytest.approx(1)
+
+@pytest.mark.slow
+def test_a_failing_run_does_not_stop_the_others(tmp_path, monkeypatch):
+    (tmp_path/'late.py').write_text("""import os
+from sskd_tutor.nets.small import tutorial_resnet
+def net():
+    if os.environ.get('OMP_NUM_THREADS') == '1' and os.path.exists('bad'): raise RuntimeError('no such luck')
+    return tutorial_resnet(4, 1)
+""")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('OMP_NUM_THREADS', '2')
+    two = {**tiny, 'methods': ['labels'], 'seeds': 1, 'pairs': [dict(teacher='teacher', student='late:net'), tiny['pairs'][0]]}
+    (tmp_path/'bad').touch()
+    with pytest.raises(RuntimeError, match='1 of 2 runs failed'):
+        compare(dict(two=two), tmp_path/'a.csv', jobs=1, **quiet)
+    assert len(read_runs(tmp_path/'a.csv')) == 1
+    (tmp_path/'bad').unlink()
+    assert len(compare(dict(two=two), tmp_path/'a.csv', jobs=1, **quiet)) == 2
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == 'nt', reason='signals')
+def test_a_killed_worker_loses_nothing_that_is_done(tmp_path):
+    code = f"from sskd_tutor.compare.runner import compare\nif __name__ == '__main__': compare({dict(tiny=tiny)!r}, 'a.csv', jobs=2)"
+    (tmp_path/'go.py').write_text(code)
+    p = subprocess.Popen([sys.executable, 'go.py'], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(600):
+        if (tmp_path/'a.csv').exists() and (tmp_path/'a.csv').stat().st_size: break
+        time.sleep(.1)
+    workers = [c for c in psutil.Process(p.pid).children() if 'spawn_main' in ' '.join(c.cmdline())]
+    workers[0].kill()
+    _, err = p.communicate(timeout=120)
+    assert p.returncode == 1 and 'a worker was killed' in err and 'the same command goes on' in err
+    assert 1 <= len(read_runs(tmp_path/'a.csv')) < 6
+
+@pytest.mark.skipif(os.name == 'nt', reason='signals')
+@pytest.mark.slow
+def test_interrupt_and_go_on(made, tmp_path):
+    study = json.dumps(dict(tiny=tiny))
+    code = f"from sskd_tutor.compare.runner import compare\nif __name__ == '__main__': compare({study}, 'a.csv', jobs=2)"
+    (tmp_path/'go.py').write_text(code)
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # background jobs of a shell ignore SIGINT
+    p = subprocess.Popen([sys.executable, 'go.py'], cwd=tmp_path, start_new_session=True, preexec_fn=listen, **pipes)
+    for _ in range(600):
+        if (tmp_path/'a.csv').exists() and (tmp_path/'a.csv').stat().st_size or p.poll() is not None: break
+        time.sleep(.1)
+    os.killpg(p.pid, signal.SIGINT)
+    out, err = p.communicate(timeout=60)
+    assert 'the same command goes on' in out, (out, err)
+    begun = len(read_runs(tmp_path/'a.csv'))
+    assert 1 <= begun <= 6
+    assert values(compare(dict(tiny=tiny), tmp_path/'a.csv', jobs=1, **quiet)).equals(values(made[1]))
+
+def test_a_line_that_was_cut_off(made, tmp_path, capsys):
+    whole = made[0].read_text()
+    for cut in (1, 30, len(whole.splitlines()[-1])):
+        (tmp_path/'a.csv').write_text(whole[:-cut])
+        before = (tmp_path/'a.csv').read_text()
+        assert len(read_runs(tmp_path/'a.csv')) == 5
+        assert (tmp_path/'a.csv').read_text() == before  # who only looks changes nothing
+        assert 'cut off' in capsys.readouterr().err
+        row = dict(zip(columns, ['x']*len(columns))) | dict(seed='9', labels='100', images='100')
+        append_run(tmp_path/'a.csv', row)  # not glued to what was cut off
+        assert len(read_runs(tmp_path/'a.csv', repair=True)) == 6 + (cut == 1)  # only its newline was lacking
+        assert (tmp_path/'a.csv').read_text().endswith('\n') and (tmp_path/'a.csv.cut').exists() == (cut > 1)
+
+def test_lines_that_are_no_runs(made, tmp_path, capsys):
+    lines = made[0].read_text().splitlines(keepends=True)
+    odd = [lines[0], *lines[1:3], lines[3][:-30] + lines[4], '\n', lines[0], *lines[5:]]  # glued, empty, a second header
+    (tmp_path/'a.csv').write_text(''.join(odd))
+    assert len(read_runs(tmp_path/'a.csv')) == 4 and '3 damaged' in capsys.readouterr().err
+    (tmp_path/'a.csv').write_text(lines[0].rstrip())
+    assert len(read_runs(tmp_path/'a.csv')) == 0
+    append_run(tmp_path/'a.csv', next(csv.DictReader(lines)))
+    assert len(read_runs(tmp_path/'a.csv')) == 1
+
+def test_a_row_twice_counts_once(made, tmp_path):
+    (tmp_path/'a.csv').write_text(made[0].read_text() + made[0].read_text().splitlines()[1] + '\n')
+    assert len(read_runs(tmp_path/'a.csv')) == 6
+
+def test_another_file_is_refused(tmp_path):
+    (tmp_path/'a.csv').write_text('epoch,loss\n0,1\n')
+    with pytest.raises(ValueError, match='lacks'): read_runs(tmp_path/'a.csv')
+    (tmp_path/'a.csv').write_text(','.join(reversed(columns)) + '\n')
+    with pytest.raises(ValueError, match='another order'): read_runs(tmp_path/'a.csv')
+
+def test_guard():
+    test = embedded_fashion('valid')
+    assert overlap(test, test) == 2000 and overlap(embedded_fashion(), test) == 0
+    some = Images(*(torch.cat([a, b[:7]]) for a, b in zip(embedded_fashion(), test)))
+    assert overlap(some, test) == 7
+    with pytest.raises(ValueError, match='Imagenette'): _imagenette(False)
+    assert 'Imagenette' in _imagenette(True)[1]
+
+def _imagenette(allow):
+    module = type(sys)('imagenette')
+    module.images = lambda: (embedded_fashion(), embedded_fashion('valid'))
+    sys.modules['imagenette'] = module
+    pair = dict(teacher='tutorial:width=4', teacher_data='ImageNet', seen='embedded', pretrained='ImageNet-1k')
+    try: return guard(pair, 'imagenette:images', fashion_folder, allow)
+    finally: del sys.modules['imagenette']
+
+def test_budget_too_small_is_told_before_anything_trains(tmp_path):
+    begin = time.time()
+    with pytest.raises(ValueError, match='too small for kd'):
+        compare(dict(a={**tiny, 'budget': dict(gmacs=1)}), tmp_path/'a.csv', **quiet)
+    assert not (tmp_path/'a.csv').exists() and time.time() - begin < 60
+
+@pytest.mark.parametrize('toml, why', [
+    ('methods = ["kd"]', 'outside a study'), ('', 'no study'), ('[a]\nmethods = ["kdd"]', "did you mean 'kd'"),
+    ('[a', 'not TOML'),
+    ('[a]\nmethods = ["kd"]\nseeds = [1, 1]', 'twice'), ('[a]\nmethods = []', 'no cell')])
+def test_bad_config(tmp_path, toml, why):
+    (tmp_path/'c.toml').write_text(toml)
+    with pytest.raises(ValueError, match=why): studies(tmp_path/'c.toml')

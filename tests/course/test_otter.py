@@ -1,0 +1,33 @@
+"""nbs/pages/grading_a_class.ipynb with otter-grader really there, in an environment of its own: otter brings what breaks Voila."""
+import sys, venv
+
+import nbformat
+import pytest
+
+from conftest import root
+
+sys.path.insert(0, str(root/'tools'))
+from for_otter import collected
+
+page = root/'nbs/pages/grading_a_class.ipynb'
+
+def test_an_answer_is_kept_before_the_next_takes_its_name():
+    code = [nbformat.v4.new_code_cell(s) for s in ("guess = 9\ncheck('3.1', guess)", "guess = 2.6\ncheck('3.3', guess)")]
+    text, ns = nbformat.v4.new_markdown_cell("check('1', x)"), {}
+    made = collected(nbformat.v4.new_notebook(cells=[text, *code]))
+    for c in made.cells[1:]: exec(c.source, ns)
+    assert ns['handed_in'] == {'3.1': 9, '3.3': 2.6}
+    assert "check('3.1'" in code[0].source and made.cells[0].source == text.source
+
+@pytest.mark.slow
+def test_a_class_is_graded(tmp_path, run):
+    "Needs the package index: otter-grader is installed, over what this environment has"
+    venv.create(tmp_path/'env', with_pip=True)
+    packages = next((tmp_path/'env/lib').glob('python3*'))/'site-packages'
+    here = next(p for p in sys.path if p.endswith('site-packages'))
+    (packages/'also.pth').write_text(f'{here}\n{root}\n')
+    run(tmp_path/'env/bin/python', '-m', 'pip', 'install', '--quiet', 'otter-grader>=7', cwd=tmp_path)
+    nbconvert = '-m', 'nbconvert', '--to', 'notebook', '--execute', '--output', tmp_path/'done.ipynb', page
+    run(tmp_path/'env/bin/python', *nbconvert, cwd=root/'nbs', timeout=1200)
+    shown = lambda nb: [o.data['text/plain'] for c in nbformat.read(nb, 4).cells for o in c.get('outputs', []) if 'data' in o]
+    assert shown(tmp_path/'done.ipynb')[-2] == shown(page)[-2], "the table of points is the one that the page shows"

@@ -1,0 +1,308 @@
+"""Sets in their own formats, on small files that are written here: the right pictures and labels; what is damaged is named."""
+import hashlib, pickle, tarfile
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from scipy.io import savemat
+from torch.utils.data import Subset
+from torchvision.datasets import CIFAR100, ImageFolder
+from torchvision.datasets import imagenet as tv_imagenet
+
+import sskd_tutor.distill.fit  # noqa: F401, patches Learner
+from sskd_tutor.distill.cache import CacheFeatures
+from sskd_tutor.data.images import embedded_fashion, vocab
+from sskd_tutor.data.formats import (by_parent, cifar_sets, csv_dls, csv_rows, dataset_dls, find_data, imagenet_rows, listed_dls,
+    open_data, read_cifar, stored_dls)
+from sskd_tutor.nets.small import tutorial_resnet
+from test_invariants import new_learner
+
+torch.set_num_threads(1)
+fashion = embedded_fashion('valid')
+plain = dict(views=None, device='cpu')
+
+def picture(i, size=32): return Image.fromarray(fashion.x[i, 0].numpy()).convert('RGB').resize((size, size))
+
+def record(i, label): return label + np.asarray(picture(i)).transpose(2, 0, 1).tobytes()
+
+def write_cifar(folder, kind='cifar100', n=20, n_test=10):
+    "Each label byte before the class is 255, which no class has"
+    _, train, test, n_labels, names = cifar_sets[kind]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder/names).write_text('\n'.join(vocab) + '\n\n')
+    start = 0
+    for f, k in [*((f, n//len(train)) for f in train), (test, n_test)]:
+        data = [record(i, bytes([255]*(n_labels - 1) + [int(fashion.y[i])])) for i in range(start, start + k)]
+        (folder/f).write_bytes(b''.join(data))
+        start += k
+    return folder
+
+# --- CIFAR
+
+@pytest.mark.parametrize('kind', cifar_sets)
+def test_cifar(tmp_path, kind):
+    train, test, classes = read_cifar(write_cifar(tmp_path, kind), kind)
+    assert classes == vocab and train.x.dtype == torch.uint8 and train.y.dtype == torch.int64
+    x, y = torch.cat([train.x, test.x]), torch.cat([train.y, test.y])
+    assert len(train.y) == 20 and torch.equal(y, fashion.y[:30])
+    assert all((x[i].permute(1, 2, 0).numpy() == np.asarray(picture(i))).all() for i in range(30))
+
+def test_cifar_as_torchvision_reads_it(tmp_path, monkeypatch):
+    "Both versions hold the same numbers, so torchvision's reader of the other one must give the same pictures and classes"
+    train, _, _ = read_cifar(write_cifar(tmp_path/'b'))
+    rows = np.frombuffer((tmp_path/'b/train.bin').read_bytes(), 'u1').reshape(20, -1)
+    python = tmp_path/'p/cifar-100-python'
+    python.mkdir(parents=True)
+    (python/'train').write_bytes(pickle.dumps(dict(data=rows[:, 2:], fine_labels=rows[:, 1].tolist())))
+    (python/'meta').write_bytes(pickle.dumps(dict(fine_label_names=vocab)))
+    monkeypatch.setattr(CIFAR100, '_check_integrity', lambda self: True)
+    monkeypatch.setitem(CIFAR100.meta, 'md5', None)
+    theirs = CIFAR100(tmp_path/'p')
+    assert (theirs.data == train.x.permute(0, 2, 3, 1).numpy()).all() and theirs.targets == train.y.tolist()
+    with pytest.raises(ValueError, match='pickles could run code and are never loaded.*binary version'):
+        open_data('cifar100', tmp_path/'p')
+    with pytest.raises(ValueError, match='never loaded'): open_data('cifar100', python)
+
+def spoil(path, how):
+    raw = path.read_bytes()
+    path.unlink() if how == 'missing' else path.write_bytes({'short': raw[:-7], 'empty': b'',
+        'class': raw[:1] + b'\x63' + raw[2:]}[how])
+
+@pytest.mark.parametrize('file, how, error, says', [
+    ('train.bin', 'short', ValueError, 'train.bin is cut short: 61473 bytes'), ('test.bin', 'empty', ValueError,
+        'test.bin is empty'),
+    ('test.bin', 'missing', FileNotFoundError, 'has no test.bin; unpack the binary version from https'),
+    ('fine_label_names.txt', 'missing', FileNotFoundError, 'has no fine_label_names.txt'),
+    ('train.bin', 'class', ValueError, 'class 99 in train.bin, but fine_label_names.txt names 10')])
+def test_damaged_cifar(tmp_path, file, how, error, says):
+    spoil(write_cifar(tmp_path/'cifar-100-binary')/file, how)
+    with pytest.raises(error, match=says): open_data('cifar100', tmp_path)
+
+def test_stored_batches(tmp_path):
+    "Normalized by their own statistics; the loaders are those of every other set: same order and views, remembered features"
+    train, test, classes = read_cifar(write_cifar(tmp_path))
+    x = stored_dls(train, test, classes, bs=20, **plain).train.one_batch()[0]
+    assert x.mean((0, 2, 3)).abs().max() < 1e-3 and (x.std((0, 2, 3)) - 1).abs().max() < 1e-3
+    a, b = (stored_dls(train, test, classes, bs=10, device='cpu', seed=3).train for _ in range(2))
+    assert all(torch.equal(p[0], q[0]) for p, q in zip(a, b))
+    with pytest.raises(ValueError, match='fewer than a batch, bs=64'): stored_dls(train, test, classes, bs=64)
+    with pytest.raises(ValueError, match="size is 64; CIFAR's"): open_data('cifar100', tmp_path, size=64)
+
+def test_remembered_features(tmp_path):
+    "A run with remembered features is that of one that computes them, on pictures in memory and on items of a data set"
+    folder = write_cifar(tmp_path/'cifar-100-binary')
+    for make in (lambda: open_data('cifar100', folder, bs=10, n_views=1, device='cpu'), lambda: items(tmp_path, bs=10,
+        n_views=1)):
+        histories = []
+        for cbs in (None, [CacheFeatures(1, '1 GB')]):
+            torch.manual_seed(0)
+            nets = [tutorial_resnet(w, 1, c_in=3, n_stages=2) for w in (4, 2)]
+            run = new_learner(nets[1], make()).fit_sskd(nets[0].eval(), 2, 1, cbs=cbs)
+            assert any(run.plan.kept.values()) == ('bytes' in run.stages) == bool(cbs)  # features were remembered
+            histories.append(run.history[run.history.measure == 'train_loss'].value.to_numpy())
+        assert np.allclose(*histories, rtol=1e-3)
+
+# --- lists, folders, tables
+
+def write_folders(folder, spans, ext='png', groups=False, names=vocab):
+    for part, span in spans.items():
+        for i in span:
+            name = names[int(fashion.y[i])]
+            d = folder/part/(('shoes' if int(fashion.y[i]) in (5, 7, 9) else 'others') if groups else '')/name
+            d.mkdir(parents=True, exist_ok=True)
+            picture(i).save(d/f'{name}_{i}.{ext}', format='png' if ext == 'png' else 'jpeg')
+    return folder
+
+wnids = [f'n{i:08d}' for i in (9, 3, 5, 1, 7, 2, 8, 4, 6, 10)]
+def items(folder, **kwargs):
+    top = write_folders(folder/'items', dict(train=range(40), test=range(40, 80)))
+    return dataset_dls(*(ImageFolder(top/p) for p in ('train', 'test')), **dict(views=None, device='cpu') | kwargs)
+
+@pytest.mark.parametrize('kind, name, part, groups, ext', [
+    ('cifar100', 'cifar100', 'test', True, 'png'), ('cifar10', 'cifar10', 'test', False, 'png'),
+    ('imagenette', 'imagenette2-160', 'val', False, 'JPEG'), ('imagewoof', 'imagewoof2-160', 'val', False, 'JPEG')])
+def test_fastai_sets(tmp_path, kind, name, part, groups, ext):
+    write_folders(tmp_path/name, {'train': range(60), part: range(60, 80)}, ext, groups, wnids if ext == 'JPEG' else vocab)
+    Image.new('L', (40, 30), 99).save(next((tmp_path/name/'train').rglob(f'*.{ext}')))  # Imagenette holds gray ones too
+    dls = open_data(kind, tmp_path, 32, bs=20, **plain)
+    assert (len(dls.train_ds), len(dls.valid_ds), len(dls.vocab)) == (60, 20, 10) and dls.vocab == sorted(dls.vocab)
+    assert all(dls.vocab[y] == p.split('/')[-2] for ds in (dls.train_ds, dls.valid_ds) for p, y in zip(ds.images.paths,
+        ds.images.y))
+    assert dls.train.one_batch()[0].shape == (20, 3, 32, 32)
+
+def test_noisy_table(tmp_path):
+    "fastai's noisy_imagenette.csv: wrong labels in a column, `is_valid`, paths below the set"
+    top = write_folders(tmp_path/'imagenette2-160', dict(train=range(60), val=range(60, 80)), 'JPEG', names=wnids)
+    rows = by_parent(top, 'train') + by_parent(top, 'val')
+    noisy = [wnids[(wnids.index(c) + (i % 4 == 0)) % 10] for i, (_, c) in enumerate(rows)]
+    lines = [f"{p},{c},{n},{p.startswith('val')}" for (p, c), n in zip(rows, noisy)]
+    (top/'noisy_imagenette.csv').write_text('\n'.join(['path,noisy_labels_0,noisy_labels_25,is_valid', *lines]) + '\n')
+    train, valid = csv_rows(top/'noisy_imagenette.csv', label='noisy_labels_25')
+    assert train == [(p, n) for (p, _), n in zip(rows, noisy)][:60] and [p for p, _ in valid] == [p for p, _ in rows[60:]]
+    dls = csv_dls(top/'noisy_imagenette.csv', label='noisy_labels_25', bs=20, size=32, **plain)
+    assert [dls.vocab[y] for y in dls.train_ds.images.y] == noisy[:60]
+    share = csv_dls(top/'noisy_imagenette.csv', valid=.25, bs=20, size=32, **plain)
+    assert len(share.valid_ds) + len(share.train_ds) == 80 and not {*share.valid_ds.images.paths} & {*share.train_ds.images.paths}
+
+@pytest.mark.parametrize('text, error, says', [
+    ('', ValueError, 'has no rows'), ('file,kind\n', ValueError, 'has no rows'), ('file\na.png\n', ValueError,
+        "one column, 'file'"),
+    ('file,kind\na.png,x\nb.png,x\n', ValueError, "all of one class, 'x'"), ('file,kind\na.png,x\nb.png\n', ValueError,
+        'line 3 has not as many cells'),
+    ('file,kind\na.png,x\n,y\n', ValueError, 'line 3 lacks a file'), ('file,kind\na.png,x\nb.png,\n', ValueError,
+        'line 3 lacks a kind'),
+    ('file,kind\na.png,x\na.png,y\n', ValueError, "a.png is listed as 'x' and as 'y'"),
+        ('file,kind\na.png,x\na.png,x\nb.png,y\n', ValueError, '1 pictures are listed twice'),
+    ('file,kind\na.png,x\nz.png,y\n', FileNotFoundError, '1 of 2 listed files are not there: z.png'),
+    ('file,kind,is_valid\na.png,x,maybe\n', ValueError, "line 2 has 'maybe' as is_valid"),
+        ('file,kind,is_valid\na.png,x,0\nb.png,y,0\n', ValueError, 'no validation pictures'),
+    ('file,kind,is_valid\na.png,x,0\nb.png,y,0\nc.png,z,1\n', ValueError, 'the validation pictures have the classes z'),
+        (b'\xff\xfe\x00', ValueError, 'no text in UTF-8'),
+    ('file,kind\na.png,x\nc.txt,y\nb.png,y\nd.png,x\n', ValueError, r'1 of 4 files cannot be read:\s+c.txt')])
+def test_tables_that_cannot_work(tmp_path, text, error, says):
+    for n in 'abd': picture(0).save(tmp_path/f'{n}.png')
+    (tmp_path/'c.txt').write_text('no picture')
+    (tmp_path/'t.csv').write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(error, match=says): csv_dls(tmp_path/'t.csv', bs=1)
+    with pytest.raises(FileNotFoundError, match='no table at'): csv_dls(tmp_path/'u.csv')
+
+def test_folders_that_cannot_work(tmp_path):
+    with pytest.raises(FileNotFoundError, match="has no folder 'train'"): by_parent(tmp_path, 'train')
+    (tmp_path/'train/fish/shark').mkdir(parents=True)
+    with pytest.raises(ValueError, match='holds no pictures'): by_parent(tmp_path, 'train')
+    (tmp_path/'train/fish/ray').mkdir()
+    picture(0).save(tmp_path/'train/fish/ray/0.png')
+    with pytest.raises(ValueError, match='no pictures in train/fish/shark'): by_parent(tmp_path, 'train')
+    with pytest.raises(ValueError, match='there are no training pictures'): listed_dls(tmp_path, [], [])
+    with pytest.raises(FileNotFoundError, match='holds no imagewoof2-160 and no'): find_data('imagewoof', tmp_path/'train')
+    with pytest.raises(FileNotFoundError, match='is not there'): find_data('imagewoof', tmp_path/'nowhere')
+
+def test_cut_short_is_named(tmp_path):
+    top = write_folders(tmp_path/'imagenette2-160', dict(train=range(40), val=range(40, 60)), 'JPEG')
+    path = sorted((top/'train').rglob('*.JPEG'))[7]
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=fr'1 of 40 files cannot be read:\s+.*{path.name}'):
+        open_data('imagenette', tmp_path, bs=10)
+    assert len(open_data('imagenette', tmp_path, bs=10, skip=True, **plain).train_ds) == 39
+
+# --- ImageNet
+
+numbers = {w: k for k, w in enumerate(wnids, 1)}  # the kit's order is not that of the names
+
+def write_devkit(top):
+    fields = 'ILSVRC2012_ID WNID words gloss num_children children wordnet_height num_train_images'.split()
+    rows = [(k, w, 'a, b', '-', 0, [], 0, 1300) for w, k in numbers.items()] + [(11, 'n99999999', 'all', '-', 10,
+        list(range(1, 11)), 1, 0)]
+    (top/'ILSVRC2012_devkit_t12/data').mkdir(parents=True)
+    savemat(top/'ILSVRC2012_devkit_t12/data/meta.mat', dict(synsets=np.array(rows, [(f, 'O') for f in fields])))
+    truth = ''.join(f'{numbers[wnids[int(fashion.y[i])]]}\n' for i in range(60, 80))
+    (top/'ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt').write_text(truth)
+
+def write_kaggle(top):
+    rows = [f'ILSVRC2012_val_{k:08d},{wnids[int(fashion.y[i])]} 1 2 30 31 {wnids[0]} 3 4 20 20 ' for k,
+        i in enumerate(range(60, 80), 1)]
+    (top/'LOC_val_solution.csv').write_text('\n'.join(['ImageId,PredictionString', *rows[::-1]]))  # Kaggle's is in no order
+
+def write_imagenet(top, val='flat', below=''):
+    write_folders(top/below, dict(train=range(60)), 'JPEG', names=wnids)
+    if val == 'folders': return write_folders(top/below, dict(val=range(60, 80)), 'JPEG', names=wnids)
+    (top/below/'val').mkdir()
+    for k, i in enumerate(range(60, 80), 1): picture(i).save(top/below/f'val/ILSVRC2012_val_{k:08d}.JPEG', format='jpeg')
+    dict(devkit=write_devkit, kaggle=write_kaggle).get(val, lambda top: None)(top)
+    return top
+
+@pytest.mark.parametrize('val, below', [('folders', ''), ('devkit', ''), ('kaggle', ''), ('kaggle', 'ILSVRC/Data/CLS-LOC')])
+def test_imagenet(tmp_path, val, below):
+    dls = open_data('imagenet', write_imagenet(tmp_path, val, below), 32, bs=20, **plain)
+    truth = {i: wnids[int(fashion.y[i])] for i in range(80)}
+    assert dls.vocab == sorted(wnids) and len(dls.train_ds) == 60
+    names = [dls.vocab[y] for y in dls.valid_ds.images.y]
+    if val == 'folders': assert all(p.split('/')[-2] == n for p, n in zip(dls.valid_ds.images.paths, names))
+    else: assert names == [truth[i] for i in range(60, 80)]
+
+def test_devkit_as_torchvision_reads_it(tmp_path, monkeypatch):
+    write_imagenet(tmp_path, 'devkit')
+    with tarfile.open(tmp_path/'kit.tar.gz', 'w:gz') as t: t.add(tmp_path/'ILSVRC2012_devkit_t12', 'ILSVRC2012_devkit_t12')
+    md5 = hashlib.md5((tmp_path/'kit.tar.gz').read_bytes()).hexdigest()
+    monkeypatch.setitem(tv_imagenet.ARCHIVE_META, 'devkit', ('kit.tar.gz', md5))
+    tv_imagenet.parse_devkit_archive(tmp_path)
+    assert [c for _, c in imagenet_rows(tmp_path)[2]] == tv_imagenet.load_meta_file(tmp_path)[1]
+
+def damage(top, what):
+    kit, flat = top/'ILSVRC2012_devkit_t12/data', sorted((top/'val').iterdir())
+    if what == 'no labels': return
+    if what in ('one label less', 'unknown number', 'no meta', 'damaged meta'): write_devkit(top)
+    truth = kit/'ILSVRC2012_validation_ground_truth.txt'
+    if what == 'one label less': truth.write_text('\n'.join(truth.read_text().split()[:-1]))
+    if what == 'unknown number': truth.write_text('11\n' + truth.read_text().partition('\n')[2])
+    if what == 'no meta': (kit/'meta.mat').unlink()
+    if what == 'damaged meta': (kit/'meta.mat').write_bytes((kit/'meta.mat').read_bytes()[:200])
+    if what == 'another name': write_kaggle(top), flat[3].rename(flat[3].with_name('ILSVRC2012_val_00000077.JPEG'))
+    if what == 'other columns': (top/'LOC_val_solution.csv').write_text('Id,Label\n1,2\n')
+    if what == 'no val': [p.unlink() for p in flat], (top/'val').rmdir()
+
+@pytest.mark.parametrize('what, error, says', [
+    ('no labels', FileNotFoundError, 'nothing says what its pictures show.*WordNet id.*LOC_val_solution.csv'),
+        ('one label less', ValueError, '19 labels.*20 pictures'),
+    ('unknown number', ValueError, 'which is no class of meta.mat'), ('no meta', FileNotFoundError, 'has no meta.mat'),
+        ('damaged meta', ValueError, 'meta.mat is damaged'),
+    ('another name', ValueError, 'no label for ILSVRC2012_val_00000077.JPEG'), ('other columns', ValueError, "not Kaggle's"),
+        ('no val', FileNotFoundError, "no folder 'val'")])
+def test_imagenet_that_cannot_work(tmp_path, what, error, says):
+    damage(write_imagenet(tmp_path), what)
+    with pytest.raises(error, match=says): open_data('imagenet', tmp_path, bs=10)
+
+# --- data sets of torchvision
+
+def test_items_are_those_of_the_data_set(tmp_path):
+    dls = items(tmp_path, bs=10)
+    x, y = dls.train_ds.take(torch.arange(40))
+    theirs = ImageFolder(tmp_path/'items/train')
+    assert y.tolist() == theirs.targets and all((x[i].permute(1, 2,
+        0).numpy() == np.asarray(theirs[i][0])).all() for i in range(40))
+    assert dls.train_ds.fingerprint() == items(tmp_path, bs=5).train_ds.fingerprint() != dls.valid_ds.fingerprint()
+
+def test_class_lists_that_differ(tmp_path):
+    "Each ImageFolder numbers its own folders, so b of {b, c} would be taught as a of {a, b, c}"
+    write_folders(tmp_path, dict(train=range(60), fewer=range(5), more=range(60)))
+    (tmp_path/'more/zebra').mkdir()
+    picture(0).save(tmp_path/'more/zebra/0.png')
+    train, fewer, more = (ImageFolder(tmp_path/p) for p in ('train', 'fewer', 'more'))
+    assert train.classes != fewer.classes and max(fewer.targets) < len(train.classes)  # nothing else would notice
+    lacks = 'the validation set lacks ' + ', '.join([c for c in train.classes if c not in fewer.classes][:3])
+    with pytest.raises(ValueError, match=f'classes of the two data sets differ: {lacks}'): dataset_dls(train, fewer, bs=10)
+    with pytest.raises(ValueError, match='has zebra, which the training set has not'): dataset_dls(train, more, bs=10)
+    parts = Subset(train, range(40)), Subset(more, range(10))
+    with pytest.raises(ValueError, match='has zebra, which the training set has not'): dataset_dls(*parts, bs=10)
+    more.classes = train.classes[::-1]
+    with pytest.raises(ValueError, match='in another order'): dataset_dls(train, more, bs=10, classes=train.classes)
+    for c in train.classes: (tmp_path/'fewer'/c).mkdir(exist_ok=True)
+    dls = dataset_dls(train, ImageFolder(tmp_path/'fewer', allow_empty=True), bs=10, **plain)  # the cure that it names
+    assert [dls.vocab[y] for y in dls.valid_ds.images.y] == sorted(vocab[i] for i in fashion.y[:5])
+
+def test_a_damaged_item_is_named(tmp_path):
+    top = write_folders(tmp_path, dict(train=range(20)), 'JPEG')/'train'
+    data = ImageFolder(top)
+    path = data.samples[7][0]
+    with open(path, 'r+b') as f: f.truncate(300)
+    dls = dataset_dls(data, data, bs=20, **plain)
+    with pytest.raises(OSError, match=f'item 7 of the ImageFolder cannot be read .{path}.: .*Subset'): dls.one_batch()
+    class Bare(torch.utils.data.Dataset):  # without targets and paths: its labels are read with its pictures
+        def __len__(self): return len(data)
+        def __getitem__(self, i): return data[i]
+    with pytest.raises(OSError, match='item 7 of the Bare cannot be read: '): dataset_dls(Bare(), Bare(), bs=20)
+    rest = torch.utils.data.Subset(data, [i for i in range(20) if i != 7])
+    assert len(dataset_dls(rest, rest, bs=19, **plain).one_batch()[0]) == 19
+
+def test_items_that_cannot_work(tmp_path):
+    good = ImageFolder(write_folders(tmp_path, dict(train=range(20)))/'train')
+    tensors = ImageFolder(tmp_path/'train', transform=torchvision.transforms.ToTensor())
+    with pytest.raises(TypeError, match='item .* holds a Tensor; expected a PIL picture: make the data set without transform'):
+        dataset_dls(tensors, tensors, bs=10, device='cpu').one_batch()
+    with pytest.raises(TypeError, match='no data set of'): dataset_dls([1, 2], [3])
+    with pytest.raises(ValueError, match='run up to [0-9], but there are 2 names'):
+        dataset_dls(good, good, bs=10, classes=['a', 'b'])
+    good.targets = good.targets[:-1]
+    with pytest.raises(ValueError, match='20 items and 19 labels'): dataset_dls(good, good, bs=10)

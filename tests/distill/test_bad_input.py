@@ -1,0 +1,324 @@
+"""What cannot work is refused before anything moves, with the reason and the cure."""
+import gzip, pickle
+
+import pytest
+import torch
+from fastai.vision.all import Callback, DataLoader, DataLoaders, Learner, OptimWrapper
+from torch import nn
+
+from sskd_tutor.data.images import Images, ImageSet, balanced, fashion_dls, full_fashion, read_idx
+from sskd_tutor.distill.losses import StitchedLoss, mimic_mse
+from sskd_tutor.nets.staged import StagedNet
+from sskd_tutor.nets.weights import load_weights, save_weights
+from sskd_tutor.nets.small import tutorial_resnet
+from sskd_tutor.nets.taps import tapped
+from test_invariants import cpu, moved, new_learner, pair, small_dls, snapshot, staged, state
+
+def two_stages(net):
+    return StagedNet(dict(stage1=net.stages['stage1'], stage2=nn.Sequential(net.stages['stage2'], net.stages['stage3'])),
+            net.head)
+
+def strided(net, k, side):
+    "The network with the map of stage k brought to another side"
+    net.stages[f'stage{k}'].append(nn.AdaptiveAvgPool2d(side))
+    return net
+
+class Moved(Callback):
+    "Fails when a training step is made"
+    def before_step(self): raise AssertionError("training began")
+
+def refused(error, match, teacher=None, student=None, dls=None, opt_func=None, **kwargs):
+    default_teacher, default_student = pair()
+    teacher, student = teacher if teacher is not None else default_teacher, student if student is not None else default_student
+    learn = new_learner(student, dls, **(dict(opt_func=opt_func) if opt_func else {}))
+    nets = [n for n in (student, teacher) if isinstance(n, nn.Module)]
+    before, states, was = snapshot(*nets), state(*nets), (learn.model, learn.loss_func, learn.splitter, list(learn.metrics),
+            learn.opt)
+    with pytest.raises(error, match=match): learn.fit_sskd(teacher, **{**dict(epochs=1, head_epochs=1, cbs=Moved()), **kwargs})
+    assert not moved(before, *nets) and state(*nets) == states
+    assert was == (learn.model, learn.loss_func, learn.splitter, list(learn.metrics), learn.opt)
+
+def test_teeth():
+    "A training that does begin is noticed"
+    with pytest.raises(AssertionError, match='training began'): refused(ValueError, 'no such thing')
+
+# --- networks
+
+def test_number_of_stages(): refused(ValueError, r"student has 3 stages .*the teacher 2 .*from_modules",
+        teacher=two_stages(staged(8)))
+def test_not_staged_student(): refused(TypeError, r"learn.model is a Sequential.*from_modules",
+        student=nn.Sequential(nn.Flatten(), nn.Linear(100, 10)))
+def test_not_staged_teacher(): refused(TypeError, r"the teacher is a Linear.*from_modules", teacher=nn.Linear(2, 2))
+def test_no_teacher(): refused(TypeError, r"the teacher is a str", teacher='resnet18')
+
+def test_shared_parameters():
+    net = staged(4)
+    refused(ValueError, "share parameters", teacher=net, student=net)
+    refused(ValueError, "share parameters", teacher=two_and_one(net), student=net)
+
+def two_and_one(net): return StagedNet(dict(a=net.stages['stage1'], b=staged(4).stages['stage2'], c=staged(4).stages['stage3']),
+        staged(4).head)
+
+@pytest.mark.parametrize('who', ['teacher', 'student'])
+def test_other_channels(who): refused(ValueError, rf"the {who}.*takes 3 channel\(s\)", **{who: staged(8, c_in=3)})
+
+@pytest.mark.parametrize('k,side', [(1, 7), (1, 13), (2, 3)])
+def test_any_spatial_sizes(k, side):
+    "Maps of sizes that are no multiples of each other are matched"
+    teacher, student = strided(staged(8), k, side), staged(4)
+    run = new_learner(student).fit_sskd(teacher, epochs=1, head_epochs=1)
+    x = torch.zeros(2, 1, 10, 10)
+    hint, tap = (net.eval().forward_to(x, f'stage{k}') for net in (teacher, student))
+    assert hint.shape[2:] == (side, side) != tap.shape[2:] and run.adapters[f'stage{k}'].eval()(tap).shape == hint.shape
+
+def test_flat_taps():
+    def flat(w): return StagedNet(dict(a=nn.Sequential(nn.Flatten(), nn.Linear(100, w)), b=nn.Linear(w, w)), nn.Linear(w, 10))
+    refused(ValueError, r"a: taps of shapes \(4,\) and \(8,\) are not maps.*your own adapter", teacher=flat(8), student=flat(4))
+    teacher, student = flat(8), flat(4)
+    learn = new_learner(student)
+    assert len(learn.fit_sskd(teacher, epochs=1, head_epochs=1, adapter=lambda t,
+            h: nn.Linear(t[0], h[0])).stages) == 3  # the cure works
+
+def test_stage_names_that_cannot_be():
+    with pytest.raises(ValueError, match='head'): StagedNet(dict(head=nn.Identity()), nn.Identity())
+    with pytest.raises(ValueError, match='empty'): StagedNet({}, nn.Identity())
+
+def test_stage_that_does_not_exist():
+    teacher, student = pair()
+    learn, before = new_learner(student), snapshot(student, teacher)
+    for call in (lambda: learn.fit_stage(teacher, 'stage_2', 1), lambda: student.forward_to(torch.zeros(1, 1, 10, 10), 'Stage2'),
+                 lambda: tapped(student, ['stage22']).__enter__()):
+        with pytest.raises(ValueError, match="did you mean 'stage2'"): call()
+    assert not moved(before, student, teacher)
+
+by_stage = dict(stage1=1, stage2=1, stage3=1)
+
+@pytest.mark.parametrize('kwargs', [dict(adapter={'stage_2': 'conv_bn'}), dict(epochs=by_stage | dict(stage_2=5)),
+                                    dict(lr=by_stage | dict(head=1, stage_2=1))], ids=['adapter', 'epochs', 'lr'])
+def test_stage_misspelt_in_a_dict(kwargs): refused(ValueError, "did you mean 'stage2'", **kwargs)
+
+# --- settings
+
+@pytest.mark.parametrize('kwargs,match', [
+    (dict(epochs=0), "at least 1 a stage"), (dict(epochs=-1), "at least 1 a stage"),
+    (dict(head_epochs=-1), "0 or more for the head"),
+    (dict(epochs=dict(stage1=1)), "epochs is given by stage but lacks 'stage2'"), (dict(lr=by_stage), "lr .* lacks 'head'"),
+    (dict(adapter='linear'), r"stage1: adapter is 'linear'; expected one of \['conv', 'conv_bn'\]"),
+    (dict(adapter=lambda t, h: nn.Identity()), r"stage1: the adapter turns \(4, 10, 10\) into .*teacher's tap is \(8, 10, 10\)")],
+    ids=['no epochs', 'negative', 'negative head', 'epochs lack', 'lr lacks', 'adapter kind', 'adapter shape'])
+def test_settings(kwargs, match): refused(ValueError, match, **kwargs)
+
+def test_adapter_that_cannot_take_the_tap(): refused(ValueError, "stage1", adapter=lambda t, h: nn.Conv2d(7, h[0], 1))
+
+def test_bound_optimizer():
+    student = staged(4)
+    refused(ValueError, "already bound.*partial", student=student,
+            opt_func=OptimWrapper(opt=torch.optim.SGD(student.parameters(), lr=.1)))
+
+def test_losses():
+    with pytest.raises(ValueError, match='loss.bind'): StitchedLoss()(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))
+    with pytest.raises(ValueError, match='expected 1, 2'): StitchedLoss(-3)
+
+# --- labels
+
+def relabeled(label, split='train'):
+    dls = small_dls()
+    (dls.train_ds if split == 'train' else dls.valid_ds).images.y[-1] = label
+    return dls
+
+@pytest.mark.parametrize('split', ['train', 'valid'])
+@pytest.mark.parametrize('label', [10, -1])
+def test_labels_outside_the_head(label, split): refused(ValueError, r"labels run from .* has 10 outputs; expected 0 to 9",
+        dls=relabeled(label, split))
+
+def test_labels_outside_the_head_in_a_foreign_loader():
+    "Also when the first validation batch happens to show only small labels, as a sorted folder does"
+    data = sorted(((torch.rand(1, 10, 10), i % 3) for i in range(60)), key=lambda o: o[1])
+    dls = DataLoaders(*(DataLoader(data, 10, device=cpu) for _ in range(2)), device=cpu)
+    dls.c, dls.vocab = 3, ['a', 'b', 'c']  # fastai's own loaders say how many classes there are
+    refused(ValueError, "expected 0 to 1|3 classes", student=staged(4, n_out=2), teacher=staged(8, n_out=2), dls=dls)
+
+def test_no_labels():
+    dls = DataLoaders(*(DataLoader([(torch.rand(1, 10, 10),) for _ in range(20)], 10, device=cpu) for _ in range(2)), device=cpu)
+    teacher, student = pair()
+    learn = Learner(dls, student, loss_func=nn.functional.cross_entropy)
+    with pytest.raises(ValueError, match='no labels.*head_epochs=0'): learn.fit_sskd(teacher, epochs=1, head_epochs=1)
+
+def test_labels_do_not_matter_without_a_head_phase():
+    teacher, student = pair()
+    assert new_learner(student, relabeled(10)).fit_sskd(teacher, epochs=1, head_epochs=0)
+
+# --- NaN
+
+def float_dls(bad=None, n=60):
+    "Float images in a fixed order, 6 batches of 10; `bad`: index of an image of NaN in the training set"
+    torch.manual_seed(0)
+    data = [(torch.rand(1, 10, 10), torch.tensor(i % 10)) for i in range(n)]
+    train = [(torch.full_like(x, float('nan')) if i == bad else x, y) for i, (x, y) in enumerate(data)]
+    return DataLoaders(DataLoader(train, 10, device=cpu), DataLoader(data[:20], 10, device=cpu), device=cpu)
+
+def test_nan_in_the_first_validation_batch():
+    dls = float_dls()
+    dls.valid.dataset[3][0].fill_(float('nan'))
+    refused(ValueError, "images hold 100 values that are NaN", dls=dls)
+
+@pytest.mark.parametrize('bad', [0, 34])
+def test_nan_in_the_data(bad):
+    "An image of NaN: stage, epoch and batch are named, and no weight is NaN"
+    teacher, student = pair()
+    learn, before = new_learner(student, float_dls(bad)), snapshot(student, teacher)
+    match = f'stage1: the loss or a weight is not finite at epoch 0, batch {bad//10}|NaN'
+    with pytest.raises((FloatingPointError, ValueError), match=match):
+        learn.fit_sskd(teacher, epochs=1, head_epochs=1)
+    assert not moved(before, student, teacher)
+
+class Poison(Callback):
+    "Makes the images of one training batch NaN"
+    order = 11
+    def __init__(self, n_stages, epoch, batch, head=False): self.at, self.head, self.good = (n_stages, epoch, batch), head, None
+    def before_train(self):
+        if self.here()[:2] == self.at[:2]: self.good = snapshot(self.learn.model)
+    def here(self):
+        is_head = not hasattr(self.learn, 'mimic_features')
+        return (len(self.learn.model.stages) if is_head == self.head else None), self.learn.epoch, getattr(self.learn, 'iter', 0)
+    def before_batch(self):
+        if self.training and self.here() == self.at: self.learn.xb = (self.xb[0]*float('nan'),)
+
+@pytest.mark.parametrize('n_stages,head,name', [(1, False, 'stage1'), (2, False, 'stage2'), (3, False, 'stage3'),
+                         (3, True, 'head')],
+                         ids=['stage1', 'stage2', 'stage3', 'head'])
+def test_nan_while_training(n_stages, head, name):
+    "Stopped with stage, epoch and batch named; the weights are the last good ones"
+    teacher, student = pair()
+    learn, states, poison = new_learner(student), state(student, teacher), Poison(n_stages, 1, 1, head)
+    with pytest.raises(FloatingPointError, match=f'{name}: the loss or a weight is not finite at epoch 1, batch 1'):
+        learn.fit_sskd(teacher, epochs=3, head_epochs=3, cbs=poison)
+    now = snapshot(student)
+    kept = {n: t for n, t in poison.good.items() if n in now}
+    assert any(n.startswith('0.stages.stage1.1.running') for n in kept)
+    assert all(torch.equal(now[n], t) for n, t in kept.items()) and all(t.isfinite().all() for t in now.values())
+    assert state(student, teacher) == states and learn.model is student
+    learn.fit_sskd(teacher, epochs=1, head_epochs=1)
+
+def test_loss_becomes_nan():
+    "A step that is far too long"
+    teacher, student = pair()
+    with pytest.raises(FloatingPointError, match='stage1: .*smaller lr'):
+        new_learner(student).fit_sskd(teacher, epochs=4, lr=1e30, loss=mimic_mse)
+    assert all(t.isfinite().all() for t in snapshot(student).values())
+
+def test_last_step_of_a_stage():
+    "Weights that become NaN in the very last step of a stage, with no training loss left to tell, are not handed on"
+    class Last(Callback):
+        def after_backward(self):
+            stages = self.learn.model.stages
+            if self.iter == self.n_iter - 1 and len(stages) == 1: stages['stage1'][0].weight.grad.fill_(float('nan'))
+    teacher, student = pair()
+    with pytest.raises(FloatingPointError, match='stage1'): new_learner(student).fit_sskd(teacher, epochs=1, head_epochs=1,
+            cbs=Last())
+    assert all(t.isfinite().all() for t in snapshot(student).values())
+
+# --- checkpoints
+
+@pytest.fixture
+def net(): return tutorial_resnet(4, 1)
+
+def cannot_load(net, path, match, error=ValueError):
+    before = snapshot(net)
+    with pytest.raises(error, match=match) as e: load_weights(net, path)
+    assert not moved(before, net) and (str(path) in str(e.value))
+
+@pytest.mark.parametrize('keep', [0, 4, 100, 0.5, -1], ids=['empty', '4 bytes', '100 bytes', 'half', 'one byte short'])
+@pytest.mark.parametrize('suffix', ['safetensors', 'pt', 'legacy.pt'])
+def test_truncated(net, tmp_path, keep, suffix):
+    p = tmp_path/f'a.{suffix}'
+    if suffix == 'safetensors': save_weights(tutorial_resnet(4, 1), p)
+    else: torch.save(tutorial_resnet(4, 1).state_dict(), p, _use_new_zipfile_serialization=suffix == 'pt')
+    raw = p.read_bytes()
+    p.write_bytes(raw[:int(len(raw)*keep) if isinstance(keep, float) else keep])
+    cannot_load(net, p, 'truncated|damaged')
+
+def test_flipped_bytes(net, tmp_path):
+    p = tmp_path/'a.safetensors'
+    p.write_bytes(b'\xff'*500)
+    cannot_load(net, p, 'truncated or not a safetensors file')
+
+class Evil:
+    def __init__(self, marker): self.marker = marker
+    def __reduce__(self): return (open, (str(self.marker), 'w'))
+
+@pytest.mark.parametrize('how', ['torch', 'torch_legacy', 'pickle', 'beside_good_weights', 'named_safetensors'])
+def test_code_is_not_run(net, tmp_path, how):
+    p, marker = tmp_path/'evil.pt', tmp_path/'marker'
+    evil = Evil(marker)
+    if how == 'pickle': p.write_bytes(pickle.dumps(evil))
+    elif how == 'beside_good_weights': torch.save(net.state_dict() | {'model': evil}, p)
+    elif how == 'named_safetensors': torch.save({'w': evil}, p := tmp_path/'evil.safetensors')
+    else: torch.save({'w': evil}, p, _use_new_zipfile_serialization=how == 'torch')
+    cannot_load(net, p, 'could run code|not a safetensors file')
+    assert not marker.exists()
+    if how == 'pickle':
+        pickle.loads(p.read_bytes()).close()  # teeth: it would have
+        assert marker.exists()
+
+@pytest.mark.parametrize('change,match', [
+    (lambda sd: {k: v for k, v in sd.items() if k != 'head.fc.bias'}, "lacks 'head.fc.bias'"),
+    (lambda sd: sd | {'extra': torch.zeros(1)}, "has 'extra', which the network has not"),
+    (lambda sd: sd | {'head.fc.bias': torch.zeros(11)}, r"'head.fc.bias' is \(11,\), the network's \(10,\)"),
+    (lambda sd: {'net.' + k: v for k, v in sd.items()}, "and .* more"),
+    (lambda sd: {}, "lacks"), (lambda sd: [1, 2], "no state_dict"), (lambda sd: {'a': 1}, "no state_dict"),
+            (lambda sd: torch.zeros(3), "no state_dict")],
+    ids=['missing', 'extra', 'shape', 'prefixed', 'empty', 'list', 'numbers', 'tensor'])
+def test_does_not_fit(net, tmp_path, change, match):
+    torch.save(change(tutorial_resnet(4, 1).state_dict()), tmp_path/'a.pt')
+    cannot_load(net, tmp_path/'a.pt', match)
+
+def test_what_does_load(net, tmp_path):
+    "A plain state_dict, fastai's own `learn.save`, half precision"
+    other = tutorial_resnet(4, 1)
+    torch.save(other.state_dict(), tmp_path/'a.pt')
+    torch.save({'model': other.state_dict(), 'opt': {'state': [], 'hypers': [{'lr': .1}]}}, tmp_path/'learn.pth')
+    for name in ('a.pt', 'learn.pth'): assert not moved(snapshot(other), load_weights(net, tmp_path/name))
+    parallel = torch.nn.DataParallel(other)
+    own, its, new = other.state_dict(), parallel.state_dict(), tutorial_resnet(4, 1).state_dict()
+    for i, d in enumerate([dict(epoch=3, state_dict=own), dict(state_dict=its), its, dict(state_dict=new, state_dict_ema=own)]):
+        torch.save(d, tmp_path/f'{i}.pt')
+        assert not moved(snapshot(other), load_weights(tutorial_resnet(4, 1), tmp_path/f'{i}.pt'))
+    torch.save(its, tmp_path/'p.pt')
+    assert not moved(snapshot(other), load_weights(torch.nn.DataParallel(net), tmp_path/'p.pt').module)  # that keeps its prefix
+    save_weights(other, tmp_path/'half.safetensors', half=True)
+    load_weights(net, tmp_path/'half.safetensors')
+    assert {p.dtype for p in net.parameters()} == {torch.float32}
+    torch.testing.assert_close(net.head.fc.weight, other.head.fc.weight, rtol=1e-3, atol=1e-4)
+    with pytest.raises(FileNotFoundError, match='no weights at'): load_weights(net, tmp_path/'none.pt')
+    with pytest.raises(FileExistsError, match='overwrite=True'): save_weights(net, tmp_path/'half.safetensors')
+
+# --- data
+
+def test_data_arguments(tmp_path):
+    with pytest.raises(ValueError, match="'official' or 'holdout'"): fashion_dls(valid='test')
+    with pytest.raises(ValueError, match='expected 1 to 800'): fashion_dls(n=100_000)
+    with pytest.raises(ValueError, match='expected 1 to 800'): fashion_dls(n=3)
+    with pytest.raises(FileNotFoundError, match='apt-get'): full_fashion('train', tmp_path)
+    with pytest.raises(ValueError, match='0 images a class'): balanced(Images(*small_dls().train_ds.images), 0)
+
+def idx_bytes(): return b'\0\0\x08\x03' + (2).to_bytes(4, 'big')*3 + b'12345678'
+
+@pytest.mark.parametrize('name', ['x', 'x.gz'])
+@pytest.mark.parametrize('raw', [b'', b'abc', b'\0\0\x0d\x01' + bytes(8), idx_bytes()[:6], idx_bytes()[:-1]],
+                         ids=['empty', '3 bytes', 'floats', 'header cut', 'body cut'])
+def test_damaged_idx(tmp_path, name, raw):
+    p = tmp_path/name
+    p.write_bytes(gzip.compress(raw) if name == 'x.gz' else raw)
+    with pytest.raises(ValueError, match=f'{p} is (not an idx|cut short)'): read_idx(p)
+
+@pytest.mark.parametrize('cut', [1, 12, 30])
+def test_damaged_gz(tmp_path, cut):
+    "A download that stopped"
+    p = tmp_path/'x.gz'
+    p.write_bytes(gzip.compress(idx_bytes())[:-cut])
+    with pytest.raises(ValueError, match=str(p)): read_idx(p)
+
+def test_image_set_says_what_it_holds():
+    images = small_dls().train_ds.images
+    assert len(ImageSet(images)) == 100 and ImageSet(images).c == 10

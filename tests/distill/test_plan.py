@@ -1,0 +1,79 @@
+"""What a run will take, on paper: every multiply-add and second beside a naive count, every device a price."""
+import time
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import sskd_tutor.distill.fit  # noqa: F401, patches Learner
+from sskd_tutor.distill.cache import CacheFeatures
+from sskd_tutor.data.images import ImageSet, balanced, embedded_fashion, fashion_dls
+from sskd_tutor.distill.plan import make_plan
+from sskd_tutor.nets.staged import count_macs
+from sskd_tutor.nets.weights import fashion_teacher
+from sskd_tutor.nets.small import tutorial_resnet
+from test_invariants import new_learner, pair, small_dls
+
+torch.set_num_threads(1)
+names = ['stage1', 'stage2', 'stage3', 'head']
+
+def costs(unit='macs'):
+    "Four parts; student 1, 2, 3, 4, teacher 10, 20, 40 and a head that is not counted, a step 100"
+    macs = {f'student_{unit}': [1., 2, 3, 4], f'teacher_{unit}': [10., 20, 40, 0], f'train_{unit}': [100.]*4}
+    return pd.DataFrame(dict(student_bytes=[8, 4, 2, 0], teacher_bytes=[8, 4, 2, 0], **macs), index=names)
+
+schedule = dict(stage1=3, stage2=3, stage3=3, head=2)
+
+@pytest.mark.parametrize('device', ['mps', 'xpu'])
+def test_a_device_without_a_price_of_its_own_is_a_gpu(device):
+    for budget in (0, 3_000, 1e9):
+        ours, gpu = (make_plan(costs(), schedule, 100, 10, 2, budget, d) for d in (device, 'cuda'))
+        assert ours.kept == gpu.kept and ours.table.equals(gpu.table)
+
+def test_validation_counts_what_runs():
+    "By hand, an image and pass: the student up to the stage, the teacher to its end; the head is the student alone"
+    both = costs().join(costs('seconds').filter(like='seconds'))
+    for every, passes in ((1, [3, 3, 3, 2]), (2, [2, 2, 2, 1]), (0, [0]*4)):
+        p = make_plan(both, schedule, 100, 10, None, valid_every=every)
+        each = [1 + 70, 1 + 2 + 70, 1 + 2 + 3 + 70, 1 + 2 + 3 + 4]
+        assert (p.table.gmacs_valid*1e9).tolist() == pytest.approx([10*n*c for n, c in zip(passes, each)])
+        assert (p.table.seconds - p.table.gmacs*1e9).tolist() == pytest.approx((p.table.gmacs_valid*1e9).tolist())
+        alone = make_plan(both, schedule, 100, 10, None, valid_every=every, stitched=False)
+        rest = [10*n*c for n, c in zip(passes, [60, 40, 0, 0])]
+        assert (1e9*(p.table.gmacs_valid - alone.table.gmacs_valid)).tolist() == pytest.approx(rest)
+        slow = both.assign(student_valid_seconds=5*both.student_seconds, teacher_valid_seconds=5*both.teacher_seconds)
+        slow = make_plan(slow, schedule, 100, 10, None, valid_every=every).table.seconds
+        assert (slow - p.table.seconds).tolist() == pytest.approx((4e9*p.table.gmacs_valid).tolist())
+
+@pytest.mark.parametrize('cache', [None, '1 GB'])
+def test_validation_is_what_a_run_computes(cache):
+    "Beside the multiply-adds that PyTorch counts in a run, training and validation together; adapters are not in the plan"
+    def counted(valid_every):
+        torch.manual_seed(0)
+        teacher, student = pair()
+        for m in [*teacher.modules(), *student.modules()]:
+            if isinstance(m, nn.Dropout): m.p = 0.
+        learn, runs = new_learner(student, small_dls(n=100, bs=20)), []
+        kwargs = dict(epochs=2, head_epochs=1, valid_every=valid_every, cbs=CacheFeatures(2, cache) if cache else None)
+        macs = count_macs(lambda: runs.append(learn.fit_sskd(teacher, **kwargs)))
+        return macs, runs[0].plan
+    (with_valid, plan), (without, _) = counted(1), counted(0)
+    adapters = 50*2*sum(k*2*k*(10, 5, 3)[i]**2 for i, k in enumerate((4, 8, 16)))
+    head = 50*2*3*32*10  # the teacher's, in the stitched network
+    assert with_valid - without == pytest.approx(plan.table.gmacs_valid.sum()*1e9 + adapters + head, rel=.01)
+
+@pytest.mark.slow
+@pytest.mark.parametrize('valid_every', [0, 1])
+@pytest.mark.parametrize('budget', [None, '0 B', '1 GB'])
+def test_how_long(budget, valid_every, monkeypatch):
+    "Predicted seconds within a factor of two of the measured ones, by the processor's clock, for the machine has other work"
+    monkeypatch.setattr(time, 'perf_counter', time.process_time)
+    torch.manual_seed(0)
+    dls = fashion_dls(n=500, bs=50, device='cpu')
+    dls.loaders[1] = dls.valid.new(ImageSet(balanced(embedded_fashion('valid'), 40)[0], split_idx=1))
+    learn, teacher = new_learner(tutorial_resnet(width=16, blocks=1), dls), fashion_teacher()
+    kwargs = dict(epochs=2, head_epochs=1, valid_every=valid_every, cbs=CacheFeatures(2, budget) if budget else None)
+    plan = learn.sskd_plan(teacher, **kwargs)
+    run = learn.fit_sskd(teacher, plan=plan, **kwargs)
+    assert .5 < run.stages.planned_seconds.sum()/run.stages.seconds.sum() < 2

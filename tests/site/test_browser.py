@@ -1,0 +1,289 @@
+"""Headless Chromium on a real JupyterLab, on report.html from disk and on Voila: what is drawn follows what is done, and
+nothing leaves the machine."""
+import os, re, shutil, socket, subprocess, sys, time, urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from conftest import root
+
+pytestmark = pytest.mark.browser
+flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+         '--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1']
+shots, lessons, example = root/'tests/screenshots', root/'nbs/lessons', root/'sskd_tutor/data_files/example_recording'
+
+@contextmanager
+def served(folder, *cmd):
+    "A server on loopback with configuration of its own; its address"
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    own = {f'JUPYTER{k}_DIR': str(folder/'.jupyter'/k) for k in ('_CONFIG', '_DATA', 'LAB_SETTINGS', 'LAB_WORKSPACES')}
+    env = os.environ | own | dict(JUPYTER_PATH=own['JUPYTER_DATA_DIR'], PYTHONPATH=str(root), PYTHONWARNINGS='ignore',
+                                  OMP_NUM_THREADS='1')
+    env.pop('JPY_SESSION_NAME', None)
+    quiet = folder/'.jupyter/LAB_SETTINGS/@jupyterlab/apputils-extension/notification.jupyterlab-settings'
+    quiet.parent.mkdir(parents=True)
+    quiet.write_text('{"fetchNews": "false"}')
+    with open(folder/'server.log', 'w') as log:
+        cmd = [sys.executable, '-m', *cmd, '--no-browser', f'--port={port}']
+        server = subprocess.Popen(cmd, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        for _ in range(300):
+            if server.poll() is not None: break
+            try: urllib.request.urlopen(f'http://127.0.0.1:{port}/', timeout=60).close()
+            except OSError: time.sleep(.2)
+            else:
+                yield f'http://127.0.0.1:{port}'
+                return
+        pytest.fail(f"{cmd} did not start: {(folder/'server.log').read_text()[-2000:]}")
+    finally:
+        server.terminate()
+        server.wait(30)
+
+@pytest.fixture(scope='module')
+def browser(chromium):
+    from playwright.sync_api import sync_playwright
+    shots.mkdir(exist_ok=True)
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=chromium, args=flags)
+        yield b
+        b.close()
+
+@pytest.fixture
+def page(browser, request):
+    "A page on which every request and every complaint is noted, and judged at the end"
+    context = browser.new_context(viewport=dict(width=1300, height=1000))
+    page, asked, said = context.new_page(), [], []
+    context.on('request', lambda r: asked.append(r.url))
+    page.on('websocket', lambda w: asked.append(w.url))
+    page.on('console', lambda m: said.append(m.text) if m.type == 'error' else None)
+    page.on('pageerror', lambda e: said.append(str(e)))
+    page.set_default_timeout(60_000)
+    yield page
+    page.screenshot(path=shots/f'{request.node.name}_end.png')
+    assert asked and [u for u in asked if not re.match(r'(data|blob|file):|(http|ws)://127\.0\.0\.1:', u)] == []
+    assert said == []
+    context.close()
+
+@pytest.fixture(scope='module')
+def lab(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('lab')
+    for nb in lessons.glob('*.ipynb'): shutil.copy(nb, folder)
+    options = '--ip=127.0.0.1', '--port-retries=0', '--IdentityProvider.token=', '--allow-root', '--LabApp.news_url=None'
+    with served(folder, 'jupyterlab', *options) as url: yield url
+
+# --- what a reader does
+
+def run_all(page, lab, name):
+    page.goto(f'{lab}/lab/workspaces/auto-{name}/tree/{name}.ipynb?reset')
+    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(state='attached')
+    page.locator('.jp-CodeCell').first.wait_for()
+    for _ in range(10):  # `?reset` may give the notebook a second kernel, and the first one's cells are dropped
+        page.wait_for_timeout(1_500)
+        page.click('.lm-MenuBar-itemLabel:text-is("Run")')
+        page.click('.lm-Menu-item[data-command="runmenu:run-all"]')
+        page.wait_for_timeout(3_000)
+        if any(re.search(r'\*|\d', t) for t in page.locator('.jp-CodeCell .jp-InputPrompt').all_inner_texts()): return
+    pytest.fail(f"no cell of {name} began to run")
+
+def await_in(page, condition, seconds=240):
+    "Until JavaScript says true, or a cell fails; a slow machine needs a minute to import fastai"
+    end = time.time() + seconds
+    while not page.evaluate(condition):
+        errors = page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
+        assert errors == [] and time.time() < end, f"after {seconds} s, or an error: {condition}: {errors}"
+        page.wait_for_timeout(200)
+
+def finish(page):
+    await_in(page, "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
+    errors = page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
+    assert errors == [] and page.locator('.jupyter-widgets-error-widget').count() == 0
+
+def look(explorer):
+    "The drawn state of an explorer: its titles, the maps as pictures, the ring, the line of curves"
+    return explorer.evaluate("""el => {
+        const plots = [...el.querySelectorAll('.js-plotly-plot')], all = (p, what) => [...p.querySelectorAll(what)]
+        const where = i => i.getAttribute('xlink:href') ?? i.getAttribute('href')
+        const text = (p, what) => p.querySelector(what)?.textContent
+        return { titles: plots.map(p => text(p, '.gtitle')), aria: plots.map(p => p.getAttribute('aria-label')),
+            maps: all(plots[0], '.mlayer image').map(where), curves: plots[3].textContent,
+            points: all(plots[1], '.scatterlayer .point').map(p => p.getAttribute('transform')).join(),
+            cells: all(plots[2], '.heatmaplayer text').map(t => t.textContent).join(),
+            frame: plots[2].querySelector('.shapelayer path')?.getAttribute('d'),
+            says: text(el, '[role=status]') } }""")
+
+def changed(page, explorer, before, *parts, seconds=30, also=lambda now: True):
+    "Wait until these parts of the drawn state differ, and what else is asked of it holds"
+    end = time.time() + seconds
+    while time.time() < end:
+        now = look(explorer)
+        if all(now[p] != before[p] for p in parts) and also(now): return now
+        page.wait_for_timeout(150)
+    still = [p for p in parts if now[p] == before[p]]
+    raise AssertionError(f"unchanged after {seconds} s: {still}; {now['titles']}, {now['says']}")
+
+def press(page, explorer, label, key):
+    explorer.locator(f'.noUi-handle[aria-label="{label}"]').focus()
+    page.keyboard.press(key)
+
+def choose(explorer, label, place):
+    box = explorer.locator(f'select[aria-label="{label}"]')
+    box.select_option(index=place)
+    return box.evaluate('el => el.selectedOptions[0].text').replace('\xa0', ' ')
+
+def settled(page, explorer):
+    "The first view, once all is drawn"
+    explorer.locator('.js-plotly-plot .gtitle').nth(3).wait_for(state='attached')
+    end = time.time() + 60
+    while len((now := look(explorer))['maps']) < 4 or not now['points']:
+        assert time.time() < end, f"not drawn after a minute: {now}"
+        page.wait_for_timeout(200)
+    return now
+
+def try_all(page, explorer):
+    "Every slider by keyboard, every drop-down, the pictures, a point and a cell"
+    a = settled(page, explorer)
+    assert a['titles'][0].startswith('stage') and len(a['maps']) == 4 and all(a['aria'])
+    press(page, explorer, 'stage', 'ArrowRight' if a['titles'][0].startswith('stage1') else 'ArrowLeft')
+    b = changed(page, explorer, a, 'titles', 'maps', 'points', 'frame', 'says')
+    assert b['titles'][0].split(',')[0] in b['titles'][1] and b['titles'][0][:6] != a['titles'][0][:6]
+    press(page, explorer, 'epoch', 'Home')
+    c = changed(page, explorer, b, 'titles', 'maps', 'points', 'cells')
+    assert all('before training' in t for t in c['titles'][:3]) and 'before training' in c['says']
+    assert c['maps'][:2] == b['maps'][:2] and c['maps'][2] != b['maps'][2], "image and teacher stand still, the student moves"
+    press(page, explorer, 'epoch', 'End')
+    d = changed(page, explorer, c, 'titles', 'maps')
+    assert d['maps'] == b['maps'], "there and back again"
+    text = choose(explorer, 'channel', 1)
+    e = changed(page, explorer, d, 'titles', 'maps')
+    assert text in e['titles'][0] and e['maps'][0] == d['maps'][0]
+    n = explorer.locator('select[aria-label="measure"] option').count()
+    for i in range(n):
+        text = choose(explorer, "measure", i)
+        shown = "([el, t]) => el.querySelectorAll('.js-plotly-plot')[3].textContent.toLowerCase().includes(t)"
+        page.wait_for_function(shown, arg=[explorer.element_handle(), text.split(',')[0].lower()])
+    before = look(explorer)
+    places = explorer.locator('select[aria-label="against"] option').count()
+    text = choose(explorer, 'against', 0 if e['titles'][0].startswith(f'stage{places}') else places - 1)
+    told = lambda o: text.split()[-1] in o['titles'][3] and 'only pair' in o['says']  # the measure chosen last may be drawn first
+    f = changed(page, explorer, before, 'frame', 'curves', 'says', also=told)
+    third = explorer.locator('.sskd-images button').nth(2)
+    third.focus()
+    page.keyboard.press('Enter')
+    g = changed(page, explorer, f, 'maps', 'points')
+    assert g['maps'][0] != f['maps'][0] and third.get_attribute('aria-pressed') == 'true'
+    cell = explorer.locator('.js-plotly-plot').nth(2)
+    cell.scroll_into_view_if_needed()
+    box = cell.locator('.nsewdrag').first.bounding_box()
+    page.mouse.move(box['x'] + box['width']*.1, box['y'] + box['height']*.12)
+    page.wait_for_timeout(300)
+    page.mouse.click(box['x'] + box['width']*.1, box['y'] + box['height']*.1)
+    h = changed(page, explorer, g, 'frame', 'titles')
+    assert h['titles'][0].startswith('stage1')
+    return h
+
+def screenshots(page, explorer, name):
+    "Light and dark, wide and 900 px; text must be readable in both"
+    for theme in ('light', 'dark'):
+        for width in (1300, 900):
+            page.set_viewport_size(dict(width=width, height=2600))
+            explorer.scroll_into_view_if_needed()
+            page.wait_for_timeout(500)
+            fits = "el => [...el.querySelectorAll('.main-svg')].every(s => s.getBoundingClientRect().width <= el.clientWidth + 2)"
+            page.wait_for_function(fits, arg=explorer.element_handle(), timeout=20_000)
+            page.wait_for_timeout(300)
+            explorer.screenshot(path=shots/f'{name}_{theme}_{width}.png')
+        if theme == 'light' and page.locator('.lm-MenuBar').count():
+            page.set_viewport_size(dict(width=1300, height=1000))
+            page.click('.lm-MenuBar-itemLabel:text-is("Settings")')
+            page.hover('.lm-Menu-item:has-text("Theme")')
+            page.click('.lm-Menu-item:has-text("JupyterLab Dark")')
+            page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
+        elif theme == 'light': break
+    if theme == 'dark':
+        ink = explorer.locator('.gtitle').first.evaluate("el => getComputedStyle(el).fill")
+        assert sum(map(float, re.findall(r'[\d.]+', ink)[:3])) > 384, f'the title is drawn in {ink} on a dark page'
+
+# --- the lessons
+
+def test_watch_lesson(page, lab):
+    run_all(page, lab, '05_watch')
+    await_in(page, "document.querySelector('.sskd .chip') !== null")
+    live = page.locator('.sskd').first.element_handle()
+    page.evaluate("""live => { globalThis.looks = new Set(); globalThis.states = new Set()
+        const look = p => p.querySelector('.plot-container')?.innerHTML.length + p.textContent
+        setInterval(() => {
+            const plots = [...live.querySelectorAll('.js-plotly-plot')]
+            if (plots.length < 4) return
+            looks.add(plots.map(look).join())
+            states.add(live.querySelector('.state').textContent) }, 100) }""", live)
+    await_in(page, "document.querySelector('.sskd .state').textContent === 'finished'")
+    assert page.evaluate('looks.size') >= 5, "the live figures must change at least five times during training"
+    assert len([s for s in page.evaluate('[...states]') if 'learns' in s]) >= 5
+    chips = page.locator('.sskd').first.locator('.chip').all_text_contents()  # also where the page is scrolled away
+    assert len(chips) == 4 and all(re.search(r'[0-9a-f]{8}$', c) for c in chips[:3]) and 'changed' not in ' '.join(chips)
+    finish(page)
+    page.set_viewport_size(dict(width=1300, height=2600))
+    page.locator('.sskd').first.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    page.locator('.sskd').first.screenshot(path=shots/'live.png')
+    page.set_viewport_size(dict(width=1300, height=1000))
+    explorers = page.locator('.sskd:has(.noUi-handle)')
+    assert explorers.count() == 2
+    explorers.nth(1).scroll_into_view_if_needed()
+    try_all(page, explorers.nth(1))
+    screenshots(page, explorers.nth(1), 'explorer')
+
+def test_alignment_lesson(page, lab):
+    run_all(page, lab, '05a_alignment')
+    page.wait_for_timeout(1000)
+    finish(page)
+    page.wait_for_selector('.js-plotly-plot .gtitle', state='attached')
+    titles = page.locator('.js-plotly-plot .gtitle').all_text_contents()
+    assert titles and 'NaN' not in ' '.join(titles)
+    page.locator('.js-plotly-plot').first.screenshot(path=shots/'alignment.png')
+
+# --- without a notebook
+
+def test_report_slides_from_disk(page, tmp_path):
+    from sskd_tutor.runs.report import write_report
+    shutil.copytree(example, tmp_path/'run')
+    page.goto(write_report(tmp_path/'run').as_uri())
+    page.wait_for_selector('.slider-group', state='attached')
+    state = """p => { const all = what => [...p.querySelectorAll(what)]
+        const where = i => i.getAttribute('xlink:href') ?? i.getAttribute('href')
+        return [p.querySelector('.slider-label')?.textContent, ...all('.mlayer image').map(where),
+            ...all('.point, .mlayer text').map(t => t.getAttribute('transform') + t.textContent)].join() }"""
+    plots = page.locator('.js-plotly-plot:has(.slider-group)')
+    assert plots.count() >= 3
+    for p in plots.all():
+        p.scroll_into_view_if_needed()
+        before, rail = p.evaluate(state), p.locator('.slider-rail-touch-rect').bounding_box()
+        page.mouse.click(rail['x'] + 4, rail['y'] + rail['height']/2)
+        page.wait_for_function(f"([p, before]) => ({state})(p) !== before", arg=[p.element_handle(), before])
+        assert 'start' in p.locator('.slider-label').first.text_content()
+    page.screenshot(path=shots/'report_sliders.png')
+
+@pytest.mark.slow
+def test_voila_serves_the_explorer(page, tmp_path):
+    pytest.importorskip('voila', reason="pip install voila")
+    code = f"from sskd_tutor.viz.explorer import Explorer\nExplorer.from_folder({str(example)!r})"
+    spec = dict(name='python3', display_name='python3', language='python')
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)], metadata=dict(kernelspec=spec))
+    nbformat.write(nb, tmp_path/'explorer.ipynb')
+    # Voila's own page asks a CDN for icons that nothing here uses; one without them shadows it
+    page_of = 'voila/templates/lab/index.html.j2'
+    lines = (Path(sys.prefix)/'share/jupyter'/page_of).read_text().splitlines(True)
+    (tmp_path/'.jupyter/_DATA'/page_of).parent.mkdir(parents=True)
+    (tmp_path/'.jupyter/_DATA'/page_of).write_text(''.join(l for l in lines if 'cdn.jsdelivr.net' not in l))
+    options = '--Voila.ip=127.0.0.1', '--show_tracebacks=True'
+    with served(tmp_path, 'voila', 'explorer.ipynb', *options) as url:
+        page.goto(url)
+        page.wait_for_selector('.sskd .noUi-handle')
+        explorer = page.locator('.sskd').first
+        try_all(page, explorer)
+        screenshots(page, explorer, 'voila')
+        page.goto('about:blank')

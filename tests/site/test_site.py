@@ -1,0 +1,259 @@
+"""The site as it is built from the notebooks: every page, every link, every figure, in Chromium and without a network."""
+import json, os, re, subprocess, sys, threading
+from functools import partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+import yaml
+from nbdev.config import get_config, nbpath2html
+
+import test_browser
+from conftest import root, tracked
+from sskd_tutor.nets.small import d as modidx
+
+browser, page, shots = test_browser.browser, test_browser.page, test_browser.shots  # its fixtures
+cfg = get_config(root)
+github = f'{cfg.git_url}/blob/{cfg.branch}/'
+colab = github.replace('//github.com', '//colab.research.google.com/github')
+nbs = [p.relative_to(root/'nbs') for p in tracked(root) if p.suffix == '.ipynb' and p.is_relative_to(root/'nbs')]
+lessons = sorted(p for p in nbs if p.parent.name == 'lessons')
+html_of = lambda p: nbpath2html(p).as_posix()
+cells_of = lambda p: nbformat.read(root/'nbs'/p, 4).cells
+
+def build(out, *options):
+    env = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=str(root), PYTHONWARNINGS='ignore')
+    cmd = [sys.executable, root/'docs/build.py', '--out', out, *options]
+    return subprocess.run(cmd, env=env, capture_output=True, text=True, timeout=600)
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+    out = tmp_path_factory.mktemp('site')/'_docs'
+    return build(out), out
+
+@pytest.fixture(scope='module')
+def site(built):
+    "Also with a link that leads nowhere, of which one test complains; not without pages"
+    p, out = built
+    assert out.exists(), p.stderr[-3000:]
+    return out
+
+class Read(HTMLParser):
+    "What a page holds: places that can be linked to, links, what is loaded, text outside of scripts"
+    def __init__(self, path):
+        super().__init__()
+        self.ids, self.links, self.loads, self.text, self.tags, self.quiet = set(), [], [], [], [], False
+        self.feed(path.read_text())
+        self.text = ''.join(self.text)
+
+    def handle_starttag(self, tag, attrs):
+        a = dict(attrs)
+        self.tags.append((tag, a))
+        self.quiet = tag in ('script', 'style')
+        self.ids |= {a[k] for k in ('id', 'name') if a.get(k)}
+        links = [a[k] for k in ('href', 'src', 'data', 'poster') if a.get(k)]
+        self.links += links
+        if tag not in ('a', 'form') and a.get('rel') not in ('canonical', 'search', 'next', 'prev', 'index'): self.loads += links
+
+    def handle_endtag(self, tag): self.quiet = self.quiet and tag not in ('script', 'style')
+    def handle_data(self, data):
+        if not self.quiet: self.text.append(data)
+
+    def of_class(self, name): return [a for t, a in self.tags if name in a.get('class', '').split()]
+
+@pytest.fixture(scope='module')
+def pages(site): return {f.relative_to(site).as_posix(): Read(f) for f in site.rglob('*.html') if '_static' not in f.parts}
+
+# --- what is there
+
+def test_builds_without_a_complaint(built): assert built[0].returncode == 0, built[0].stderr[-3000:]
+
+def test_each_notebook_has_its_page(site, pages):
+    assert len(nbs) > 40 and {html_of(p) for p in nbs} <= set(pages)
+    for p in nbs:
+        title = re.match('# (.+)', cells_of(p)[0].source)[1]
+        assert title.replace('`', '') in pages[html_of(p)].text
+        assert (site/f'{html_of(p)}.md').read_text().startswith(f'# {title}')  # the modules' docstrings link to it
+        assert (site/'notebooks'/p).read_bytes() == (root/'nbs'/p).read_bytes()
+
+def test_course_in_order(pages):
+    in_order = [html_of(p) for p in lessons]
+    links = [a['href'] for a in pages['index.html'].of_class('internal') if a.get('href', '').startswith('lessons/')]
+    assert list(dict.fromkeys(links)) == in_order
+    assert [a['href'] for a in pages['index.html'].of_class('card')] == in_order
+    assert pages['index.html'].of_class('start')[0]['href'] == in_order[0]
+
+@pytest.mark.parametrize('path', lessons, ids=lambda p: p.name)
+def test_lesson_opens_in_colab_and_downloads(path, site, pages):
+    p = pages[html_of(path)]
+    (on_colab,), (download,) = p.of_class('colab'), p.of_class('download')
+    assert on_colab['href'] == f'{colab}colab/{path.name}' and (root/'colab'/path.name).exists()
+    assert 'download' in download and (site/'lessons'/download['href']).resolve() == (site/'notebooks'/path).resolve()
+
+def test_everything_exported_is_documented_and_can_be_linked_to(pages):
+    missing = []
+    for module, syms in modidx['syms'].items():
+        names = {n.removeprefix(f'{module}.'): where.split('#') for n, (where, _) in syms.items()}
+        for n, (html, place) in names.items():
+            first, last = n.split('.')[0], n.split('.')[-1]
+            if '_' in (first[0], last[0]) or (first in names and n != first): continue  # a class shows its own methods
+            if not {place, place.replace('_', '-')} & pages[html].ids: missing.append((html, n))
+    assert len(modidx['syms']) > 30 and missing == []
+
+def test_names_lead_to_the_page_that_defines_them(pages):
+    found = {html: [a['href'] for a in p.of_class('name')] for html, p in pages.items()}
+    assert sum(map(len, found.values())) > 100
+    assert '#mimic_nmse' in found['losses.html'] or any(h.endswith('losses.html#mimic_nmse') for hs in found.values() for h in hs)
+
+def test_figures_are_live(pages):
+    kind = 'application/vnd.plotly.v1+json'
+    saved = {p: sum(kind in o.get('data', {}) for c in cells_of(p) for o in c.get('outputs', [])) for p in nbs}
+    drawn = {p: len(pages[html_of(p)].of_class('figure')) for p in nbs}
+    saved[Path('index.ipynb')] += 2  # the recorded run
+    assert drawn == saved and sum(saved.values()) > 30  # none is hidden: a figure without its code is `#| echo: false`
+
+def test_formulas_are_drawn_without_a_script(pages):
+    assert sum(t == 'math' for t, _ in pages['losses.html'].tags) >= 7
+    assert not [n for n, p in pages.items() if re.search(r'\$[^$]*\\(frac|mathrm|sum|alpha)\b', p.text)]
+
+# --- where it leads
+
+def test_links_and_places(site, pages):
+    "Each link inside the site leads to a file, and each # to a place on its page"
+    inner, wrong = 0, []
+    for name, p in pages.items():
+        for link in p.links:
+            if re.match(r'(https?:)?//|mailto:|javascript:|data:', link): continue
+            u, inner = urlsplit(link), inner + 1
+            file = ((site/name).parent/unquote(u.path) if u.path else site/name).resolve()
+            there = pages.get(file.relative_to(site.resolve()).as_posix()) if file.is_relative_to(site.resolve()) else None
+            if not file.is_file() or (u.fragment and there and unquote(u.fragment) not in there.ids): wrong.append((name, link))
+    assert inner > 2_000 and wrong == []
+
+def test_links_into_the_repository(pages):
+    wrong, known = set(), {p.relative_to(root).as_posix() for p in tracked(root)}
+    for link in {link for p in pages.values() for link in p.links}:
+        if not (m := re.match(rf'(?:{re.escape(github)}|{re.escape(colab)})([^#]+)(?:#L(\d+))?$', link)): continue
+        if m[1] not in known or (m[2] and int(m[2]) > len((root/m[1]).read_text().splitlines())): wrong.add(link)
+    assert wrong == set()
+
+def test_nothing_is_fetched_from_elsewhere(site, pages):
+    assert not [(n, l) for n, p in pages.items() for l in p.loads if re.match(r'(https?:)?//', l)]
+    for css in site.rglob('*.css'): assert not re.search(r'(@import|url\()\s*["\']?(https?:)?//', css.read_text()), css
+
+def test_no_path_of_one_machine(pages):
+    paths = re.compile('|'.join('/'.join(['', d, '']) for d in ('root', 'home', 'Users', 'work')) + r'|/tmp/\w')
+    assert {n: m[0] for n, p in pages.items() if (m := paths.search(p.text))} == {}
+
+def test_a_link_that_leads_nowhere_stops_the_build(tmp_path):
+    def write(name, text):
+        (tmp_path/'nbs'/name).parent.mkdir(exist_ok=True, parents=True)
+        cells = [nbformat.v4.new_markdown_cell(t) for t in (f'# {name}\n\n> A page', text)]
+        kernel = dict(name='python3', display_name='python3', language='python')
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=kernel)), tmp_path/'nbs'/name)
+    write('index.ipynb', 'One [lesson](lessons/01_one.ipynb).')
+    write('lessons/01_one.ipynb', 'Back [home](../index.ipynb), or off to [nowhere](02_two.ipynb).')
+    p = build(tmp_path/'out', '--nbs', tmp_path/'nbs')
+    assert p.returncode and re.search('lessons/one.*WARNING.*02_two', p.stderr) and p.stderr.count('WARNING') == 1
+
+# --- in a browser
+
+@pytest.fixture(scope='module')
+def url(site):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args): pass
+    server = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}'
+    server.shutdown()
+    server.server_close()
+
+draw_all = """async () => { for (const b of document.querySelectorAll('.figure')) {
+    b.scrollIntoView(); while (!b.dataset.drawn) await new Promise(r => setTimeout(r, 20)) } }"""
+state = """p => { const all = what => [...p.querySelectorAll(what)]
+    return [p.querySelector('.slider-label')?.textContent, ...all('image').map(i => i.getAttribute('href')
+        ?? i.getAttribute('xlink:href')), ...all('.point, .gtitle, .js-line').map(t => t.outerHTML)].join() }"""
+drawn_as = """t => document.documentElement.dataset.theme === t
+    && [...document.querySelectorAll('.figure[data-drawn]')].every(b => b.dataset.drawn === t)"""
+
+def changes(page, plot, before):
+    page.wait_for_function(f"([p, before]) => ({state})(p) !== before", arg=[plot.element_handle(), before])
+
+def switch(page, theme):
+    page.evaluate('scrollTo(0, 0)')
+    page.click('.theme-switch-button')
+    page.click(f'.theme-change-button[data-mode="{theme}"]')
+    page.wait_for_function(drawn_as, arg=theme)
+
+def move(page, plot, where):
+    "Click on a slider's rail, at a share of its length; what is drawn must change"
+    plot.scroll_into_view_if_needed()
+    before, rail = plot.evaluate(state), plot.locator('.slider-rail-touch-rect').bounding_box()
+    page.mouse.click(rail['x'] + where*rail['width'], rail['y'] + rail['height']/2)
+    changes(page, plot, before)
+
+@pytest.mark.browser
+def test_every_page(page, url):
+    "Figures drawn, sliders moved, theme switched, no wider than a phone; `page` notes complaints and requests to the outside"
+    sliders = 0
+    for i, p in enumerate(map(html_of, nbs)):
+        page.goto(f'{url}/{p}')
+        page.evaluate(draw_all)
+        for plot in page.locator('.plot:has(.slider-group)').all():
+            for where in (.02, .5): move(page, plot, where)
+            sliders += 1
+        theme = ('dark', 'light')[i % 2]
+        switch(page, theme)
+        for fill in page.locator('.figure:not(.own) .gtitle').evaluate_all("ts => ts.map(t => getComputedStyle(t).fill)"):
+            bright = sum(map(float, re.findall(r'[\d.]+', fill)[:3])) > 384
+            assert bright == (theme == 'dark'), f'{p}: a title is drawn in {fill}'
+        page.set_viewport_size(dict(width=390, height=844))
+        assert page.evaluate('document.documentElement.scrollWidth - innerWidth') <= 0, f'{p} is wider than a phone'
+        page.set_viewport_size(dict(width=1300, height=1000))
+    assert sliders > 3
+
+@pytest.mark.browser
+def test_front_page_moves_through_a_run(page, url):
+    page.goto(url + '/index.html')
+    page.evaluate(draw_all)
+    wall, curve = page.locator('.run .plot').all()
+    before = curve.evaluate(state)
+    move(page, wall, .1)
+    changes(page, curve, before)
+    assert 'stage1' in wall.locator('.gtitle').text_content()
+    moment = wall.locator('.slider-label').first.text_content()
+    switch(page, 'dark')
+    assert wall.locator('.slider-label').first.text_content() == moment, 'the moment is kept when the theme changes'
+    page.screenshot(path=shots/'site_front_dark.png')
+
+@pytest.mark.browser
+def test_search(page, url):
+    page.goto(f'{url}/search.html?q=adapter')
+    page.wait_for_function("[...document.querySelectorAll('#search-results li a')].some(a => a.href.includes('adapters.html'))")
+
+@pytest.mark.browser
+def test_dark_figures_are_those_of_the_plots(page, url):
+    "figures.js makes of a light figure exactly what the function would have drawn for a dark page"
+    from sskd_tutor.core.files import pkg_data
+    from sskd_tutor.measure.recording import Recording
+    from sskd_tutor.viz.gallery import gallery
+    rec = Recording.load(pkg_data/'example_recording')
+    page.goto(url + '/index.html')
+    for name, (f, kwargs) in gallery(rec).items():
+        light, dark = (json.loads(f(rec, theme=t, **kwargs).to_json()) for t in ('light', 'dark'))
+        made = json.loads(page.evaluate('fig => JSON.stringify(dark(fig))', light))
+        assert light != dark and made['data'] == dark['data'] and made['layout'] == dark['layout'], name
+
+# --- how it is published
+
+def test_workflow_docs():
+    w = yaml.safe_load((root/'.github/workflows/docs.yml').read_text())
+    make, deploy = w['jobs']['build'], w['jobs']['deploy']
+    assert w[True]['push'] == {'branches': ['main']}  # YAML 1.1 reads the key `on` as true
+    assert w['permissions'] == {'contents': 'read'} and deploy['permissions'] == {'pages': 'write', 'id-token': 'write'}
+    assert any(s.get('run') == 'make docs' for s in make['steps'])
+    assert any(s.get('with', {}).get('path') == '_docs' for s in make['steps'])
+    assert deploy['needs'] == 'build' and any(s.get('uses', '').startswith('actions/deploy-pages@') for s in deploy['steps'])
