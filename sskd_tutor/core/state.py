@@ -6,7 +6,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/core/state.html.md"""
 
 # %% auto #0
 __all__ = ['kept', 'tensors_sha256', 'described', 'differences', 'rng_state', 'set_rng_state', 'same_rng', 'environment',
-           'n_hooks']
+           'n_hooks', 'bits', 'changed']
 
 # %% ../../nbs/core/02_state.ipynb #284b3c0e
 import fastai
@@ -134,3 +134,17 @@ def n_hooks(
     "Hooks that hang on any module"
     kinds = '_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks'
     return sum(len(getattr(m, k)) for net in nets for m in net.modules() for k in kinds)
+
+# %% ../../nbs/core/02_state.ipynb #c157cb64
+def bits(
+    net: nn.Module,
+) -> dict:          # name -> Tensor, a copy of each parameter and buffer
+    "A network as it stands, to be compared with later"
+    return {name: value.detach().clone() for name, value in net.state_dict().items()}
+
+def changed(
+    before: dict,    # what `bits` gave
+    net: nn.Module,
+) -> list:           # names of the parameters and buffers that are no longer the same to the bit
+    "What moved?"
+    return [name for name, value in net.state_dict().items() if not torch.equal(value, before[name])]

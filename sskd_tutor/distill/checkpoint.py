@@ -24,8 +24,7 @@ from .cache import CacheFeatures
 from ..core.device import learner_device
 from .precision import CompileStage
 from ..core.files import clear_halves, read_snapshot, remove_snapshot, snapshots, write_snapshot
-from ..core.state import differences, rng_state, tensors_sha256
-from ..core.state import described, set_rng_state
+from ..core.state import described, differences, rng_state, set_rng_state, tensors_sha256
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #a25f5a1b
 class KeepEpochs(Callback):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sskd_tutor.viz import alignment as P
-from sskd_tutor.viz import gallery as S
+from sskd_tutor.viz.gallery import gallery as S
 from sskd_tutor.measure.recording import Recording, measure_columns, step_columns
 from sskd_tutor.runs.job import save_run
 from sskd_tutor.nets.small import tutorial_resnet
