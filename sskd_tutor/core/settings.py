@@ -10,7 +10,7 @@ __all__ = ['option', 'SettingsError', 'types_of', 'fits', 'Settings', 'make_sett
 
 # %% ../../nbs/core/06_settings.ipynb #4fe43574
 import json, os, typing
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 from .errors import nearest

@@ -21,8 +21,7 @@ from ..viz.alignment import cka_map, measure_curves, projection
 from ..viz.walls import map_wall
 from ..viz.training import cost_bars, method_bars, stage_timeline, stitched_curve
 from ..viz.style import ink, method_colors, method_names
-from ..measure.recording import Recording, record_files
-from .job import load_run
+from ..measure.recording import Recording
 from ..viz.training import agreement, cost_panel, reliability
 
 # %% ../../nbs/runs/01_report.ipynb #93878162
