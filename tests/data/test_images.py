@@ -7,7 +7,7 @@ from PIL import Image
 from sskd_tutor.data.images import (DeviceDL, Images, ImageSet, Views, balanced, embedded_fashion, fashion_dls, noise_dls, randints,
     vocab)
 from sskd_tutor.nets.small import tutorial_resnet
-from test_invariants import cpu, moved, new_learner, small_dls, snapshot, staged
+from helpers.pairs import cpu, moved, new_learner, small_dls, snapshot, staged
 
 # --- views
 

@@ -12,7 +12,7 @@ from sskd_tutor.nets.staged import StagedNet
 from sskd_tutor.nets.weights import load_weights, save_weights
 from sskd_tutor.nets.small import tutorial_resnet
 from sskd_tutor.nets.taps import tapped
-from test_invariants import cpu, moved, new_learner, pair, small_dls, snapshot, staged, state
+from helpers.pairs import cpu, moved, new_learner, pair, small_dls, snapshot, staged, state
 
 def two_stages(net):
     return StagedNet(dict(stage1=net.stages['stage1'], stage2=nn.Sequential(net.stages['stage2'], net.stages['stage3'])),

@@ -27,9 +27,8 @@ from sskd_tutor.viz.pairing import PairingEditor, pairing_figure
 from sskd_tutor.nets.weights import load_weights
 from sskd_tutor.core.state import tensors_sha256
 from sskd_tutor.nets.small import tutorial_resnet
-from test_cut import (Listed, Own, TiedStages, fast as fast_nets, made, noise_dls, quantized, slow as slow_nets,
-                            state as modes, tail)
-from test_invariants import moved, new_learner, small_dls, snapshot, staged
+from test_cut import Listed, Own, TiedStages, fast as fast_nets, made, noise_dls, quantized, slow as slow_nets, state as modes, tail
+from helpers.pairs import moved, new_learner, small_dls, snapshot, staged
 
 torch.set_num_threads(1)
 like = dict(stats=([.5], [.25]))  # what the noise of the loaders is said to be

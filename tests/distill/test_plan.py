@@ -13,7 +13,7 @@ from sskd_tutor.distill.plan import make_plan
 from sskd_tutor.nets.staged import count_macs
 from sskd_tutor.nets.weights import fashion_teacher
 from sskd_tutor.nets.small import tutorial_resnet
-from test_invariants import new_learner, pair, small_dls
+from helpers.pairs import new_learner, pair, small_dls
 
 torch.set_num_threads(1)
 names = ['stage1', 'stage2', 'stage3', 'head']
