@@ -6,8 +6,8 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/core/device.html.md"""
 
 # %% auto #0
 __all__ = ['device_kinds', 'any_device', 'DeviceKind', 'CPU', 'CUDA', 'kind_of', 'device_name', 'free_memory', 'used_memory',
-           'device_load', 'fast_bf16', 'all_gpus', 'wait_for', 'seconds_of', 'learner_device', 'Bf16', 'autocast_of',
-           'quiet']
+           'device_load', 'fast_bf16', 'all_gpus', 'wait_for', 'seconds_of', 'take_rows', 'same_numbers',
+           'learner_device', 'Bf16', 'autocast_of', 'quiet']
 
 # %% ../../nbs/core/02_device.ipynb #a996aa34
 import math
@@ -29,7 +29,6 @@ class DeviceKind:
     separate_memory = False  # does it have memory of its own, apart from the computer's?
     fastai_amp = False       # does fastai's own `MixedPrecision` work on it?
     exact = False            # does the same computation give the same bits, in whatever batch?
-    macs_per_byte = 50.      # multiply-adds in the time in which it moves a byte, roughly
 
     def name(self, device: torch.device) -> str: return device.type
     def free_memory(self, device: torch.device) -> int: return psutil.virtual_memory().available
@@ -46,7 +45,6 @@ class DeviceKind:
 class CPU(DeviceKind):
     "The computer's own processor"
     exact = True
-    macs_per_byte = 20.
 
     def name(self, device: torch.device) -> str:
         return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
@@ -162,6 +160,29 @@ def seconds_of(
     once()
     times = sorted(once() for _ in range(n))
     return times[n//2]
+
+# %% ../../nbs/core/02_device.ipynb #113eaf51
+def take_rows(
+    rows: torch.Tensor,    # (n,...), on the CPU or on `device`
+    idx: torch.Tensor,     # (b,), int64, on the device of `rows`
+    device: torch.device,
+) -> torch.Tensor:         # (b,...), on `device`
+    "Some rows of a large tensor, on the device that needs them"
+    on_the_way = rows.device.type == 'cpu' and kind_of(device).separate_memory
+    if not on_the_way: return rows.index_select(0, idx).to(device)
+    pinned = torch.empty((len(idx), *rows.shape[1:]), dtype=rows.dtype, pin_memory=True)
+    torch.index_select(rows, 0, idx, out=pinned)
+    return pinned.to(device, non_blocking=True)
+
+# %% ../../nbs/core/02_device.ipynb #4a362eb5
+def same_numbers(
+    now: torch.Tensor,
+    before: torch.Tensor,   # of the same shape and type, on the same device
+) -> bool:
+    "Equal to the bit on an exact device; on any other within a hundredth of the norm"
+    if kind_of(now.device).exact: return torch.equal(now, before)
+    difference = (now.float() - before.float()).norm()
+    return bool(difference <= .01*now.float().norm())
 
 # %% ../../nbs/core/02_device.ipynb #843f9bef
 def learner_device(

@@ -10,7 +10,7 @@ __all__ = ['Entry', 'nearest', 'Registry']
 # %% ../../nbs/core/00_errors.ipynb #67d07cd1
 import difflib
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 # %% ../../nbs/core/00_errors.ipynb #7b016436
 def nearest(
@@ -29,8 +29,8 @@ Entry = TypeVar('Entry')
 class Registry(dict[str, Entry]):
     "Entries by name, in the order in which they were added"
     def __init__(self,
-        kind: str,      # what an entry is called in errors, e.g. 'loss'
-        entries=(),     # a dict, or pairs (name, entry)
+        kind: str,          # what an entry is called in errors, e.g. 'loss'
+        entries: Any = (),  # a dict, or pairs (name, entry)
     ):
         super().__init__(entries)
         self.kind = kind

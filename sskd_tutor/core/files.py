@@ -188,7 +188,7 @@ def _next_snapshot(folder):
 # %% ../../nbs/core/01_files.ipynb #5c9480a1
 def _sealed(state):
     "The three files of a snapshot: name -> bytes; the manifest comes last"
-    tensors: dict[str, Tensor] = {}
+    tensors = {}
     packed = json.dumps(dict(format=snapshot_format, state=pack(state, tensors))).encode()
     content = {'tensors.safetensors': save(tensors), 'state.json': packed}
     hashes = {name: hashlib.sha256(raw).hexdigest() for name, raw in content.items()}

@@ -132,6 +132,10 @@ def _python_state(r):
     "A Python generator as a tensor of 625 numbers"
     return torch.tensor(r.getstate()[1])
 
+def _set_python_state(r, numbers):
+    "Put it back; 3 is the version of Python's format"
+    r.setstate((3, tuple(numbers.tolist()), None))
+
 # %% ../../nbs/core/03_state.ipynb #3bd1b433
 _other_kinds = {name: kind for name, kind in device_kinds.items() if name != 'cpu'}
 
@@ -140,7 +144,8 @@ def rng_state(
     dl: Any,            # training loader; fastai's has a generator of its own, `dl.rng`
 ) -> dict[str, Any]:    # for `pack`
     "All random generators that a training run may draw from"
-    kind, key, *rest = np.random.get_state()
+    numpy: Any = np.random.get_state()
+    kind, key, *rest = numpy
     return dict(torch=torch.get_rng_state(),
                 **{name: kind.rng_states() for name, kind in _other_kinds.items()},
                 numpy=(kind, key.astype(np.int64), *rest),
@@ -156,8 +161,8 @@ def set_rng_state(
     torch.set_rng_state(state['torch'])
     for name, kind in _other_kinds.items(): kind.set_rng_states(state[name])
     np.random.set_state(state['numpy'])
-    for generator, numbers in ((random, state['python']), (getattr(dl, 'rng', None), state['loader'])):
-        if numbers is not None: generator.setstate((3, tuple(numbers.tolist()), None))
+    _set_python_state(random, state['python'])
+    if state['loader'] is not None: _set_python_state(dl.rng, state['loader'])
 
 # %% ../../nbs/core/03_state.ipynb #2b4a5c50
 def _seed_all(seed):
