@@ -26,7 +26,7 @@ from ..measure.recording import RecordAlignment
 from .job import check_folder, load_run, save_run
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records, tidy
-from .report import write_report
+from .job import write_report
 from ..nets.staged import StagedNet
 from ..nets.weights import fashion_teacher, teacher_path, teachers, weights_meta
 from ..nets.small import tutorial_resnet
