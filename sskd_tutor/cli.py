@@ -209,7 +209,7 @@ def info(a) -> int:
     from sskd_tutor.nets.words import build_net, stage_text
     shape = _shape(a.input) if a.input else None
     net = build_net(a.net, shape)
-    shape = list(shape or getattr(net, 'image_shape', (1, 28, 28)))
+    shape = list(shape or net.image_shape or (1, 28, 28))
     x = torch.zeros(1, *shape, device=next((p.device for p in net.parameters()), 'cpu'))
     try: table = net.stage_table(x)
     except RuntimeError as e: raise ValueError(f"{a.net} cannot take images {'x'.join(map(str, shape))}; give its own with --input. PyTorch says: {e}") from e
