@@ -23,7 +23,7 @@ from fastai.data.core import DataLoaders
 from fastai.data.transforms import IntToFloatTensor, Normalize
 from fastai.torch_core import default_device, set_seed
 
-from ..core.device import Bf16
+from ..core.device import Bf16, all_gpus
 from ..data.images import DeviceDL, Images, ImageSet, Views
 from ..core.files import pkg_data
 from ..measure.fidelity import all_logits, ece, fidelity, torchmetrics
@@ -178,7 +178,7 @@ class OneThread:
 
 def devices(jobs=None):
     "(where each worker trains, threads of each)"
-    gpus = [f'cuda:{i}' for i in range(torch.cuda.device_count())]
+    gpus = all_gpus()
     n = jobs or len(gpus) or max(1, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count())
     return [gpus[i % len(gpus)] if gpus else 'cpu' for i in range(n)], 1
 
