@@ -24,7 +24,7 @@ from fastai.data.core import DataLoaders
 from fastai.data.transforms import IntToFloatTensor, Normalize
 from fastai.torch_core import default_device, set_seed
 
-from ..core.device import Bf16
+from ..core.device import Bf16, all_gpus
 from ..data.images import DeviceDL, Images, ImageSet, Views
 from ..core.files import pkg_data, write_whole
 from ..measure.fidelity import all_logits, ece, fidelity, torchmetrics
