@@ -95,9 +95,14 @@ def overlap(
     "How many of the exam questions were in the textbook?"
     return len(_prints(seen) & _prints(test))
 
-# %% ../../nbs/compare/02_study.ipynb #98cd99fe
+# %% ../../nbs/compare/02_study.ipynb #06d79ae3
+class _Indexed:
+    "TRANSITION, to be removed: s['seeds'] for s.seeds"
+    def __getitem__(self, name): return getattr(self, name)
+
+# %% ../../nbs/compare/02_study.ipynb #47e6a7c1
 @dataclass(frozen=True)
-class Pair:
+class Pair(_Indexed):
     "Who teaches whom, and what the teacher has seen"
     teacher: str             # a network in a word, as for `build_net`
     student: str
@@ -108,7 +113,7 @@ class Pair:
     @property
     def words(self): return f'{self.teacher} > {self.student}'
 
-# %% ../../nbs/compare/02_study.ipynb #935cd9b2
+# %% ../../nbs/compare/02_study.ipynb #7903689d
 def _teacher_has_seen(pair, folder):
     "(data as for `load_data` or None, the same in words)"
     kind, _, which = pair.teacher.partition(':')
@@ -149,7 +154,7 @@ def guard(
     remark = f"The teacher `{pair.teacher}` {objection}." if objection else ''
     return Told(words or 'unknown', remark)
 
-# %% ../../nbs/compare/02_study.ipynb #6e5f448b
+# %% ../../nbs/compare/02_study.ipynb #742c8b48
 @lru_cache
 def _leak(data, folder):
     "A remark on training images that are test images, or ''"
@@ -157,7 +162,7 @@ def _leak(data, folder):
     n = overlap(found.train, found.test)
     return f"{n} of the test images ({found.evaluated_on}) are among the training images of {data!r}." if n else ''
 
-# %% ../../nbs/compare/02_study.ipynb #9115f2bf
+# %% ../../nbs/compare/02_study.ipynb #34987a79
 @dataclass(frozen=True)
 class Rule:
     "What one value of a setting must be"
@@ -168,7 +173,7 @@ class Rule:
 def _setting(default, expects, fits, several=False):
     return field(default=default, metadata=dict(rule=Rule(expects, fits, several)))
 
-# %% ../../nbs/compare/02_study.ipynb #0131975f
+# %% ../../nbs/compare/02_study.ipynb #735143e6
 def _is_text(value): return isinstance(value, str)
 def _is_count(value): return type(value) is int and value >= 1
 def _is_seed(value): return type(value) is int and 0 <= value < 2**32
@@ -182,9 +187,9 @@ def _is_budget(value):
     if not isinstance(value, Mapping) or list(value) not in (['epochs'], ['gmacs']): return False
     return _is_positive(*value.values())
 
-# %% ../../nbs/compare/02_study.ipynb #20c04386
+# %% ../../nbs/compare/02_study.ipynb #59ca1f1c
 @dataclass
-class Study:
+class Study(_Indexed):
     "What is compared; `study` makes one from a config and checks it"
     methods: list = _setting(None, "a method's name", _is_text, several=True)
     seeds: list = _setting(5, 'whole numbers from 0 to 2**32-1', _is_seed, several=True)   # or how many
@@ -204,9 +209,7 @@ class Study:
     memory: str = '3 GB'                                         # for what is remembered
     allow_seen: bool = False                                     # report what the guard objects to, with a remark
 
-    def __getitem__(self, name): return getattr(self, name)  # TRANSITION: for callers that still write s['seeds']
-
-# %% ../../nbs/compare/02_study.ipynb #e58f43f1
+# %% ../../nbs/compare/02_study.ipynb #c95c3f24
 def _as_list(name, given):
     "The values of a setting that may have several"
     if given is None: return []
@@ -229,7 +232,7 @@ def _checked(name, given, rule):
         if not rule.fits(value): raise ValueError(f"{name}: {value!r}; expected {rule.expects}")
     return values if rule.several else given
 
-# %% ../../nbs/compare/02_study.ipynb #b439da06
+# %% ../../nbs/compare/02_study.ipynb #98bec319
 def _as_pair(given):
     known = [f.name for f in fields(Pair)]
     for name in given:
@@ -263,7 +266,7 @@ def study(
     s.pairs = [_as_pair(given) for given in s.pairs]
     return s
 
-# %% ../../nbs/compare/02_study.ipynb #7cda8181
+# %% ../../nbs/compare/02_study.ipynb #1fd84939
 def _read_config(config):
     "name -> settings, from a file or a dict"
     if not isinstance(config, Mapping):
@@ -290,7 +293,7 @@ def studies(
         except ValueError as e: raise ValueError(f"[{name}] {e}") from e
     return chosen
 
-# %% ../../nbs/compare/02_study.ipynb #8ec8370f
+# %% ../../nbs/compare/02_study.ipynb #e36a1837
 key_columns = ['method', 'pair', 'labels', 'images', 'seed', 'budget', 'evaluated_on', 'settings']
 fixed = 'data', 'lr', 'bs', 'views', 'holdout', 'precision'   # what the column `settings` holds
 
@@ -307,9 +310,9 @@ def budget_words(
     (unit, amount), = budget.items()
     return f'{amount:g} {unit}'
 
-# %% ../../nbs/compare/02_study.ipynb #7f51282d
+# %% ../../nbs/compare/02_study.ipynb #db1dd76c
 @dataclass(frozen=True)
-class Cell:
+class Cell(_Indexed):
     "One run that is to be made"
     method: str
     pair: Pair
