@@ -14,7 +14,8 @@ __all__ = ['Bf16', 'quiet', 'Views', 'fashion_dls', 'folder_dls', 'StagedNet', '
 
 # %% ../nbs/00_all.ipynb #86d7b1a5
 from .core.device import Bf16, quiet
-from .data.images import Views, fashion_dls
+from .data.views import Views
+from .data.loaders import fashion_dls
 from .data.folders import folder_dls
 from .nets.staged import StagedNet
 from .nets.small import tutorial_resnet

@@ -19,7 +19,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 import sskd_tutor.distill.fit  # noqa: F401, gives Learner its fit_sskd
-from ..data.images import ImageSet, balanced, embedded_fashion, fashion_dls
+from ..data.loaders import ImageSet, fashion_dls
+from ..data.images import balanced, embedded_fashion
 from .grading import Wrong, exercise, need, number, run
 from ..distill.losses import kd_loss
 from ..data.made import digit_set

@@ -20,7 +20,7 @@ from fastcore.all import L, patch
 
 from ..core.device import learner_device
 from .callbacks import MimicFeatures
-from ..data.images import DeviceDL
+from ..data.loaders import DeviceDL
 from ..core.units import in_bytes
 from ..nets.staged import StagedNet
 from .memory import Disk, FrozenTaps, Store, part_sha256, tap_key
