@@ -172,7 +172,7 @@ def compare(a) -> int:
         print(f"\nsskd_tutor compare: {e}", file=sys.stderr)
         return 1
     if a.json: print(runs.to_json(orient='records'))
-    else: print(*(line for name, s in chosen.items() for line in boards(name, groups(runs_of(s, runs)), s['primary'], remarks(s), a.verdicts)), sep='\n')
+    else: print(*(line for name, s in chosen.items() for line in boards(name, groups(runs_of(s, runs)), s.primary, remarks(s), a.verdicts)), sep='\n')
     return 0
 
 # %% ../nbs/01_cli.ipynb #15e00002
