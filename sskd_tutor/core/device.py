@@ -6,8 +6,8 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/core/device.html.md"""
 
 # %% auto #0
 __all__ = ['device_kinds', 'any_device', 'DeviceKind', 'CPU', 'CUDA', 'kind_of', 'device_name', 'free_memory', 'used_memory',
-           'device_load', 'fast_bf16', 'all_gpus', 'wait_for', 'seconds_of', 'take_rows', 'same_numbers',
-           'learner_device', 'Bf16', 'autocast_of', 'quiet']
+           'device_load', 'fast_bf16', 'device_status', 'all_gpus', 'wait_for', 'seconds_of', 'take_rows',
+           'same_numbers', 'learner_device', 'Bf16', 'autocast_of', 'quiet']
 
 # %% ../../nbs/core/02_device.ipynb #a996aa34
 import math
@@ -40,6 +40,10 @@ class DeviceKind:
     def in_use(self) -> bool: return False
     def rng_states(self) -> list[torch.Tensor]: return []
     def set_rng_states(self, states: list[torch.Tensor]) -> None: pass
+
+    def status(self, device: torch.device) -> str:
+        memory = self.used_memory(device)/2**20
+        return f'{device.type}, {torch.get_num_threads()} threads, {memory:,.0f} MB'
 
 # %% ../../nbs/core/02_device.ipynb #ac29e1a8
 class CPU(DeviceKind):
@@ -79,6 +83,12 @@ class CUDA(DeviceKind):
 
     def set_rng_states(self, states: list[torch.Tensor]) -> None:
         for i, state in enumerate(states[:torch.cuda.device_count()]): torch.cuda.set_rng_state(state, i)
+
+    def status(self, device: torch.device) -> str:
+        free, total = torch.cuda.mem_get_info(device)
+        load = self.load(device)
+        busy = 'load unknown: pip install nvidia-ml-py' if math.isnan(load) else f'{100*load:.0f} % busy'
+        return f'{self.name(device)}, {busy}, {(total - free)/2**30:.1f} of {total/2**30:.0f} GB'
 
 # %% ../../nbs/core/02_device.ipynb #6b4de450
 device_kinds: dict[str, DeviceKind] = dict(cpu=CPU(), cuda=CUDA())
@@ -129,6 +139,14 @@ def fast_bf16(
     "Does this device multiply in bfloat16 natively?"
     device = torch.device(device)
     return kind_of(device).fast_bf16(device)
+
+# %% ../../nbs/core/02_device.ipynb #ddd63859
+def device_status(
+    device: torch.device | str,
+) -> str:                        # e.g. 'cpu, 8 threads, 812 MB'
+    "Device, load and memory in a few words, for a dashboard"
+    device = torch.device(device)
+    return kind_of(device).status(device)
 
 # %% ../../nbs/core/02_device.ipynb #7a978cb1
 def all_gpus() -> list[str]:  # e.g. ['cuda:0', 'cuda:1']

@@ -186,9 +186,9 @@ def _next_snapshot(folder):
     return folder/f'{max(numbers, default=0) + 1:06d}'
 
 # %% ../../nbs/core/01_files.ipynb #5c9480a1
-def _sealed(state):
+def _sealed(state: dict) -> dict[str, bytes]:
     "The three files of a snapshot: name -> bytes; the manifest comes last"
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     packed = json.dumps(dict(format=snapshot_format, state=pack(state, tensors))).encode()
     content = {'tensors.safetensors': save(tensors), 'state.json': packed}
     hashes = {name: hashlib.sha256(raw).hexdigest() for name, raw in content.items()}
