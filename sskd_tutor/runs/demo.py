@@ -19,7 +19,8 @@ from fastai.learner import Learner
 from fastai.metrics import accuracy
 from fastai.torch_core import default_device, set_seed
 
-from ..data.images import fashion_dls, fashion_sha256
+from ..data.loaders import fashion_dls
+from ..data.images import fashion_sha256
 from ..distill.fit import SSKDRun
 from ..distill.costs import step_macs
 from ..measure.recording import RecordAlignment

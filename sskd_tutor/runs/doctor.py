@@ -18,7 +18,8 @@ from fastai.callback.core import Callback
 from fastai.learner import Learner
 from fastai.torch_core import set_seed
 
-from ..data.images import embedded_fashion, fashion_dls, fashion_sha256
+from ..data.images import embedded_fashion, fashion_sha256
+from ..data.loaders import fashion_dls
 import sskd_tutor.distill.fit  # noqa: F401, gives Learner its fit_sskd
 from ..core.state import environment
 from ..nets.staged import StagedNet
