@@ -20,11 +20,11 @@ from fastcore.all import L, patch
 
 from ..core.device import learner_device
 from .callbacks import MimicFeatures
-from ..data.images import DeviceDL
+from ..data.loaders import DeviceDL
 from ..core.units import in_bytes
 from ..nets.staged import StagedNet
 from .memory import Disk, FrozenTaps, Store, part_sha256, tap_key
-from ..core.device import autocast_of, free_memory
+from ..core.device import autocast_of, free_memory, kind_of
 
 # %% ../../nbs/distill/10_cache.ipynb #4f9b3558
 known = ('fastai.learner', 'fastai.callback.core', 'fastai.callback.fp16', 'fastai.callback.hook', 'fastai.callback.schedule')  # these leave the images alone
@@ -107,8 +107,9 @@ class CacheFeatures(Callback):
     def place(self, device):  # (where, budget in bytes)
         where, host, n = self.where, free_memory(torch.device('cpu')), int(os.environ.get('LOCAL_WORLD_SIZE', 1))
         if self.folder: Path(self.folder).mkdir(parents=True, exist_ok=True)
+        own = kind_of(device).separate_memory
         if where == 'auto': where = 'device' if device.type == 'cpu' or free_memory(device) >= host/n/4 else 'host'
-        if where == 'device' and device.type == 'cuda': free = free_memory(device)  # which is this process's own
+        if where == 'device' and own: free = free_memory(device)  # which is this process's own
         else: free = (shutil.disk_usage(self.folder or tempfile.gettempdir()).free if where == 'disk' else host)/n
         return where, free/3 if self.asked is None else self.asked
 

@@ -20,7 +20,7 @@ from fastcore.all import L, patch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..data.images import DeviceDL
+from ..data.loaders import DeviceDL
 from ..nets.staged import StagedNet
 
 # %% ../../nbs/distill/09_memory.ipynb #04ab9ccc

@@ -11,13 +11,15 @@ from torch import nn
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.core.device import Bf16
-from sskd_tutor.data.images import Images, ImageSet, Views, fashion_dls
+from sskd_tutor.data.images import Images
+from sskd_tutor.data.loaders import ImageSet, fashion_dls
+from sskd_tutor.data.views import Views
 from sskd_tutor.distill.losses import StitchedLoss
 from sskd_tutor.distill.plan import macs_per_byte
 from sskd_tutor.nets.staged import StagedNet
 from sskd_tutor.nets.small import tutorial_resnet
 from sskd_tutor.distill.memory import Disk, Store
-from test_invariants import new_learner, pair
+from helpers.pairs import new_learner, pair
 
 torch.set_num_threads(1)  # with more, narrow networks die in channels_last: oneDNN issue 6035, see precision
 
