@@ -150,7 +150,7 @@ def plan(a) -> int:
     p = learn.sskd_plan(teacher, a.epochs, a.head_epochs, cbs=CacheFeatures(a.views, a.budget, a.where), valid_every=a.valid_every)
     table = p.table.join(p.on(a.gpus, a.bs).add_prefix(f'on_{a.gpus}_')) if a.gpus > 1 else p.table
     if a.json: print(json.dumps(dict(phases=table.reset_index().to_dict('records'), bytes=p.bytes, budget=p.budget, gmacs=p.gmacs, published_gmacs=p.published,
-                                     ordinary_gmacs=p.ordinary, seconds=float(p.table.seconds.sum())), default=lambda v: v.item()))
+                                     ordinary_gmacs=p.labels_only, seconds=float(p.table.seconds.sum())), default=lambda v: v.item()))
     else: print(p.text(), *([f"\non {a.gpus} such devices, on paper:\n{p.on_text(a.gpus, a.bs)}"] if a.gpus > 1 else []), sep='\n')
     return 0
 
