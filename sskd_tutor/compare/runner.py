@@ -28,7 +28,7 @@ from ..core.device import Bf16, all_gpus
 from ..data.loaders import DeviceDL, ImageSet
 from ..data.images import Images
 from ..data.views import Views
-from ..core.files import pkg_data
+from ..core.files import pkg_data, write_whole
 from ..measure.fidelity import all_logits, ece, fidelity, torchmetrics
 from .methods import Trial, schedule, train
 from ..nets.words import build_net

@@ -111,7 +111,7 @@ def check_data(device):
 
 def check_teachers(device):
     for kind in teachers: fashion_teacher(kind, device=device)
-    return 'ok', ', '.join(f'{kind} sha256 {sha[:12]}…' for kind, sha in teachers.items())
+    return 'ok', ', '.join(f'{kind} sha256 {teacher.sha256[:12]}…' for kind, teacher in teachers.items())
 
 def check_self_test(device):
     begun, bad = time.time(), self_test(device)
