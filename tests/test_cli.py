@@ -1,5 +1,5 @@
 """The command line as a user meets it: real commands, their exit codes, what they print and leave behind."""
-import json, os, re, signal, subprocess, sys, time
+import json, re, signal, subprocess, sys, time
 from pathlib import Path
 
 import pytest
@@ -10,15 +10,10 @@ from sskd_tutor.runs.job import load_run
 from sskd_tutor.core.state import tensors_sha256
 from sskd_tutor.nets.weights import load_weights
 from sskd_tutor.nets.small import tutorial_resnet
+from helpers.command import call, cmd, env
+from conftest import root
 
-root = Path(__file__).resolve().parent.parent
-cmd = [sys.executable, '-m', 'sskd_tutor.cli']
-env = os.environ | {'PYTHONPATH': str(root), 'PYTHONUTF8': '1', 'OMP_WAIT_POLICY': 'PASSIVE'}
 tiny = ['--images', '130', '--epochs', '1', '--head-epochs', '1', '--device', 'cpu']
-
-def call(*args, cwd, timeout=900):
-    return subprocess.run([*cmd, *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout,
-                          stdin=subprocess.DEVNULL)
 
 @pytest.fixture(scope='module')
 def first(tmp_path_factory):
@@ -184,7 +179,7 @@ def test_every_kind_of_network_is_in_the_help(capsys):
     assert all(f'{k}:NAME' in told for k in ('timm', 'torchvision', 'cifar'))
 
 def test_info_of_ones_own(tmp_path):
-    (tmp_path/'mynets.py').write_text('from sskd_tutor.nets.staged import tutorial_resnet\n'
+    (tmp_path/'mynets.py').write_text('from sskd_tutor.nets.small import tutorial_resnet\n'
                                       'def build(): return tutorial_resnet(width=8, n_stages=2, c_in=3)\n')
     p = call('info', 'mynets:build', '--input', '3x32x32', '--json', cwd=tmp_path)
     assert p.returncode == 0, p.stderr

@@ -132,16 +132,16 @@ def _(f):
 
 # %% ../../nbs/course/06_lesson_06.ipynb #f5fb5e8d
 def _asks(s):  # (is it so?, what is wrong if not)
-    pairs, ours = s['pairs'], {'sskd_teacher_head', 'kd_soft'}
-    yield not s['allow_seen'], '`allow_seen` lets a teacher pass that knows the test images; leave it out.'
-    yield [(p['teacher'], p['student']) for p in pairs] == [('teacher:same-data', 'tutorial:width=16,blocks=1')], f"The pair is {pairs}; the question is about the teacher 'teacher:same-data' and the student 'tutorial:width=16,blocks=1'."
-    yield s['images'] == [2000] and s['labels'] == [500], f"It sees {s['images']} images and {s['labels'] or 'all'} labels; the question is about 2,000 and 500."
-    yield ours <= set(s['methods']), f"The question is about {' and '.join(sorted(ours))}; the methods are {s['methods']}."
-    yield 'labels' in s['methods'], 'If both are bad you will not see it: let `labels`, without a teacher, run beside them as a control.'
-    yield s['primary'] is not None, 'Which comparison counts? With three methods there are three, and whoever names his after the runs can name the one that came out. Name it as `primary`.'
-    yield set(s['primary'] or ()) == ours, f"The comparison named before the runs is {s['primary']}; that is not the one that was asked for."
-    yield len(s['seeds']) >= 5, f"{len(s['seeds'])} seeds: the interval of a mean of so few is too wide to see a point or two. Take five."
-    yield len(s['budget']) == 1 and 'gmacs' in s['budget'][0], f"The budget is {s['budget']}: with equal epochs the teacher is free, and so is every stage. Give all the same multiply-adds."
+    pairs, ours = s.pairs, {'sskd_teacher_head', 'kd_soft'}
+    yield not s.allow_seen, '`allow_seen` lets a teacher pass that knows the test images; leave it out.'
+    yield [(p.teacher, p.student) for p in pairs] == [('teacher:same-data', 'tutorial:width=16,blocks=1')], f"The pair is {pairs}; the question is about the teacher 'teacher:same-data' and the student 'tutorial:width=16,blocks=1'."
+    yield s.images == [2000] and s.labels == [500], f"It sees {s.images} images and {s.labels or 'all'} labels; the question is about 2,000 and 500."
+    yield ours <= set(s.methods), f"The question is about {' and '.join(sorted(ours))}; the methods are {s.methods}."
+    yield 'labels' in s.methods, 'If both are bad you will not see it: let `labels`, without a teacher, run beside them as a control.'
+    yield s.primary is not None, 'Which comparison counts? With three methods there are three, and whoever names his after the runs can name the one that came out. Name it as `primary`.'
+    yield set(s.primary or ()) == ours, f"The comparison named before the runs is {s.primary}; that is not the one that was asked for."
+    yield len(s.seeds) >= 5, f"{len(s.seeds)} seeds: the interval of a mean of so few is too wide to see a point or two. Take five."
+    yield len(s.budget) == 1 and 'gmacs' in s.budget[0], f"The budget is {s.budget}: with equal epochs the teacher is free, and so is every stage. Give all the same multiply-adds."
 
 @exercise('6.5', 'Your own comparison', wants='a dict with the settings of a study', hints=[
     "`study(my_study)` says what is missing; `study({'methods': ['labels']})` shows all settings with their defaults.",
@@ -153,7 +153,7 @@ def _(config):
     except ValueError as e: raise Wrong(f'The study is refused: {e}.') from e
     for ok, why in _asks(s):
         if not ok: raise Wrong(why)
-    try: costs = {c['method']: gmacs for c, _, gmacs in plans([c for c in todo if c['seed'] == s['seeds'][0]])}
+    try: costs = {c.method: gmacs for c, _, gmacs in plans([c for c in todo if c.seed == s.seeds[0]])}
     except ValueError as e: raise Wrong(f'The plan fails: {e}.') from e
     (low, a), (high, b) = (f((v, k) for k, v in costs.items()) for f in (min, max))
     if high > 1.1*low: raise Wrong(f"{named(b)} would take {high:,.0f} x 10^9 multiply-adds and {named(a)} {low:,.0f}, {100*(1 - low/high):.0f} % less: whole epochs do not fit that budget. Try another.")

@@ -19,7 +19,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 import sskd_tutor.distill.fit  # noqa: F401, gives Learner its fit_sskd
-from ..data.images import ImageSet, balanced, embedded_fashion, fashion_dls
+from ..data.loaders import ImageSet, fashion_dls
+from ..data.images import balanced, embedded_fashion
 from .grading import Wrong, exercise, need, number, run
 from ..distill.losses import kd_loss
 from ..data.made import digit_set
@@ -146,9 +147,9 @@ def sees_all(method) -> bool: return any(not p.labels for p in phases_of(method)
 def has_teacher(method) -> bool: return any(isinstance(p, Stages) or getattr(p, 'terms', ()) for p in phases_of(method))
 
 def _fair(s):  # the methods of the primary comparison
-    if not s['primary']: raise Wrong('No comparison is named before the runs: `primary` is missing. Without it the best of many pairs will be told afterwards.')
-    others = [m for m in s['primary'] if m != 'sskd']
-    if len(others) != 1: raise Wrong(f"The claim is about `sskd`, the default recipe; the primary comparison is of {' and '.join(s['primary'])}.")
+    if not s.primary: raise Wrong('No comparison is named before the runs: `primary` is missing. Without it the best of many pairs will be told afterwards.')
+    others = [m for m in s.primary if m != 'sskd']
+    if len(others) != 1: raise Wrong(f"The claim is about `sskd`, the default recipe; the primary comparison is of {' and '.join(s.primary)}.")
     rival = others[0]
     if parsed(rival)[0].startswith('sskd'): raise Wrong(f"`{rival}` is stage by stage again. The claim is about what *else* one can do with that teacher.")
     if not sees_all(rival): raise Wrong(f"`{rival}` may look at the 50 labeled pictures only, `sskd` at all 2,000. If it loses, it may have lost for want of pictures. Which method needs no label in its loss?")
@@ -163,12 +164,12 @@ def _(answer):
     need(isinstance(answer, Mapping), 'a dict, as `study` takes it', answer)
     try: s = study(answer)
     except (ValueError, TypeError) as e: raise Wrong(f"`study` refuses it: {e}.") from e
-    if s['labels'] != [50] or s['images'] != [2000]: raise Wrong(f"The claim is about 50 labels among 2,000 pictures; this is about labels {s['labels'] or 'on all pictures'} among {s['images']}.")
+    if s.labels != [50] or s.images != [2000]: raise Wrong(f"The claim is about 50 labels among 2,000 pictures; this is about labels {s.labels or 'on all pictures'} among {s.images}.")
     rival = _fair(s)
-    if any('epochs' in b for b in s['budget']):
+    if any('epochs' in b for b in s.budget):
         raise Wrong(f"Equal epochs: an epoch of `sskd` passes the pictures once for each stage, one of `{rival}` once, and the teacher works differently in both. Then nobody knows who paid more.")
-    if (n := len(s['seeds'])) < 3: raise Wrong(f"{n} seed{'s'*(n > 1)}: " + ("there is no interval." if n == 1 else f"a 95 % interval is then {stats.t.ppf(.975, n - 1):.1f} standard errors to each side, with 5 seeds {stats.t.ppf(.975, 4):.1f}."))
-    return f"`sskd` against `{rival}`, which sees the same {s['images'][0]:,} pictures and needs no label, for the same multiply-adds, over {len(s['seeds'])} seeds: that could have gone the other way."
+    if (n := len(s.seeds)) < 3: raise Wrong(f"{n} seed{'s'*(n > 1)}: " + ("there is no interval." if n == 1 else f"a 95 % interval is then {stats.t.ppf(.975, n - 1):.1f} standard errors to each side, with 5 seeds {stats.t.ppf(.975, 4):.1f}."))
+    return f"`sskd` against `{rival}`, which sees the same {s.images[0]:,} pictures and needs no label, for the same multiply-adds, over {len(s.seeds)} seeds: that could have gone the other way."
 
 # %% ../../nbs/course/08_lesson_08.ipynb #16dc0011
 def _doubts(logits, y, T=4.):

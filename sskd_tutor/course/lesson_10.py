@@ -19,7 +19,8 @@ from torch import Tensor, nn
 import sskd_tutor.distill.fit  # noqa: F401, gives Learner its sskd_plan
 from ..nets.cut import as_stages
 from ..distill.cache import CacheFeatures
-from ..data.images import ImageSet, balanced, embedded_fashion, fashion_dls
+from ..data.loaders import ImageSet, fashion_dls
+from ..data.images import balanced, embedded_fashion
 from .grading import Wrong, exercise, need, number, run
 from ..core.units import in_units
 from ..nets.weights import fashion_teacher

@@ -19,14 +19,15 @@ from fastai.learner import Learner
 from fastai.metrics import accuracy
 from fastai.torch_core import default_device, set_seed
 
-from ..data.images import fashion_dls, fashion_sha256
+from ..data.loaders import fashion_dls
+from ..data.images import fashion_sha256
 from ..distill.fit import SSKDRun
 from ..distill.costs import step_macs
 from ..measure.recording import RecordAlignment
 from .job import check_folder, load_run, save_run
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records, tidy
-from .report import write_report
+from .job import write_report
 from ..nets.staged import StagedNet
 from ..nets.weights import fashion_teacher, teacher_path, teachers, weights_meta
 from ..nets.small import tutorial_resnet
@@ -82,7 +83,7 @@ def teacher_card(
     kind: str,  # 'full' or 'same-data'
 ) -> dict:      # name, labels_seen, sha256 of the file
     "What is known of a shipped teacher"
-    return dict(name=kind, labels_seen=weights_meta(teacher_path(kind))['n'], sha256=teachers[kind])
+    return dict(name=kind, labels_seen=weights_meta(teacher_path(kind))['n'], sha256=teachers[kind].sha256)
 
 def percent_right(
     net: StagedNet,

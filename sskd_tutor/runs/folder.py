@@ -38,7 +38,7 @@ from .job import RunFolder, check_folder, save_run
 from ..core.state import environment
 from ..core.files import file_sha256
 from ..core.tables import records
-from .report import write_report
+from .job import write_report
 from ..nets.weights import load_weights, weights_meta
 from ..core.state import tensors_sha256
 

@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 
 from sskd_tutor.distill.cache import CacheFeatures
-from sskd_tutor.data.images import Views, embedded_fashion
+from sskd_tutor.data.views import Views
+from sskd_tutor.data.images import embedded_fashion
 from sskd_tutor.data.folders import FolderDL, fewer, folder_dls
 from sskd_tutor.data.formats import by_parent, open_data
 from sskd_tutor.nets.small import tutorial_resnet
 from conftest import root
-from test_invariants import moved, new_learner, snapshot, staged
+from helpers.pairs import moved, new_learner, snapshot, staged
 
 fashion = embedded_fashion('valid')
 names = 'ab', 'c d', 'ü'  # a blank and a letter beyond ASCII
@@ -245,7 +246,7 @@ def test_a_share(folder, tmp_path):
     assert [len(y) for _, y in batches] == [6]*3 and torch.cat([y for _, y in batches]).bincount().tolist() == [6]*3
 
 def test_a_share_of_pictures_in_memory(tmp_path):
-    from test_formats import write_cifar
+    from helpers.files import write_cifar
     whole = open_data('cifar100', write_cifar(tmp_path/'cifar-100-binary', n=64, n_test=32), bs=8, views=None, device='cpu')
     part = fewer(whole, .5)
     rows = part.train_ds.images.idx

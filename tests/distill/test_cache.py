@@ -11,7 +11,9 @@ from torch import nn
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.core.device import Bf16
-from sskd_tutor.data.images import Images, ImageSet, Views, fashion_dls
+from sskd_tutor.data.images import Images
+from sskd_tutor.data.loaders import ImageSet, fashion_dls
+from sskd_tutor.data.views import Views
 from sskd_tutor.distill.losses import StitchedLoss
 from sskd_tutor.distill.plan import macs_per_byte
 from sskd_tutor.nets.staged import StagedNet

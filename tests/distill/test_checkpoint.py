@@ -22,8 +22,9 @@ from sskd_tutor.distill.losses import StitchedLoss, mimic_mse
 from sskd_tutor.distill.plan import macs_per_byte
 from sskd_tutor.distill.precision import CompileStage
 from sskd_tutor.core.files import pack, read_snapshot, snapshots, unpack, write_snapshot
-from test_several import gap
-from test_invariants import new_learner, pair, small_dls
+from helpers.pairs import gap
+from helpers.pairs import new_learner, pair, small_dls
+from conftest import root
 
 torch.set_num_threads(1)
 

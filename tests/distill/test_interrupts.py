@@ -10,7 +10,7 @@ from sskd_tutor.distill.callbacks import FreezeStages, Reversible
 from sskd_tutor.distill.joint import Term
 from sskd_tutor.distill.losses import StitchedLoss, mimic_mse, soft_kl
 from sskd_tutor.nets.taps import tapped
-from test_invariants import moved, new_learner, pair, small_dls, snapshot, staged, state
+from helpers.pairs import moved, new_learner, pair, small_dls, snapshot, staged, state
 
 events = ['before_fit', 'before_epoch', 'before_train', 'before_batch', 'after_pred', 'after_loss', 'before_backward',
         'after_backward',

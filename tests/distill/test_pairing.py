@@ -19,7 +19,8 @@ from torch import nn
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.distill.adapters import Prefixed, make_adapter
 from sskd_tutor.nets.cut import as_stages
-from sskd_tutor.data.images import DeviceDL, Images, ImageSet, fashion_dls
+from sskd_tutor.data.loaders import DeviceDL, ImageSet, fashion_dls
+from sskd_tutor.data.images import Images
 from sskd_tutor.runs.export import export_student
 from sskd_tutor.nets.feed import Feed, expects, make_feed
 from sskd_tutor.distill.pairing import Pairing, match_stages, merged, pair_stages
@@ -27,9 +28,8 @@ from sskd_tutor.viz.pairing import PairingEditor, pairing_figure
 from sskd_tutor.nets.weights import load_weights
 from sskd_tutor.core.state import tensors_sha256
 from sskd_tutor.nets.small import tutorial_resnet
-from test_cut import (Listed, Own, TiedStages, fast as fast_nets, made, noise_dls, quantized, slow as slow_nets,
-                            state as modes, tail)
-from test_invariants import moved, new_learner, small_dls, snapshot, staged
+from test_cut import Listed, Own, TiedStages, fast as fast_nets, made, noise_dls, quantized, slow as slow_nets, state as modes, tail
+from helpers.pairs import moved, new_learner, small_dls, snapshot, staged
 
 torch.set_num_threads(1)
 like = dict(stats=([.5], [.25]))  # what the noise of the loaders is said to be

@@ -17,7 +17,8 @@ from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.distill.checkpoint import Checkpoint
 from sskd_tutor.distill.several import together
 from sskd_tutor.distill.losses import mimic_mse, mimic_nmse
-from test_invariants import Spy, moved, new_learner, norms, small_dls, snapshot, staged
+from helpers.pairs import Spy, moved, new_learner, norms, small_dls, snapshot, staged
+from helpers.pairs import gap
 
 losses = dict(mse=mimic_mse, nmse=mimic_nmse)
 bs, n = 50, 100  # images a step, and in all
@@ -44,14 +45,6 @@ def distill(learn, teacher, loss=mimic_mse, epochs=2, seed=0, cbs=()):
     history = run.history[run.history.measure != 'seconds'].set_index(['stage', 'epoch', 'measure']).value
     adapters = {s: snapshot(a) for s, a in run.adapters.items()}
     return dict(student=snapshot(run.student), adapters=adapters, grads=grads, sent=sent, history=history.to_dict())
-
-def gap(a, b):
-    "Largest difference between two equally shaped nests of tensors and numbers"
-    if isinstance(a, dict):
-        assert a.keys() == b.keys()
-        return max(gap(a[k], b[k]) for k in a)
-    if isinstance(a, list): return max(map(gap, a, b))
-    return float((torch.as_tensor(a).double() - torch.as_tensor(b).double()).abs().max())
 
 # --- what each process does
 

@@ -21,8 +21,8 @@ from sskd_tutor.runs.job import load_run
 from sskd_tutor.nets.staged import count_macs
 from sskd_tutor.nets.weights import load_weights, save_weights
 from sskd_tutor.core.state import tensors_sha256
-from test_cli import call, cmd, env
-from test_invariants import moved, new_learner, snapshot
+from helpers.command import call, cmd, env
+from helpers.pairs import moved, new_learner, snapshot
 
 torch.set_num_threads(1)
 fashion, classes = embedded_fashion('valid'), ['bag', 'sneaker', 'trouser']

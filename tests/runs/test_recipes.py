@@ -18,9 +18,9 @@ from sskd_tutor.runs.job import load_run
 from sskd_tutor.nets.weights import load_weights, save_weights
 from sskd_tutor.core.state import tensors_sha256
 from conftest import root
-from test_cli import call, cmd, env
+from helpers.command import call, cmd, env
 from test_folder_job import full_disk
-from test_formats import wnids, write_cifar, write_folders, write_imagenet
+from helpers.files import wnids, write_cifar, write_folders, write_imagenet
 
 torch.set_num_threads(1)
 quiet = lambda *_: None
