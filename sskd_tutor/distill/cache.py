@@ -22,9 +22,9 @@ from fastai.torch_core import TensorCategory
 from fastcore.all import L, patch
 from torch import Tensor
 
-from ..core.device import autocast_of, free_memory, has_own_memory, learner_device
+from ..core.device import autocast_of, free_memory, kind_of, learner_device
 from ..core.units import in_bytes
-from ..data.images import DeviceDL
+from ..data.loaders import DeviceDL
 from .callbacks import MimicFeatures
 from .memory import Disk, DiskStore, FrozenTaps, Store, TapView, part_sha256, tap_key
 from .plan import Remember
@@ -135,7 +135,7 @@ def _free_on_host(): return free_memory(torch.device('cpu'))/_processes_here()
 
 def _free_bytes(where, device, folder):
     "What this process may take there"
-    if where == 'device' and has_own_memory(device): return free_memory(device)
+    if where == 'device' and kind_of(device).separate_memory: return free_memory(device)
     if where == 'disk': return shutil.disk_usage(folder or tempfile.gettempdir()).free/_processes_here()
     return _free_on_host()
 
@@ -147,7 +147,7 @@ def place(self: CacheFeatures,
     where = self.where
     if self.folder: Path(self.folder).mkdir(parents=True, exist_ok=True)
     if where == 'auto':
-        roomy = not has_own_memory(device) or free_memory(device) >= _free_on_host()/4
+        roomy = not kind_of(device).separate_memory or free_memory(device) >= _free_on_host()/4
         where = 'device' if roomy else 'host'
     budget = _free_bytes(where, device, self.folder)/3 if self.asked is None else self.asked
     return Place(where, budget)

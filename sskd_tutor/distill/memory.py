@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ..core.device import same_numbers, take_rows
 from ..core.files import file_sha256, replace_whole, write_synced
 from ..core.state import tensors_sha256
-from ..data.images import DeviceDL
+from ..data.loaders import DeviceDL
 from ..nets.staged import StagedNet
 
 # %% ../../nbs/distill/09_memory.ipynb #cb64bd3b
@@ -385,9 +385,10 @@ def _allocate(descriptor, size):
 @patch
 def _full(self: Disk, error, path):
     if path is not None: Path(path).unlink(missing_ok=True)
-    if not self.warned: warnings.warn(
-        f"{self.folder}: no more can be kept here ({error}); it is computed each time instead. "
-        "Make room on the disk, or name another folder")
+    if not self.warned:
+        warnings.warn(
+            f"{self.folder}: no more can be kept here ({error}); it is computed each time instead. "
+            "Make room on the disk, or name another folder")
     self.warned = True
 
 # %% ../../nbs/distill/09_memory.ipynb #6191c2a5
