@@ -10,9 +10,9 @@ __all__ = ['changes', 'moved_behind', 'check_moved_buffers', 'careless_start', '
            'weights_grow', 'one_weight_moves', 'forward_in_train_mode', 'variance_moves', 'counter_moves',
            'two_parts_learn', 'check_what_moved']
 
-# %% ../../nbs/course/04_lesson_03.ipynb #05c4484a
+# %% ../../nbs/course/04_lesson_03.ipynb #69451101
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.state import bits, changed
 from .grading import Wrong, exercise, need, need_function, number, run

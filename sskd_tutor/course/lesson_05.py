@@ -8,7 +8,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/course/lesson_05.html.md"""
 __all__ = ['example', 'own_stitched', 'check_locked_stage', 'made_up_measures', 'check_first_above', 'usual_cka', 'bare',
            'unbiased_cka', 'two_taps', 'check_cka', 'half_debiased', 'check_debiased_cka', 'check_hidden_features']
 
-# %% ../../nbs/course/06_lesson_05.ipynb #1d12dbdc
+# %% ../../nbs/course/06_lesson_05.ipynb #c8ef62f0
 from functools import lru_cache
 
 import numpy as np, pandas as pd
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..core.files import pkg_data
-from .grading import Wrong, exercise, need, need_function, number, run
+from .grading import Wrong, exercise, need, number, run
 from .probes import Slip, near, same_or_tell, shipped, some_images
 from ..measure.alignment import cka, features
 from ..measure.recording import Recording

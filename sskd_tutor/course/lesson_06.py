@@ -9,7 +9,7 @@ __all__ = ['five', 'asked_pair', 'asked_methods', 'runs_of_five', 'check_ranking
            'check_paired_interval', 'holm_slips', 'check_adjusted', 'made_up_settings', 'check_accuracy_of_best',
            'need_asked_question', 'need_fair_design', 'check_own_study']
 
-# %% ../../nbs/course/07_lesson_06.ipynb #e79d769e
+# %% ../../nbs/course/07_lesson_06.ipynb #5d78d56a
 from collections.abc import Mapping
 from itertools import combinations
 
@@ -18,7 +18,7 @@ import torch
 from scipy import stats
 
 from ..compare.runner import comparison_folder, plans, read_runs
-from ..compare.study import cells, study
+from ..compare.study import Study, cells, study
 from ..compare.verdicts import holm, interval, named
 from .grading import Wrong, exercise, need, number, run
 from .probes import Slip, near, same_or_tell
@@ -224,48 +224,48 @@ def check_accuracy_of_best(answer):
     return (f"{len(tables)} tables of forty settings that are all worth 80 %: "
         f"you report {np.mean(got):.2f} on average, and {better:.1f} where one of them is worth 90.")
 
-# %% ../../nbs/course/07_lesson_06.ipynb #61829acc
+# %% ../../nbs/course/07_lesson_06.ipynb #b7b19d29
 asked_pair = dict(teacher='teacher:same-data', student='tutorial:width=16,blocks=1')
 asked_methods = {'sskd_teacher_head', 'kd_soft'}
 
 def need_asked_question(
-    s: dict,   # what `study` gave
+    s: Study,
 ):
     "Raise `Wrong` unless a study is about the data, the pair and the methods of the question"
-    if s['allow_seen']:
+    if s.allow_seen:
         raise Wrong('`allow_seen` lets a teacher pass that knows the test images; leave it out.')
-    pairs = [(pair['teacher'], pair['student']) for pair in s['pairs']]
+    pairs = [(pair.teacher, pair.student) for pair in s.pairs]
     if pairs != [(asked_pair['teacher'], asked_pair['student'])]:
-        raise Wrong(f"The pair is {s['pairs']}; the question is about the teacher {asked_pair['teacher']!r} "
+        raise Wrong(f"The pair is {s.pairs}; the question is about the teacher {asked_pair['teacher']!r} "
             f"and the student {asked_pair['student']!r}.")
-    if s['images'] != [2000] or s['labels'] != [500]:
-        raise Wrong(f"It sees {s['images']} images and {s['labels'] or 'all'} labels; "
+    if s.images != [2000] or s.labels != [500]:
+        raise Wrong(f"It sees {s.images} images and {s.labels or 'all'} labels; "
             "the question is about 2,000 and 500.")
-    if not asked_methods <= set(s['methods']):
+    if not asked_methods <= set(s.methods):
         raise Wrong(f"The question is about {' and '.join(sorted(asked_methods))}; "
-            f"the methods are {s['methods']}.")
+            f"the methods are {s.methods}.")
 
 def need_fair_design(
-    s: dict,   # what `study` gave
+    s: Study,
 ):
     "Raise `Wrong` unless a study has a control, a primary comparison, enough seeds and an equal budget"
-    if 'labels' not in s['methods']:
+    if 'labels' not in s.methods:
         raise Wrong('If both are bad you will not see it: let `labels`, without a teacher, '
             'run beside them as a control.')
-    if s['primary'] is None:
+    if s.primary is None:
         raise Wrong('Which comparison counts? With three methods there are three, '
             'and if you choose after the runs you can choose the one that came out. Name it as `primary`.')
-    if set(s['primary']) != asked_methods:
-        raise Wrong(f"The comparison named before the runs is {s['primary']}; "
+    if set(s.primary) != asked_methods:
+        raise Wrong(f"The comparison named before the runs is {s.primary}; "
             "that is not the one that was asked for.")
-    if len(s['seeds']) < 5:
-        raise Wrong(f"{len(s['seeds'])} seeds: the interval of a mean of so few is too wide to see a point "
+    if len(s.seeds) < 5:
+        raise Wrong(f"{len(s.seeds)} seeds: the interval of a mean of so few is too wide to see a point "
             "or two. Take five.")
-    if len(s['budget']) != 1 or 'gmacs' not in s['budget'][0]:
-        raise Wrong(f"The budget is {s['budget']}: with equal epochs the teacher is free, "
+    if len(s.budget) != 1 or 'gmacs' not in s.budget[0]:
+        raise Wrong(f"The budget is {s.budget}: with equal epochs the teacher is free, "
             "and so is every stage. Give all the same multiply-adds.")
 
-# %% ../../nbs/course/07_lesson_06.ipynb #ad4b7ba8
+# %% ../../nbs/course/07_lesson_06.ipynb #f7ca45a5
 @exercise('6.5', 'Your own comparison', wants='a dict with the settings of a study', hints=[
     "`study(my_study)` says what is missing; `study({'methods': "
     "['labels']})` shows all settings with their defaults.",
@@ -281,8 +281,8 @@ def check_own_study(answer):
     except ValueError as e: raise Wrong(f'The study is refused: {e}.') from e
     need_asked_question(s)
     need_fair_design(s)
-    one_seed = [cell for cell in todo if cell['seed'] == s['seeds'][0]]
-    try: costs = {cell['method']: gmacs for cell, _, gmacs in plans(one_seed)}
+    one_seed = [cell for cell in todo if cell.seed == s.seeds[0]]
+    try: costs = {cell.method: gmacs for cell, _, gmacs in plans(one_seed)}
     except ValueError as e: raise Wrong(f'The plan fails: {e}.') from e
     cheap, costly = min(costs, key=costs.get), max(costs, key=costs.get)
     low, high = costs[cheap], costs[costly]

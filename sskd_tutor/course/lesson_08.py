@@ -9,7 +9,7 @@ __all__ = ['distilled', 'touched_by_labels', 'check_touched_by_labels', 'turned'
            'sum_misleads', 'one_image_a_class', 'check_nearest_class', 'made_up_history', 'check_best_epoch',
            'sees_all', 'has_teacher', 'fair_rival', 'check_fair_study']
 
-# %% ../../nbs/course/09_lesson_08.ipynb #8fe2174a
+# %% ../../nbs/course/09_lesson_08.ipynb #01fe3455
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,13 +23,14 @@ from torch import Tensor
 
 import sskd_tutor.distill.fit  # noqa: F401, gives Learner its fit_sskd
 from ..compare.methods import Stages, phases_of
-from ..compare.study import study
+from ..compare.study import Study, study
 from ..compare.verdicts import parsed
 from ..core.device import quiet
 from ..core.state import bits
 from .grading import Wrong, exercise, need, need_function, number, run
 from .probes import Slip, shipped, slip_of, thin
-from ..data.images import Images, ImageSet, balanced, embedded_fashion, fashion_dls
+from ..data.images import Images, balanced, embedded_fashion
+from ..data.loaders import ImageSet, fashion_dls
 from ..viz.walls import as_seen
 
 # %% ../../nbs/course/09_lesson_08.ipynb #b8b925b8
@@ -249,18 +250,18 @@ def has_teacher(
     "Does a method listen to a teacher?"
     return any(isinstance(phase, Stages) or getattr(phase, 'terms', ()) for phase in phases_of(method))
 
-# %% ../../nbs/course/09_lesson_08.ipynb #b66f7ac5
+# %% ../../nbs/course/09_lesson_08.ipynb #4e11ec78
 def fair_rival(
-    s: dict,   # what `study` gave
+    s: Study,
 ) -> str:      # the other method of the primary comparison
     "The method that `sskd` is compared with, or `Wrong` if it could not win"
-    if not s['primary']:
+    if not s.primary:
         raise Wrong('No comparison is named before the runs: `primary` is missing. '
             'Without it the best of many pairs will be told afterwards.')
-    others = [method for method in s['primary'] if method != 'sskd']
+    others = [method for method in s.primary if method != 'sskd']
     if len(others) != 1:
         raise Wrong("The claim is about `sskd`, the default recipe; "
-            f"the primary comparison is of {' and '.join(s['primary'])}.")
+            f"the primary comparison is of {' and '.join(s.primary)}.")
     rival = others[0]
     if parsed(rival)[0].startswith('sskd'):
         raise Wrong(f"`{rival}` is stage by stage again. The claim is about what *else* one can do with "
@@ -277,17 +278,17 @@ def _half_width(n):
     return stats.t.ppf(.975, n - 1)
 
 def _need_fair_budget(s, rival):
-    if any('epochs' in budget for budget in s['budget']):
+    if any('epochs' in budget for budget in s.budget):
         raise Wrong("Equal epochs: an epoch of `sskd` passes the images once for each stage, "
             f"one of `{rival}` once, and the teacher works differently in both. "
             "Then nobody knows who paid more.")
-    n = len(s['seeds'])
+    n = len(s.seeds)
     if n == 1: raise Wrong("1 seed: there is no interval.")
     if n < 3:
         raise Wrong(f"{n} seeds: a 95 % interval is then {_half_width(n):.1f} standard errors to each side, "
             f"with 5 seeds {_half_width(5):.1f}.")
 
-# %% ../../nbs/course/09_lesson_08.ipynb #ebe844f9
+# %% ../../nbs/course/09_lesson_08.ipynb #f887a091
 @exercise('8.4', 'A study that could have gone the other way',
     wants='a dict: methods, primary, labels, images, seeds, budget', hints=[
     'The lesson names the honest rival of a method that needs no label: it needs none either.',
@@ -297,11 +298,11 @@ def check_fair_study(answer):
     need(isinstance(answer, Mapping), 'a dict, as `study` takes it', answer)
     try: s = study(answer)
     except (ValueError, TypeError) as e: raise Wrong(f"`study` refuses it: {e}.") from e
-    if s['labels'] != [50] or s['images'] != [2000]:
-        labels = s['labels'] or 'on all images'
+    if s.labels != [50] or s.images != [2000]:
+        labels = s.labels or 'on all images'
         raise Wrong("The claim is about 50 labels among 2,000 images; "
-            f"this is about labels {labels} among {s['images']}.")
+            f"this is about labels {labels} among {s.images}.")
     rival = fair_rival(s)
     _need_fair_budget(s, rival)
-    return (f"`sskd` against `{rival}`, which sees the same {s['images'][0]:,} images and needs no label, "
-        f"for the same multiply-adds, over {len(s['seeds'])} seeds: that could have gone the other way.")
+    return (f"`sskd` against `{rival}`, which sees the same {s.images[0]:,} images and needs no label, "
+        f"for the same multiply-adds, over {len(s.seeds)} seeds: that could have gone the other way.")

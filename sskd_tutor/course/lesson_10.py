@@ -21,7 +21,8 @@ from ..core.state import bits, changed, kept
 from ..core.units import in_units
 from .grading import Wrong, exercise, need, need_function, number, run
 from .probes import Slip, random_statistics, shipped, slip_of, thin
-from ..data.images import ImageSet, balanced, embedded_fashion, fashion_dls
+from ..data.loaders import ImageSet, fashion_dls
+from ..data.images import balanced, embedded_fashion
 from ..distill.cache import CacheFeatures
 from ..distill.plan import Plan
 from ..nets.cut import as_stages

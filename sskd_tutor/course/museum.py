@@ -9,12 +9,12 @@ __all__ = ['need_modes', 'check_accuracy_of', 'four_orders', 'need_right_taps', 
            'some_normalization', 'hint_slips', 'check_hint', 'Start', 'starts_of', 'need_same_start', 'check_fair_runs',
            'Known', 'who_is_who', 'need_right_split', 'check_split']
 
-# %% ../../nbs/course/12_museum.ipynb #c51cd37f
+# %% ../../nbs/course/12_museum.ipynb #4ef2b497
 import copy
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.state import bits, changed
 from .grading import Wrong, exercise, need, need_function, number, run, shown

@@ -8,7 +8,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/course/probes.html.md"""
 __all__ = ['shipped', 'near', 'Slip', 'slip_of', 'same_or_tell', 'same_maps', 'pick', 'noise', 'thin', 'some_images',
            'weights_of', 'part_of', 'how_far', 'random_statistics', 'lived_in']
 
-# %% ../../nbs/course/01_probes.ipynb #9288952e
+# %% ../../nbs/course/01_probes.ipynb #60b682db
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.state import bits, changed
 from .grading import Wrong
 from ..data.images import Images, balanced, embedded_fashion, mean, std
 from ..nets.small import tutorial_resnet
