@@ -142,7 +142,7 @@ def plan(a) -> int:
     import sskd_tutor.distill.fit  # noqa: F401, patches Learner
     from sskd_tutor.distill.cache import CacheFeatures
     from sskd_tutor.core.device import Bf16
-    from sskd_tutor.data.images import noise_dls
+    from sskd_tutor.data.loaders import noise_dls
     from sskd_tutor.nets.words import build_net
     student, teacher = build_net(a.student), build_net(a.teacher)
     n_out = next((m.out_features for m in reversed(list(teacher.head.modules())) if hasattr(m, 'out_features')), 10)

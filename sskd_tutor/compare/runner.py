@@ -25,7 +25,9 @@ from fastai.data.transforms import IntToFloatTensor, Normalize
 from fastai.torch_core import default_device, set_seed
 
 from ..core.device import Bf16, all_gpus
-from ..data.images import DeviceDL, Images, ImageSet, Views
+from ..data.loaders import DeviceDL, ImageSet
+from ..data.images import Images
+from ..data.views import Views
 from ..core.files import pkg_data, write_whole
 from ..measure.fidelity import all_logits, ece, fidelity, torchmetrics
 from .methods import Trial, schedule, train

@@ -19,7 +19,8 @@ from fastai.learner import Learner
 from fastai.metrics import accuracy
 from fastai.torch_core import default_device, set_seed
 
-from ..data.images import fashion_dls, fashion_sha256
+from ..data.loaders import fashion_dls
+from ..data.images import fashion_sha256
 from ..distill.fit import SSKDRun
 from ..distill.costs import step_macs
 from ..measure.recording import RecordAlignment
@@ -82,7 +83,7 @@ def teacher_card(
     kind: str,  # 'full' or 'same-data'
 ) -> dict:      # name, labels_seen, sha256 of the file
     "What is known of a shipped teacher"
-    return dict(name=kind, labels_seen=weights_meta(teacher_path(kind))['n'], sha256=teachers[kind])
+    return dict(name=kind, labels_seen=weights_meta(teacher_path(kind))['n'], sha256=teachers[kind].sha256)
 
 def percent_right(
     net: StagedNet,

@@ -23,7 +23,7 @@ from torchvision.models import ResNet, get_weight
 from torchvision.models.resnet import BasicBlock
 
 from ..distill.callbacks import StopOnNaN
-from ..data.images import Views
+from ..data.views import Views
 from ..core.files import pkg_data
 from .progress import EpochLines, showing
 from .job import checkpoints_of, read_settings, write_settings

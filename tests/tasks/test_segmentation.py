@@ -24,7 +24,7 @@ from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.distill.callbacks import mimic_net
 from sskd_tutor.tasks.masks import camvid_dls, read_camvid, scene_codes, scene_dls
 from sskd_tutor.distill.checkpoint import Checkpoint
-from sskd_tutor.data.images import Views
+from sskd_tutor.data.views import Views
 from sskd_tutor.core.files import pkg_data
 from sskd_tutor.runs.export import export_student
 from sskd_tutor.distill.joint import joint_gmacs
