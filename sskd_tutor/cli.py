@@ -142,7 +142,7 @@ def plan(a) -> int:
     import sskd_tutor.distill.fit  # noqa: F401, patches Learner
     from sskd_tutor.distill.cache import CacheFeatures
     from sskd_tutor.core.device import Bf16
-    from sskd_tutor.data.images import noise_dls
+    from sskd_tutor.data.loaders import noise_dls
     from sskd_tutor.nets.words import build_net
     student, teacher = build_net(a.student), build_net(a.teacher)
     n_out = next((m.out_features for m in reversed(list(teacher.head.modules())) if hasattr(m, 'out_features')), 10)
@@ -150,7 +150,7 @@ def plan(a) -> int:
     p = learn.sskd_plan(teacher, a.epochs, a.head_epochs, cbs=CacheFeatures(a.views, a.budget, a.where), valid_every=a.valid_every)
     table = p.table.join(p.on(a.gpus, a.bs).add_prefix(f'on_{a.gpus}_')) if a.gpus > 1 else p.table
     if a.json: print(json.dumps(dict(phases=table.reset_index().to_dict('records'), bytes=p.bytes, budget=p.budget, gmacs=p.gmacs, published_gmacs=p.published,
-                                     ordinary_gmacs=p.ordinary, seconds=float(p.table.seconds.sum())), default=lambda v: v.item()))
+                                     ordinary_gmacs=p.labels_only, seconds=float(p.table.seconds.sum())), default=lambda v: v.item()))
     else: print(p.text(), *([f"\non {a.gpus} such devices, on paper:\n{p.on_text(a.gpus, a.bs)}"] if a.gpus > 1 else []), sep='\n')
     return 0
 
@@ -172,7 +172,7 @@ def compare(a) -> int:
         print(f"\nsskd_tutor compare: {e}", file=sys.stderr)
         return 1
     if a.json: print(runs.to_json(orient='records'))
-    else: print(*(line for name, s in chosen.items() for line in boards(name, groups(runs_of(s, runs)), s['primary'], remarks(s), a.verdicts)), sep='\n')
+    else: print(*(line for name, s in chosen.items() for line in boards(name, groups(runs_of(s, runs)), s.primary, remarks(s), a.verdicts)), sep='\n')
     return 0
 
 # %% ../nbs/01_cli.ipynb #15e00002
@@ -209,7 +209,7 @@ def info(a) -> int:
     from sskd_tutor.nets.words import build_net, stage_text
     shape = _shape(a.input) if a.input else None
     net = build_net(a.net, shape)
-    shape = list(shape or getattr(net, 'image_shape', (1, 28, 28)))
+    shape = list(shape or net.image_shape or (1, 28, 28))
     x = torch.zeros(1, *shape, device=next((p.device for p in net.parameters()), 'cpu'))
     try: table = net.stage_table(x)
     except RuntimeError as e: raise ValueError(f"{a.net} cannot take images {'x'.join(map(str, shape))}; give its own with --input. PyTorch says: {e}") from e

@@ -179,7 +179,7 @@ def test_every_kind_of_network_is_in_the_help(capsys):
     assert all(f'{k}:NAME' in told for k in ('timm', 'torchvision', 'cifar'))
 
 def test_info_of_ones_own(tmp_path):
-    (tmp_path/'mynets.py').write_text('from sskd_tutor.nets.staged import tutorial_resnet\n'
+    (tmp_path/'mynets.py').write_text('from sskd_tutor.nets.small import tutorial_resnet\n'
                                       'def build(): return tutorial_resnet(width=8, n_stages=2, c_in=3)\n')
     p = call('info', 'mynets:build', '--input', '3x32x32', '--json', cwd=tmp_path)
     assert p.returncode == 0, p.stderr

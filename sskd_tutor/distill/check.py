@@ -87,7 +87,7 @@ def check_pair(
     if len(learn.dls.loaders) < 2: raise ValueError("learn.dls has no validation loader; give it one: DataLoaders(train, valid)")
     if not head and type(student).head_input is not StagedNet.head_input:
         raise ValueError(f"the head of {type(student).__name__} takes the taps of all stages, so it cannot be the teacher's behind the last adapter; pass head_epochs=1 or more")
-    if not head and not getattr(teacher.head, 'alone', True): raise ValueError("the teacher stays whole, so its head cannot be the student's behind the last adapter; pass head_epochs=1 or more")
+    if not head and not teacher.alone: raise ValueError("the teacher stays whole, so its head cannot be the student's behind the last adapter; pass head_epochs=1 or more")
     check_trainable(student, head)
     for who, net in (('the student', student), ('the teacher', teacher)): check_float(who, net)
     x, y = first_batch(learn.dls.train)

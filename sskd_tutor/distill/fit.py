@@ -25,7 +25,7 @@ from torch import nn
 from ..measure.alignment import NMSE
 from .cache import CacheFeatures, FromMemory
 from ..core.device import autocast_of
-from .callbacks import (FreezeStages, MimicFeatures, Reversible, StitchedAccuracy, StopOnNaN, mimic_net, rest)
+from .callbacks import (FreezeStages, MimicFeatures, Reversible, StitchedAccuracy, StopOnNaN, mimic_net, at_rest)
 from ..core.device import learner_device
 from ..core.state import described
 from .several import together
@@ -265,7 +265,7 @@ def fit_sskd(self: Learner,
     with ExitStack() as stack:
         stack.enter_context(learner_with(self, sskd_run=run, sskd_phase=None, sskd_cbs=[*self.cbs, *L(cbs)]))
         stack.enter_context(together(self))
-        rest(teacher, self, stack)
+        stack.enter_context(at_rest(teacher, self))
         student.to(learner_device(self))
         cache = cache_in(self, cbs)
         costs, images = stage_costs(self, teacher, adapters, loss, half=cache is not None and cache.half), images_per_epoch(self.dls.train)

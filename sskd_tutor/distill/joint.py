@@ -20,7 +20,7 @@ from fastai.torch_core import trainable_params
 from fastcore.all import L, patch
 from torch import nn
 
-from .callbacks import Reversible, StopOnNaN, rest
+from .callbacks import Reversible, StopOnNaN, at_rest
 from ..core.device import learner_device
 from .fit import ValidEvery, learner_with, cache_in, EpochRows, images_per_epoch
 from .check import check_pair, first_batch
@@ -105,7 +105,7 @@ class DistillJointly(Reversible):
         self.places = sorted({o.place for o in looks})
 
     def change(self, stack):
-        if self.teacher is not None: rest(self.teacher, self.learn, stack)
+        if self.teacher is not None: stack.enter_context(at_rest(self.teacher, self.learn))
         self.own_loss = self.learn.loss_func
         stack.callback(setattr, self.learn, 'loss_func', self.own_loss)
         self.learn.loss_func = self.total

@@ -60,8 +60,7 @@ def merged(
     if front is not None: runs[0].insert(0, front)
     made = StagedNet({e: r[0] if len(r) == 1 else nn.Sequential(*r) for e, r in zip(ends, runs)}, net.head)
     for m in set(made.modules()) - set(net.modules()): m.training = net.training
-    made.chained = net.chained
-    if hasattr(net, 'image_shape'): made.image_shape = net.image_shape
+    made.chained, made.alone, made.image_shape = net.chained, net.alone, net.image_shape
     return made
 
 # %% ../../nbs/distill/07_pairing.ipynb #07deada3

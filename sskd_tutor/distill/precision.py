@@ -21,7 +21,7 @@ from torch import nn
 
 from ..core.device import Bf16, learner_device
 from .callbacks import Reversible
-from ..core.device import fast_bf16
+from ..core.device import fast_bf16, kind_of
 
 # %% ../../nbs/distill/03_precision.ipynb #62d3e7e0
 class CompileStage(Reversible):
@@ -112,7 +112,7 @@ def tuned(self: Learner,
     device = learner_device(self)
     if precision is None: precision = 'bf16' if fast_bf16(device) else 'fp32'
     if precision not in ('fp32', 'bf16', 'fp16'): raise ValueError(f"precision is {precision!r}; expected 'fp32', 'bf16', 'fp16' or None")
-    if precision == 'fp16' and device.type != 'cuda': raise ValueError(f"precision='fp16' needs a GPU and this learner is on {device}; expected 'bf16' or 'fp32'")
+    if precision == 'fp16' and not kind_of(device).fastai_amp: raise ValueError(f"precision='fp16' needs a GPU and this learner is on {device}; expected 'bf16' or 'fp32'")
     if compile is True: _compiler(device)
     fault = layout_fault(self.model, device)
     if channels_last and fault: raise ValueError(f"channels_last=True: {fault}; leave it out, or give the network more channels")

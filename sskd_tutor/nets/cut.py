@@ -200,6 +200,7 @@ class _Answer(_Tap):
 class TappedNet(StagedNet):
     "A network that stays whole and shows its maps as stages; for a teacher only"
     chained = False
+    alone = False  # its head reads what the whole network left
     def __init__(self, model, places):
         shown = _Shown(model, places)
         super().__init__({f'stage{k+1}': _Tap(shown, k) if k else shown for k in range(len(places))}, _Answer(shown))

@@ -79,7 +79,7 @@ def teacher_card(
     kind: str,  # 'full' or 'same-data'
 ) -> dict:      # name, labels_seen, sha256 of the file
     "What is known of a shipped teacher"
-    return dict(name=kind, labels_seen=weights_meta(teacher_path(kind))['n'], sha256=teachers[kind])
+    return dict(name=kind, labels_seen=weights_meta(teacher_path(kind))['n'], sha256=teachers[kind].sha256)
 
 # %% ../../nbs/runs/04_demo.ipynb #11b9d457
 def percent_right(

@@ -18,7 +18,8 @@ from fastai.callback.core import Callback
 from fastai.learner import Learner
 from fastai.torch_core import set_seed
 
-from ..data.images import embedded_fashion, fashion_dls, fashion_sha256
+from ..data.images import embedded_fashion, fashion_sha256
+from ..data.loaders import fashion_dls
 import sskd_tutor.distill.fit  # noqa: F401, gives Learner its fit_sskd
 from ..core.state import environment
 from ..nets.staged import StagedNet
@@ -110,7 +111,7 @@ def check_data(device):
 
 def check_teachers(device):
     for kind in teachers: fashion_teacher(kind, device=device)
-    return 'ok', ', '.join(f'{kind} sha256 {sha[:12]}…' for kind, sha in teachers.items())
+    return 'ok', ', '.join(f'{kind} sha256 {teacher.sha256[:12]}…' for kind, teacher in teachers.items())
 
 def check_self_test(device):
     begun, bad = time.time(), self_test(device)

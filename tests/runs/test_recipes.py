@@ -120,7 +120,7 @@ def test_each_parses_builds_and_plans(name, data, capsys):
     assert main(line) == 0
     told = capsys.readouterr().err
     n = (4 if 'vgg' in name else 3) if 'cifar' in name else 5
-    assert f"{n} stages; student" in told and f"{n} stages: {n} pairs" in told and 'G multiply-adds' in told
+    assert f"{n} stages; student" in told and f"{n} stages: {n} pairs" in told and 'GMACs' in told
     said = 'weights ResNet' if r.get('teacher_weights') else f"{r['train']['epochs']} epochs, {r['train']['opt']}"
     assert said in told and re.search(rf"^stage1 +{r['distill']['epochs']} +images", told, re.M)
 

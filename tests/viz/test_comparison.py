@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from sskd_tutor.viz import comparison as C
-from sskd_tutor.compare.verdicts import verdicts as V
+import sskd_tutor.compare.verdicts as V
 
 pair = dict(pair='w32b2 > w32b1', width=32, labels=2_000, images=2_000, budget='5200 gmacs', evaluated_on='test', study='equal')
 
