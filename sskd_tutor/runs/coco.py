@@ -8,7 +8,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/coco.html.md"""
 __all__ = ['parts', 'coco_detector', 'coco_pair', 'coco_home', 'coco_sets', 'CocoSettings', 'CocoJob', 'Opened', 'percents',
            'DetectorProgram']
 
-# %% ../../nbs/runs/07_coco.ipynb #46e12ad3
+# %% ../../nbs/runs/07_coco.ipynb #9289b156
 import copy
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +32,7 @@ from ..distill.plan import Plan
 from ..nets.weights import load_weights
 from .demo import labels_history
 from .export import ToExport
-from .job import RunJob, run, write_report
+from .job import Run, RunJob, run, write_report
 from .progress import EpochLines, showing, work
 from .recipe import RecipeSettings, data_folder, parse_recipe, read_recipe, recipe_command, weights_file
 from ..tasks.boxes import CocoSet, detection_dls
@@ -98,10 +98,10 @@ class CocoSettings(RecipeSettings):
         for name in ('train_epochs', 'weak_teacher', 'share'):
             if getattr(self, name): raise ValueError(f"a recipe for detection takes no `{name}`; leave it out")
 
-# %% ../../nbs/runs/07_coco.ipynb #add2c033
+# %% ../../nbs/runs/07_coco.ipynb #9e69ebab
 class CocoJob(RunJob):
     "Distill a detector on COCO, what is published beside ours"
-    kind, settings_class = 'coco', CocoSettings
+    kind, settings_class, task = 'coco', CocoSettings, 'detection'
     every = 120                  # seconds between two snapshots
     sets = ready = None          # data and networks, once they are opened
 
@@ -280,15 +280,17 @@ def leave(self: CocoJob, files, history, info):
     write_whole(files/'table.csv', self.table(info).to_csv())
     write_report(files, history, info)
 
-# %% ../../nbs/runs/07_coco.ipynb #c5a482e7
+# %% ../../nbs/runs/07_coco.ipynb #68bbe5f3
 class DetectorProgram(Pyramid):
     "Backbone and neck of a detector as a program; the weights are the whole detector's"
     def __init__(self, detector):
         super().__init__(detector)
         self.whole = detector
 
-@patch
-def to_export(self: CocoJob, run) -> ToExport:
+@patch(cls_method=True)
+def to_export(cls: CocoJob,
+    run: Run,
+) -> ToExport:
     "The networks of a run, built again"
     info = run.info
     if info['own_pair']:

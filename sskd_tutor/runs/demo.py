@@ -6,9 +6,9 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/demo.html.md"""
 
 # %% auto #0
 __all__ = ['DemoSettings', 'quick_settings', 'new_learner', 'teacher_card', 'percent_right', 'labels_macs', 'labels_history',
-           'DemoJob', 'n_threads', 'rerun']
+           'DemoJob', 'n_threads', 'job_like', 'rerun']
 
-# %% ../../nbs/runs/04_demo.ipynb #3c4d018d
+# %% ../../nbs/runs/04_demo.ipynb #4ae1c9d5
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +26,8 @@ from ..core.files import pkg_data
 from ..core.settings import Settings, make_settings, option
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records, tidy
-from ..data.images import fashion_dls, fashion_sha256, mean, std
+from ..data.loaders import fashion_dls
+from ..data.images import fashion_sha256, mean, std
 from ..distill.costs import step_macs
 from ..distill.plan import Plan
 from ..measure.recording import RecordAlignment
@@ -34,7 +35,7 @@ from ..nets.small import tutorial_resnet
 from ..nets.staged import StagedNet
 from ..nets.weights import fashion_teacher, load_weights, save_weights, teacher_path, teachers, weights_meta
 from .export import ToExport
-from .job import Run, RunJob, load_run, run, usable_device
+from .job import Run, RunJob, load_run, run, settings_of_run, usable_device
 from .progress import EpochLines, showing, work
 
 # %% ../../nbs/runs/04_demo.ipynb #5e6cc2db
@@ -79,7 +80,7 @@ def teacher_card(
     kind: str,  # 'full' or 'same-data'
 ) -> dict:      # name, labels_seen, sha256 of the file
     "What is known of a shipped teacher"
-    return dict(name=kind, labels_seen=weights_meta(teacher_path(kind))['n'], sha256=teachers[kind].sha256)
+    return dict(name=kind, labels_seen=weights_meta(teacher_path(kind))['n'], sha256=teachers[kind])
 
 # %% ../../nbs/runs/04_demo.ipynb #11b9d457
 def percent_right(
@@ -107,11 +108,12 @@ def labels_history(
     place = dict(phase='labels_only', stage='labels_only')
     return tidy([place | dict(epoch=i) | dict(zip(names, values)) for i, values in enumerate(rows)])
 
-# %% ../../nbs/runs/04_demo.ipynb #3b904e2c
+# %% ../../nbs/runs/04_demo.ipynb #216573ee
 class DemoJob(RunJob):
     "Distill the shipped teacher, and train the same student on labels alone at the same cost"
     kind, settings_class = 'demo', DemoSettings
-    like: dict | None = None   # run.json of the run that this one repeats; see `rerun`
+    like: dict | None = None     # run.json of the run that this one repeats; see `rerun`
+    threads: int | None = None   # of PyTorch, likewise
 
     def parts(self): return dict(teacher=self.examine, distilled=self.distill, labels_only=self.train_on_labels)
 
@@ -206,14 +208,27 @@ def summary(self: DemoJob,
     more = {k: info[k] for k in ('seconds', 'settings', 'student_sha256', 'repeats') if k in info}
     return dict(**info['results'], stages=stages, gmacs=info['cost'], **more)
 
-# %% ../../nbs/runs/04_demo.ipynb #45e6a829
+# %% ../../nbs/runs/04_demo.ipynb #20ce818b
 @contextmanager
 def n_threads(n):
-    "PyTorch computes with so many threads inside the block"
+    "PyTorch computes with so many threads inside the block; None: as many as before"
     old = torch.get_num_threads()
-    torch.set_num_threads(n)
+    torch.set_num_threads(n or old)
     try: yield
     finally: torch.set_num_threads(old)
+
+def job_like(
+    like: str | Path,   # a run folder, or its run.json
+    **kwargs,           # for `DemoJob`: say, progress
+) -> DemoJob:
+    "The job of a run that was made before"
+    like = Path(like)
+    old = load_run(like.parent if like.name == 'run.json' else like)
+    try: job = DemoJob(settings_of_run(DemoSettings, old), **kwargs)
+    except (KeyError, ValueError) as e:
+        raise ValueError(f"{like} is not of a demo: its settings do not fit DemoSettings ({e})") from e
+    job.like, job.threads = old.info, old.info['environment']['threads']
+    return job
 
 def rerun(
     like: str | Path,                  # a run folder, or its run.json
@@ -222,22 +237,17 @@ def rerun(
     **kwargs,                          # for `DemoJob`: say, progress
 ) -> Run:                              # info['repeats']['same_bits'] says whether it is the same student
     "Repeat a run from its run.json"
-    like = Path(like)
-    info = load_run(like.parent if like.name == 'run.json' else like).info
-    try: settings = make_settings(DemoSettings, info['settings'], f'{like}')
-    except (KeyError, ValueError) as e: raise ValueError(f"{like} is not of a demo: its settings do not fit DemoSettings ({e})") from e
-    job = DemoJob(settings, **kwargs)
-    job.like = info
-    with n_threads(info['environment']['threads']): return run(job, folder, overwrite=overwrite)
+    job = job_like(like, **kwargs)
+    with n_threads(job.threads): return run(job, folder, overwrite=overwrite)
 
-# %% ../../nbs/runs/04_demo.ipynb #fc512638
-@patch
-def to_export(self: DemoJob,
+# %% ../../nbs/runs/04_demo.ipynb #43ffeb23
+@patch(cls_method=True)
+def to_export(cls: DemoJob,
     run: Run,        # of the demo
 ) -> ToExport:
     "The networks of a run, built again"
-    s = self.settings
+    s = settings_of_run(DemoSettings, run)
     student = load_weights(tutorial_resnet(s.width, s.blocks), run.path/'student.safetensors')
     teacher = fashion_teacher(s.teacher, device='cpu')
     return ToExport(student, dict(teacher=teacher, student=student), torch.rand(2, 1, 28, 28), (mean, std),
-                   'Apache-2.0; images: MIT, Zalando SE')
+                    'Apache-2.0; images: MIT, Zalando SE')

@@ -6,9 +6,9 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/folder.html.md"""
 
 # %% auto #0
 __all__ = ['n_classes_option', 'FolderSettings', 'validation', 'folder_images', 'with_classes', 'weights_note', 'check_classes',
-           'build_teacher', 'teacher_input', 'FolderJob', 'normalization_of']
+           'build_teacher', 'teacher_input', 'FolderJob', 'normalization_of', 'teacher_again']
 
-# %% ../../nbs/runs/05_folder.ipynb #862366b5
+# %% ../../nbs/runs/05_folder.ipynb #0a8a1d83
 import json, shlex, shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ from ..nets.weights import load_weights, save_weights, weights_meta
 from ..nets.words import build_model
 from .demo import percent_right
 from .export import ToExport, export_student, model_card, sizes
-from .job import Run, RunJob, load_run, run, usable_device, write_report
+from .job import Run, RunJob, load_run, run, settings_of_run, usable_device, write_report
 from .progress import EpochLines, showing, work
 
 # %% ../../nbs/runs/05_folder.ipynb #81a6c788
@@ -347,28 +347,32 @@ def leave(self: FolderJob, files, history, info):
     export_student(student, x, files/'export', ['safetensors'], card=card)
     write_report(files, history, info)
 
-# %% ../../nbs/runs/05_folder.ipynb #12452c61
-@patch
-def to_export(self: FolderJob,
+# %% ../../nbs/runs/05_folder.ipynb #0f44f183
+def teacher_again(
+    s: FolderSettings,
+    run: Run,
+    x: torch.Tensor,   # some of the student's images
+) -> tuple:            # the network as it takes the student's images, does it have its weights?
+    "The teacher of a run, built again"
+    images, wanted = run.info['images'], run.info['teacher']['sha256']
+    net = build_model(with_classes(s.teacher, len(images['classes'])))
+    beside = run.path.parent/'teacher/student.safetensors'   # a recipe's, moved
+    places = [Path(s.teacher_weights), beside] if s.teacher_weights else []
+    path = next((p for p in places if p.is_file() and file_sha256(p) == wanted), None)
+    if path: load_weights(net, path)
+    own = Pairing.load(run.path/'pairing.json')['teacher_input'] or {}
+    feed = make_feed(x, own, (images['mean'], images['std']))
+    return net if feed is None else nn.Sequential(feed, net), bool(path) or not places
+
+@patch(cls_method=True)
+def to_export(cls: FolderJob,
     run: Run,
 ) -> ToExport:
     "The networks of a run, built again"
-    s, images = self.settings, run.info['images']
+    s, images = settings_of_run(cls.settings_class, run), run.info['images']
     x = torch.rand(2, 3 if images['mode'] == 'RGB' else 1, images['size'], images['size'])
     student = load_weights(build_model(with_classes(s.student, len(images['classes']))), run.path/'student.safetensors')
-    teacher, complete = self.teacher_again(run, x)
+    teacher, complete = teacher_again(s, run, x)
     name = 'teacher' if complete else 'teacher with random weights'
     lost = '' if complete else f"{s.teacher_weights} is no longer there, or was changed: the teacher is measured with random weights"
     return ToExport(student, {name: teacher, 'student': student}, x, (images['mean'], images['std']), s.license, lost)
-
-@patch
-def teacher_again(self: FolderJob, run, x):  # -> the network as it takes the student's images, does it have its weights?
-    s, images = self.settings, run.info['images']
-    net = build_model(with_classes(s.teacher, len(images['classes'])))
-    own = Pairing.load(run.path/'pairing.json')['teacher_input'] or {}
-    feed = make_feed(x, own, (images['mean'], images['std']))
-    beside = run.path.parent/'teacher/student.safetensors'   # a recipe's, moved
-    places = [Path(s.teacher_weights), beside] if s.teacher_weights else []
-    path = next((p for p in places if p.is_file() and file_sha256(p) == run.info['teacher']['sha256']), None)
-    if path: load_weights(net, path)
-    return net if feed is None else nn.Sequential(feed, net), bool(path) or not places

@@ -34,7 +34,7 @@ from ..core.state import environment, tensors_sha256
 from ..core.tables import records
 from ..data.folders import fewer
 from ..data.formats import formats, open_data
-from ..data.images import Views
+from ..data.views import Views
 from ..distill.callbacks import StopOnNaN
 from ..distill.checkpoint import KeepEpochs
 from ..distill.labels import fit_labels, optimizers
@@ -296,10 +296,10 @@ def recipe_command(
     words = as_words(settings, leave_out=('recipe', 'data', 'device'))
     return shlex.join(['sskd_tutor', 'recipe', settings.recipe, '--data', settings.data, *words])
 
-# %% ../../nbs/runs/06_recipe.ipynb #fcc82e09
+# %% ../../nbs/runs/06_recipe.ipynb #a6987cdd
 class RecipeJob(RunJob):
     "Run a published comparison and put its numbers beside ours"
-    kind, settings_class = 'recipe', RecipeSettings
+    kind, settings_class, task = 'recipe', RecipeSettings, 'classification'
     def __init__(self,
         settings: RecipeSettings,
         recipe: dict | None = None,   # from `read_recipe`; read if None
@@ -503,7 +503,7 @@ def table_md(
     seen = f"About the published runs: {published['seen']}" if why else published['seen']
     return '\n'.join([*lines, '', seen, '', published['remark'], '', f'{about} {note}'.strip(), '', f'Again: `{command}`', ''])
 
-# %% ../../nbs/runs/06_recipe.ipynb #1c76e4b6
+# %% ../../nbs/runs/06_recipe.ipynb #055dd784
 @patch
 def history(self: RecipeJob) -> pd.DataFrame: return load_run(self.files/'student').history
 
@@ -537,7 +537,9 @@ def leave(self: RecipeJob, files, history, info):
     more = [table, *sections(Recording.load(files/'student')), *planned(info)]
     report_html(history, info, files/'report.html', more)
 
-@patch
-def to_export(self: RecipeJob, run) -> ToExport:
-    student = load_run(run.path/'student')
-    return StudentJob(make_settings(StudentSettings, student.info['settings'], 'run.json')).to_export(student)
+@patch(cls_method=True)
+def to_export(cls: RecipeJob,
+    run: Run,
+) -> ToExport:
+    "The networks of the student's run"
+    return StudentJob.to_export(load_run(run.path/'student'))

@@ -230,7 +230,7 @@ def test_a_teacher_that_was_interrupted_goes_on(first, data, tmp_path, monkeypat
     work, whole = first[0], load_run(first[0]/'out/teacher')
     r = read_recipe(work/'tiny.toml')
     s = settings_of(r, data, epochs=1, head_epochs=3, train_epochs=4, bs=16, labels_only=True, weak_teacher=True, device='cpu')
-    from sskd_tutor.runs.recipe import train_on_labels
+    from sskd_tutor.runs.demo import train_on_labels
     def stop(self):
         if self.training and self.epoch == 2: raise KeyboardInterrupt
     with monkeypatch.context() as m:
