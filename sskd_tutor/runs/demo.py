@@ -10,7 +10,7 @@ __all__ = ['DemoSettings', 'quick_settings', 'new_learner', 'teacher_card', 'per
 
 # %% ../../nbs/runs/04_demo.ipynb #4ae1c9d5
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -22,8 +22,7 @@ from fastcore.all import patch
 
 import sskd_tutor.distill.fit  # noqa: F401, gives Learner its fit_sskd
 from ..core.device import quiet
-from ..core.files import pkg_data
-from ..core.settings import Settings, make_settings, option
+from ..core.settings import Settings, option
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records, tidy
 from ..data.loaders import fashion_dls
