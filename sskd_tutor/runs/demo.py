@@ -32,7 +32,7 @@ from ..distill.plan import Plan
 from ..measure.recording import RecordAlignment
 from ..nets.small import tutorial_resnet
 from ..nets.staged import StagedNet
-from ..nets.weights import fashion_teacher, load_weights, save_weights, teacher_path, teachers, weights_meta
+from ..nets.weights import fashion_teacher, load_weights, save_weights, teachers
 from .export import ToExport
 from .job import Run, RunJob, load_run, run, settings_of_run, usable_device
 from .progress import EpochLines, showing, work
@@ -79,7 +79,8 @@ def teacher_card(
     kind: str,  # 'full' or 'same-data'
 ) -> dict:      # name, labels_seen, sha256 of the file
     "What is known of a shipped teacher"
-    return dict(name=kind, labels_seen=weights_meta(teacher_path(kind))['n'], sha256=teachers[kind])
+    teacher = teachers[kind]
+    return dict(name=kind, labels_seen=teacher.labels, sha256=teacher.sha256)
 
 # %% ../../nbs/runs/04_demo.ipynb #11b9d457
 def percent_right(
