@@ -16,6 +16,7 @@ from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.schedule import ParamScheduler
 from fastai.callback.tracker import TrackerCallback
 from fastai.learner import CancelEpochException, Callback, Recorder
+from ..core.events import RunCallback
 from fastai.torch_core import rank_distrib
 from fastcore.all import L, patch
 from torch import Tensor, nn
@@ -129,7 +130,7 @@ def load_fit_state(
     if state['scaler']: learn.scaler.load_state_dict(state['scaler'])
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #0fe7cbd0
-class Checkpoint(Callback):
+class Checkpoint(RunCallback):
     "Saves a `fit_sskd` so that it can go on after whatever stopped it; in its `cbs`"
     order, job, phase, stepped = 99, None, None, False  # behind all that changes something after a batch or an epoch
     def __init__(self,

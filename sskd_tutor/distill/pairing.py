@@ -185,7 +185,7 @@ def adapters(self: Pairing) -> dict:
 
 # %% ../../nbs/distill/07_pairing.ipynb #07d7f3cf
 def _words(m):  # what an adapter does
-    if isinstance(m, Prefixed): return _words(m.picture) + (f", {m.n} prefix token{'s'[:m.n > 1]} from the mean" if m.n else ', prefix tokens dropped')
+    if isinstance(m, Prefixed): return _words(m.image) + (f", {m.n} prefix token{'s'[:m.n > 1]} from the mean" if m.n else ', prefix tokens dropped')
     if isinstance(m, nn.Sequential): return ', '.join(map(_words, m))
     side = lambda s: 'x'.join(map(str, s))
     if isinstance(m, nn.AdaptiveAvgPool2d): return f'pool to {side(m.output_size)}'

@@ -293,7 +293,7 @@ def test_pairs(first, work, tmp_path, capsys):
     plan['ends']['stage2'] = 'stage4'
     (tmp_path/'mine.json').write_text(json.dumps(plan))
     told_in_one_line(line(work, pairs=str(tmp_path/'mine.json')) + ['--dry-run'], 'stage4.*no stage of the teacher', capsys)
-    told_in_one_line(line(work, pairs='nowhere.json') + ['--dry-run'], 'there is no plan at nowhere.json', capsys)
+    told_in_one_line(line(work, pairs='nowhere.json') + ['--dry-run'], 'there is no pairing at nowhere.json', capsys)
 
 def test_the_teachers_pictures_of_a_plan(work, tmp_path):
     "What nothing else says of them is read from the plan"
