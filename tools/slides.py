@@ -103,8 +103,8 @@ def short(cell):  # code worth showing
     hidden = re.match(r'#\| *(hide|echo: *false)', cell.source) or all(re.match(r'(from|import|#) ?|$', s) for s in lines)
     return '' if hidden or len(lines) > code_lines else '\n'.join(lines)
 
-def deck(lesson, pictures):
-    "The slides of a lesson; `pictures`: cell id -> SVG files"
+def deck(lesson, images):
+    "The slides of a lesson; `images`: cell id -> SVG files"
     made = Deck()
     for c in lesson.nb.cells:
         if c.cell_type == 'markdown': made.text(absolute(c.source, 'nbs/lessons'))
@@ -119,7 +119,7 @@ def deck(lesson, pictures):
             if '<table' in html: made.table(re.sub(r'(?s)<style.*?</style>', '', html))
             elif 'text/markdown' in data: made.text(data['text/markdown'])
             elif 'image/png' in data: made.figure(f"data:image/png;base64,{data['image/png'].strip()}")
-        for f in pictures.get(c.id, []): made.figure(f'data:image/svg+xml;base64,{b64encode(f.read_bytes()).decode()}')
+        for f in images.get(c.id, []): made.figure(f'data:image/svg+xml;base64,{b64encode(f.read_bytes()).decode()}')
     return made
 
 def write_deck(path, to):
@@ -128,8 +128,8 @@ def write_deck(path, to):
     with tempfile.TemporaryDirectory() as d:
         figs = {Path(d)/f'{id}_{i}': f for id, fs in figures_in(lesson.nb).items() for i, f in enumerate(fs)}
         draw(figs, 'svg')
-        pictures = {id: [Path(d)/f'{id}_{i}.svg' for i in range(len(fs))] for id, fs in figures_in(lesson.nb).items()}
-        made = deck(lesson, pictures)
+        images = {id: [Path(d)/f'{id}_{i}.svg' for i in range(len(fs))] for id, fs in figures_in(lesson.nb).items()}
+        made = deck(lesson, images)
     (to/f'{path.stem}.html').write_text(page.format(title=escape(lesson.title), slides=made.html()))
     return sum(map(len, made.columns))
 

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 import fastai.callback.schedule  # noqa: F401, patches Learner.fit_one_cycle
 from ..distill.callbacks import Reversible
 from ..core.device import learner_device
-from ..data.images import DeviceDL, Images, ImageSet
+from ..data.loaders import DeviceDL, ImageSet
+from ..data.images import Images
 from ..distill.losses import kd_loss
 from ..nets.staged import count_macs
 from ..data.made import digit_set

@@ -18,7 +18,7 @@ from fastcore.all import patch
 from torch import nn
 
 from ..core.device import learner_device
-from ..data.images import DeviceDL
+from ..data.loaders import DeviceDL
 
 # %% ../../nbs/distill/04_several.ipynb #117bf384
 @patch

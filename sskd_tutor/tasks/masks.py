@@ -18,7 +18,9 @@ from fastai.vision.all import (CrossEntropyLossFlat, DataBlock, DataLoaders, Fun
                                Resize, SegmentationDataLoaders, TensorImageBW, TensorMask, default_device, imagenet_stats)
 from PIL import Image
 
-from ..data.images import DeviceDL, Images, ImageSet, Views, mean, std, vocab
+from ..data.loaders import DeviceDL, ImageSet
+from ..data.images import Images, mean, std, vocab
+from ..data.views import Views
 from ..data.folders import few_names, suffixes
 from ..data.made import Scenes
 

@@ -6,7 +6,7 @@ from fastai.metrics import accuracy
 from fastai.torch_core import set_seed
 
 from sskd_tutor.core.device import Bf16
-from sskd_tutor.data.images import fashion_dls
+from sskd_tutor.data.loaders import fashion_dls
 from sskd_tutor.distill.losses import kd_loss
 from sskd_tutor.compare.light import LightTeacher, SoftTargets, VirtualTeacher, tiny_teacher, virtual_logits
 from sskd_tutor.data.made import digit_set

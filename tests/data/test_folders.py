@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from sskd_tutor.distill.cache import CacheFeatures
-from sskd_tutor.data.images import Views, embedded_fashion
+from sskd_tutor.data.views import Views
+from sskd_tutor.data.images import embedded_fashion
 from sskd_tutor.data.folders import FolderDL, fewer, folder_dls
 from sskd_tutor.data.formats import by_parent, open_data
 from sskd_tutor.nets.small import tutorial_resnet

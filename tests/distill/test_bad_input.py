@@ -6,7 +6,8 @@ import torch
 from fastai.vision.all import Callback, DataLoader, DataLoaders, Learner, OptimWrapper
 from torch import nn
 
-from sskd_tutor.data.images import Images, ImageSet, balanced, fashion_dls, full_fashion, read_idx
+from sskd_tutor.data.images import Images, balanced, full_fashion, read_idx
+from sskd_tutor.data.loaders import ImageSet, fashion_dls
 from sskd_tutor.distill.losses import StitchedLoss, mimic_mse
 from sskd_tutor.nets.staged import StagedNet
 from sskd_tutor.nets.weights import load_weights, save_weights

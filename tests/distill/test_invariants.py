@@ -11,7 +11,7 @@ from fastai.vision.all import (Adam, Callback, CutMix, GradientAccumulation, Gra
 from torch import nn
 
 from sskd_tutor.distill.callbacks import FreezeStages, MimicFeatures, mimic_net
-from sskd_tutor.data.images import DeviceDL
+from sskd_tutor.data.loaders import DeviceDL
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.distill.costs import step_macs
 from sskd_tutor.distill.losses import StitchedLoss, mimic_mse

@@ -20,7 +20,8 @@ import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.core.events import RunCallback
 from sskd_tutor.distill.adapters import Prefixed, make_adapter
 from sskd_tutor.nets.cut import as_stages
-from sskd_tutor.data.images import DeviceDL, Images, ImageSet, fashion_dls
+from sskd_tutor.data.loaders import DeviceDL, ImageSet, fashion_dls
+from sskd_tutor.data.images import Images
 from sskd_tutor.runs.export import export_student
 from sskd_tutor.nets.feed import Feed, expects, make_feed
 from sskd_tutor.distill.pairing import Pairing, match_stages, merged, pair_stages

@@ -4,7 +4,8 @@ import torch
 from fastai.vision.all import (Callback, CrossEntropyLossFlat, DataLoaders, Learner, accuracy)
 from torch import nn
 from sskd_tutor.distill.adapters import make_adapter
-from sskd_tutor.data.images import Images, ImageSet, balanced, embedded_fashion, fashion_dls
+from sskd_tutor.data.images import Images, balanced, embedded_fashion
+from sskd_tutor.data.loaders import ImageSet, fashion_dls
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.nets.staged import StagedNet
 

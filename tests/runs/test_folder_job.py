@@ -74,7 +74,7 @@ def test_what_is_said(first):
     p, table, run = first
     assert len(p.stdout.splitlines()) == 1 and 'Traceback' not in p.stderr
     for row in (r'144 pictures to train on, 36 to validate, 3 classes', r'stage3 +stage3 +16 +32', 'the teacher is right on',
-                'G multiply-adds', r'stage1 +1/1 +mimic loss \d', r'head +1/1.*accuracy',
+                'GMACs', r'stage1 +1/1 +mimic loss \d', r'head +1/1.*accuracy',
                 'Open runs/first/report.html; the student is runs/first/export'):
         assert re.search(row, p.stderr), row
     assert 0 <= table['distilled'] <= 100 and table['teacher'] > 80 and table['gmacs']['distilled'] > 0
@@ -308,7 +308,7 @@ def test_dry_run_trains_and_writes_nothing(work, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(line(work) + ['--dry-run']) == 0
     err = capsys.readouterr().err
-    assert '1x1 conv 4 to 8' in err and 'the teacher is right on' in err and 'G multiply-adds' in err and 'mimic loss' not in err
+    assert '1x1 conv 4 to 8' in err and 'the teacher is right on' in err and 'GMACs' in err and 'mimic loss' not in err
     assert not list(tmp_path.iterdir())
 
 def test_looking_changes_nothing(work):
