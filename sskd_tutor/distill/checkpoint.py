@@ -20,14 +20,14 @@ import torch
 from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.schedule import ParamScheduler
 from fastai.callback.tracker import TrackerCallback
-from fastai.learner import CancelEpochException, Callback, Recorder
-from ..core.events import RunCallback
+from fastai.learner import CancelEpochException, Callback, Learner, Recorder
 from fastai.torch_core import rank_distrib
 from fastcore.all import L, patch
 from torch import Tensor, nn
 
 from ..core.device import learner_device
 from ..core.errors import Registry
+from ..core.events import RunCallback
 from ..core.files import clear_halves, read_snapshot, remove_snapshot, snapshots, write_snapshot
 from ..core.state import described, differences, rng_state, set_rng_state, tensors_sha256
 from .cache import CacheFeatures
@@ -300,9 +300,12 @@ def check_state(self: SaveFit,
                                + '\n  '.join(lines) + f"\nSet them back, or {self.cure}.")
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #0fe7cbd0
-class Checkpoint(RunCallback):
-    "Saves a `fit_sskd` so that it can go on after whatever stopped it; in its `cbs`"
-    order, job, phase, stepped = 99, None, None, False  # behind all that changes something after a batch or an epoch
+class Checkpoint(SaveFit, RunCallback):
+    "Saves a `fit_sskd` so that it can go on after whatever stopped it; goes into its `cbs`"
+    cure = "begin anew with overwrite=True or in another folder"
+    distillation = None   # the `SSKDRun` under way
+    phase = None      # the name of its phase, once that has begun
+    stepped = False   # has the optimizer stepped in this batch?
     def __init__(self,
         folder: str | Path,           # for the checkpoints alone; made if need be
         every: float = 120,           # seconds between two checkpoints inside a phase; 0: after each batch

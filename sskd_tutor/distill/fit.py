@@ -10,7 +10,6 @@ __all__ = ['Run', 'SSKDRun']
 # %% ../../nbs/distill/13_fit.ipynb #55c7469c
 import copy
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -179,7 +178,7 @@ def _tell(learn, event):
 def _say(learn, line):
     if hasattr(learn, 'progress'): print(line)  # `learn.no_bar()` takes the callback of that name away
 
-# %% ../../nbs/distill/13_fit.ipynb #7e2959b4
+# %% ../../nbs/distill/13_fit.ipynb #83a741a9
 def _frozen_parts(schedule, phase):
     "(network, place) of every frozen stage that a phase needs"
     k = list(schedule).index(phase)
@@ -191,12 +190,12 @@ def _phase_cost(run, phase, costs, images, cache, before):
     "gmacs of a phase that has trained, and the bytes that its cache held"
     trained_on = images*run.schedule[phase]
     forwards = dict.fromkeys(_frozen_parts(run.schedule, phase), trained_on)
-    if cache is not None: forwards = cache.taps[0].computed - before
+    if cache is not None: forwards = cache.forwards_since(before)
     macs = {(who, j): costs[f'{who}_macs'].iloc[j] for who, j in forwards}
     gmacs = total_gmacs(costs.train_macs[phase], trained_on, forwards, macs)
     return dict(gmacs=gmacs) if cache is None else dict(gmacs=gmacs, bytes=cache.peak)
 
-# %% ../../nbs/distill/13_fit.ipynb #38f9227a
+# %% ../../nbs/distill/13_fit.ipynb #aec6b831
 def _fit_phase(learn, phase, line, fit, costs, cache):
     "Train one phase, unless a callback knows that it is done; tell, and write down what it took"
     run = learn.sskd_run
@@ -204,7 +203,7 @@ def _fit_phase(learn, phase, line, fit, costs, cache):
     if any(_tell(learn, 'skip_phase')): return
     _say(learn, line)
     images = images_per_epoch(learn.dls.train)
-    before = None if cache is None else Counter(cache.taps[0].computed)
+    before = None if cache is None else cache.forwards()
     rows = fit()
     run.add(phase, rows, run.schedule[phase], images=images, **_phase_cost(run, phase, costs, images, cache, before))
     _tell(learn, 'end_phase')

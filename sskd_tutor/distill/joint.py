@@ -31,6 +31,7 @@ from .check import check_pair, first_batch
 from .costs import images_per_epoch, step_macs, total_gmacs
 from .fit import Run
 from .phase import EpochRows, ValidEvery, cache_in, learner_with
+from .plan import Remember
 from ..nets.staged import StagedNet
 
 # %% ../../nbs/distill/14_joint.ipynb #476c47e2
@@ -298,18 +299,12 @@ def joint_gmacs(
     return gmacs
 
 # %% ../../nbs/distill/14_joint.ipynb #7b49da21
-@dataclass
-class _AllHints:
-    "What the cache remembers here: the teacher's tap at every place that a term looks at"
-    kept: dict
-    kept_views: int
-
 def _begin_cache(learn, cache, own):
     hints = dict(student=frozenset(), teacher=frozenset(own.places))
-    cache.begin(learn, learn.model, own.teacher, _AllHints(hints, cache.n_views))
+    cache.begin(learn, learn.model, own.teacher, Remember(hints, cache.n_views))
     own.cache = cache
 
-# %% ../../nbs/distill/14_joint.ipynb #cf457f4e
+# %% ../../nbs/distill/14_joint.ipynb #ffe6f83b
 @patch
 def fit_joint(self: Learner,
     teacher: StagedNet | None,              # as many stages as `learn.model`, a StagedNet too; None to learn from labels alone
@@ -337,7 +332,7 @@ def fit_joint(self: Learner,
                 every = 0 if upto is not None else valid_every
                 fit(self, epochs, lr, cbs=[own, StopOnNaN('joint training'), ValidEvery(every), diary] + L(cbs), **kwargs)
             forwards = _teacher_forwards(self, own, epochs)
-            if remembers: forwards = {place: n for (_, place), n in cache.taps[0].computed.items()}
+            if remembers: forwards = {place: n for (_, place), n in cache.forwards().items()}
         finally:
             if remembers: cache.release()
     self.opt = None

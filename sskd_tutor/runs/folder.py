@@ -212,7 +212,7 @@ def pair(self: FolderJob):
     given = Pairing.load(s.pairs) if s.pairs else None
     self.pairing = pair_stages(teacher, self.student, self.dls, given, teacher_input=teacher_input(s, found) or None)
     self.check_answers()
-    trial = self.pairing.dry_run().round(3).to_string()
+    trial = self.pairing.try_out().round(3).to_string()
     self.say(f"{len(self.dls.train_ds):,} images to train on, {len(self.dls.valid_ds):,} to validate, "
              f"{len(self.classes)} classes\n\n{self.pairing}\n\n{trial}\n")
 

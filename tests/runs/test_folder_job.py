@@ -13,7 +13,8 @@ from sskd_tutor.cli import main
 from sskd_tutor.data.images import embedded_fashion, vocab
 from sskd_tutor.runs.demo import DemoSettings
 from sskd_tutor.runs.job import begin_checkpoint, checkpoints_of, interrupted_settings
-from sskd_tutor.runs.folder import (FolderSettings, distill_folder, networks_of, pictures, plan_of, prepare, told)
+from sskd_tutor.runs.folder import FolderSettings, distill_folder, networks_of, pictures, prepare, told
+from sskd_tutor.distill.phase import plan_of
 from sskd_tutor.nets.words import build_model
 from sskd_tutor.distill.pairing import Pairing
 from sskd_tutor.core.files import file_sha256
