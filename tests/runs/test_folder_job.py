@@ -375,8 +375,8 @@ def test_corrupt_pictures(work, tmp_path, capsys):
     err = capsys.readouterr().err
     assert all(o in err for o in ('2 of the files', 'bag/003.png', 'trouser/004.png', '70 pictures to train on'))
 
-@pytest.mark.parametrize('what, says', [('empty', 'holds no pictures'), ('one', 'no pictures in'),
-                                        ('mixed', "gray and .* color pictures.*--mode RGB")])
+@pytest.mark.parametrize('what, says', [('empty', 'holds no images'), ('one', 'no images in'),
+                                        ('mixed', "gray and .* color images.*--mode RGB")])
 def test_folders(work, what, says, tmp_path, capsys):
     photos = tmp_path/'photos'
     photos.mkdir()
