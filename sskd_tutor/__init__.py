@@ -16,4 +16,4 @@ Where things are; each room imports only the rooms above it:
 
 Start with `from sskd_tutor.all import *`, then `learn.fit_sskd(fashion_teacher())`.
 """
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -59,7 +59,7 @@ def stage_index(self: StagedNet,
     "Place of a stage, e.g. `net.stage_index('stage2') == 1`"
     n = len(self.stages)
     if isinstance(stage, int) and -n <= stage < n: return stage % n
-    if stage in self.stages: return self.stage_names.index(stage)
+    if isinstance(stage, str) and stage in self.stages: return self.stage_names.index(stage)
     raise ValueError(f"no stage {stage!r}; {nearest(stage, self.stage_names)}")
 
 # %% ../../nbs/nets/00_staged.ipynb #ca2e14dd
@@ -104,9 +104,8 @@ def head_input(self: StagedNet,
 @patch(as_prop=True)
 def n_identities(self: StagedNet) -> int | None:
     "How many identities the head was trained on, if it answers with an embedding; None if it scores classes"
-    for module in self.head.modules():
-        if hasattr(module, 'n_identities'): return module.n_identities
-    return None
+    found = (getattr(module, 'n_identities', None) for module in self.head.modules())
+    return next((n for n in found if n is not None), None)
 
 # %% ../../nbs/nets/00_staged.ipynb #44e871ad
 @patch

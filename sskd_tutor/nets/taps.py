@@ -24,10 +24,9 @@ class Taps(dict[str, Tensor]):
 # %% ../../nbs/nets/03_taps.ipynb #dce679ba
 def _modules_to_tap(net: nn.Module, names: Iterable[str] | None) -> dict[str, nn.Module]:
     "The modules by name; all stages of a `StagedNet` if no names are given"
-    staged = isinstance(net, StagedNet)
-    known = dict(net.stages.items() if staged else net.named_modules())
     who = type(net).__name__
-    if names is None and not staged:
+    known = dict(net.stages.items()) if isinstance(net, StagedNet) else dict(net.named_modules())
+    if names is None and not isinstance(net, StagedNet):
         raise ValueError(f"{who} is not a StagedNet, so name the modules to tap, e.g. names={list(known)[1:3]}")
     names = list(known) if names is None else list(names)
     for name in names:

@@ -58,9 +58,9 @@ class Visits(Callback):
 class Counted(CacheFeatures):
     "Notes how many images the remembered taps are of: (0 training or 1 validation, images)"
     held = frozenset()
-    def new_store(self, part, who, k, view, tap, n):
+    def new_store(self, part, which, tap, n):
         self.held |= {(part, n)}
-        return super().new_store(part, who, k, view, tap, n)
+        return super().new_store(part, which, tap, n)
 
 def agree(folder):
     out = {}

@@ -44,7 +44,7 @@ def quiet(learn, name, *args, **kwargs):
 
 # --- scenes
 
-def test_a_piece_is_a_picture_of_its_class_and_its_box_is_tight():
+def test_a_piece_is_a_image_of_its_class_and_its_box_is_tight():
     s, images = make_scenes(12, 'valid', pieces=(1, 1), scale=(1, 1)), embedded_fashion('valid')
     flat = torch.cat([images.x, images.x.flip(-1)]).float()
     for x, (box,), (label,), mask in zip(s.x, s.boxes, s.labels, s.masks):
@@ -65,7 +65,7 @@ def test_no_piece_is_lost_under_others():
         assert (boxes[:, 2:] > boxes[:, :2]).all() and boxes.min() >= 0 and boxes.max() <= 96
     assert torch.cat(s.labels).bincount(minlength=11)[1:].min() > 20
 
-def test_camvid_and_coco_have_the_same_pictures(tmp_path):
+def test_camvid_and_coco_have_the_same_images(tmp_path):
     s = make_scenes(5)
     write_coco(s, tmp_path/'coco'), write_camvid(s, tmp_path/'camvid')
     for i in range(5):
@@ -87,7 +87,7 @@ def test_what_is_wrong_is_left_out_and_nothing_else(tmp_path):
         a = found['annotations']
         a[0]['bbox'], a[3]['category_id'], a[4]['bbox'], a[6]['image_id'] = [-9, 0, 20, 20], 3, [5, 5, 9, float('inf')], 99
         found['images'][5]['width'] = 97
-    with pytest.raises(ValueError, match='5 of its pictures and boxes cannot be used'): check_coco(*spoil(tmp_path, f))
+    with pytest.raises(ValueError, match='5 of its images and boxes cannot be used'): check_coco(*spoil(tmp_path, f))
     with pytest.warns(UserWarning, match='They are left out'): left = check_coco(*spoil(tmp_path, f), skip=True)
     assert [a['id'] for a in left['annotations']] == [2, 3, 6, 8, 9, 10] and [i['id'] for i in left['images']] == [1, 2, 3, 4, 5]
     with pytest.warns(UserWarning): ds = CocoSet(*spoil(tmp_path, f), skip=True)
@@ -102,7 +102,7 @@ def test_only_flat_boxes_of_cocos_own_file_are_left_out_unasked(tmp_path):
     found = json.loads(file.read_text())
     found['annotations'][0]['bbox'] = [5, 5, 0, 9]
     file.write_text(json.dumps(found))
-    with pytest.warns(UserWarning, match='1 of its pictures and boxes cannot be used'): train, valid = coco_sets(folder)
+    with pytest.warns(UserWarning, match='1 of its images and boxes cannot be used'): train, valid = coco_sets(folder)
     assert len(train) == 6
     (folder/'train2017/00003.png').unlink()
     with pytest.raises(ValueError, match='00003.png is missing'): coco_sets(folder)
@@ -113,9 +113,9 @@ def test_only_flat_boxes_of_cocos_own_file_are_left_out_unasked(tmp_path):
 def test_faults_are_listed_one_a_line(tmp_path):
     write_coco(make_scenes(60, pieces=(1, 1)), tmp_path)
     def outside(found): return [a.update(bbox=[90, 90, 50, 50]) for a in found['annotations']]
-    with pytest.raises(ValueError, match='60 of its pictures') as e: check_coco(*spoil(tmp_path, outside))
+    with pytest.raises(ValueError, match='60 of its images') as e: check_coco(*spoil(tmp_path, outside))
     lines = str(e.value).splitlines()
-    assert len(lines) == 1 + 50 + 1 + 1 and 'and 10 more' in lines[51] and '--skip-corrupt' in lines[52]
+    assert len(lines) == 1 + 50 + 1 + 1 and 'and 10 more' in lines[51] and 'skip=True' in lines[52]
 
 @pytest.mark.parametrize('change, match', [
     (lambda f: f.pop('images'), "no list 'images'"),
@@ -126,7 +126,7 @@ def test_a_file_that_is_not_coco(tmp_path, change, match):
     write_coco(make_scenes(2), tmp_path)
     with pytest.raises(ValueError, match=match): check_coco(*spoil(tmp_path, change))
 
-def test_a_picture_that_breaks_later_is_named(tmp_path):
+def test_a_image_that_breaks_later_is_named(tmp_path):
     ds = coco(tmp_path, 2)
     path = tmp_path/'images/00001.png'
     path.write_bytes(path.read_bytes()[:2000])
@@ -185,11 +185,11 @@ def test_a_retinanet_learns_too(pair):
     quiet(learn, 'fit_sskd', make(8), 1, 1)
 
 def test_a_detector_must_have_an_answer_for_each_class(pair, ds):
-    "Also where the pictures are a part of a set"
+    "Also where the images are a part of a set"
     anchors = AnchorGenerator(((16,), (24,), (32,), (48,)), ((1.,),)*4)
     few = RetinaNet(small_detector(4).backbone, 4, 96, 192, [.3], [.35], anchors), small_detector(4, n_classes=3)
     for detector in few:
-        with pytest.raises(ValueError, match='with 4 classes.*the pictures have 10.*build it for 11'):
+        with pytest.raises(ValueError, match='with 4 classes.*the images have 10.*build it for 11'):
             detection_learner(pair[1].dls, StagedDetector(detector))
     other = copy.copy(ds)
     other.vocab = ds.vocab[1:]
@@ -231,7 +231,7 @@ def test_the_head_costs_what_its_real_step_costs(pair):
         with torch.no_grad(): taps = [learn.model.forward_to(x, k) for k in range(3)]
         whole = count_macs(lambda: learn.loss_func(learn.model.head(taps), sizes, targets).backward())/len(x)
         neck = count_macs(lambda: learn.model.head(taps))/len(x)
-    assert abs(counted/whole - 1) < .05 and counted > 5*neck  # pictures with other pieces have other candidate boxes
+    assert abs(counted/whole - 1) < .05 and counted > 5*neck  # images with other pieces have other candidate boxes
 
 def test_nothing_is_remembered_and_that_is_said(pair):
     teacher, learn = pair
@@ -251,7 +251,7 @@ def test_the_student_leaves_as_torchvisions_own(tmp_path, pair):
     with pytest.raises(ValueError, match='finite'): save_detector(detector, tmp_path/'b.safetensors', images)
     assert not (tmp_path/'b.safetensors').exists()
 
-def test_the_teacher_finds_pieces_of_test_pictures(tmp_path):
+def test_the_teacher_finds_pieces_of_test_images(tmp_path):
     detector = detection_teacher()
     ds = coco(tmp_path, 40, split='valid')
     assert detection_map(StagedDetector(detector), detection_dls(ds, ds, detector, device='cpu').valid)['map_50'] > .6
