@@ -24,7 +24,7 @@ from fastai.data.core import DataLoaders
 from fastai.data.transforms import IntToFloatTensor, Normalize
 from fastai.torch_core import default_device, set_seed
 
-from ..core.device import Bf16, all_gpus
+from ..core.device import Bf16
 from ..data.loaders import DeviceDL, ImageSet
 from ..data.images import Images
 from ..data.views import Views

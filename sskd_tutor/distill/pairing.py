@@ -243,7 +243,7 @@ def pair_stages(
     nets = _split(teacher, _fed(feed, x), 'teacher', n_stages), _split(student, x, 'student', n_stages)
     if plan: _check_plan(plan, *nets)
     pairing = Pairing(*nets, x, plan['ends'] if plan else ends, feed, adapter, wants if wants else False, dict(teacher=type(teacher).__name__, student=type(student).__name__))
-    pairing.dry_run()
+    pairing.try_out()
     return pairing
 
 def _check_plan(plan, teacher, student):

@@ -23,7 +23,8 @@ from PIL import Image
 from ..data.loaders import DeviceDL, ImageSet
 from ..data.images import Images, mean, std, vocab
 from ..data.views import Views
-from ..data.folders import few_names, suffixes
+from ..core.errors import few_names
+from ..data.folders import suffixes
 from ..data.made import Scenes
 
 # %% ../../nbs/tasks/02_masks.ipynb #448d7c1d

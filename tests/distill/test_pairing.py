@@ -281,7 +281,7 @@ def test_the_dry_run_changes_nothing():
     torch.manual_seed(1)
     rng = torch.get_rng_state()
     pairing = pair_stages(teacher, student, dls)
-    table = pairing.dry_run()
+    table = pairing.try_out()
     assert torch.equal(torch.get_rng_state(), rng) and [x.sum() for x, _ in dls.train] == first
     assert (tensors_sha256(teacher), tensors_sha256(student), modes(teacher), modes(student)) == state
     assert table.tap.tolist() == [(4, 10, 10), (8, 5, 5), (16, 3, 3)] and (table.nmse > 0).all()
