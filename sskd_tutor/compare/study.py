@@ -96,14 +96,9 @@ def overlap(
     "How many of the exam questions were in the textbook?"
     return len(_prints(seen) & _prints(test))
 
-# %% ../../nbs/compare/02_study.ipynb #06d79ae3
-class _Indexed:
-    "TRANSITION, to be removed: s['seeds'] for s.seeds"
-    def __getitem__(self, name): return getattr(self, name)
-
 # %% ../../nbs/compare/02_study.ipynb #47e6a7c1
 @dataclass(frozen=True)
-class Pair(_Indexed):
+class Pair:
     "Who teaches whom, and what the teacher has seen"
     teacher: str             # a network in a word, as for `build_net`
     student: str
@@ -191,7 +186,7 @@ def _is_budget(value):
 
 # %% ../../nbs/compare/02_study.ipynb #59ca1f1c
 @dataclass
-class Study(_Indexed):
+class Study:
     "What is compared; `study` makes one from a config and checks it"
     methods: list = _setting(None, "a method's name", _is_text, several=True)
     seeds: list = _setting(5, 'whole numbers from 0 to 2**32-1', _is_seed, several=True)   # or how many
@@ -316,7 +311,7 @@ def budget_words(
 
 # %% ../../nbs/compare/02_study.ipynb #db1dd76c
 @dataclass(frozen=True)
-class Cell(_Indexed):
+class Cell:
     "One run that is to be made"
     method: str
     pair: Pair

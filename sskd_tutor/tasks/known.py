@@ -47,11 +47,11 @@ def classification_learner(
 
 # %% ../../nbs/tasks/07_known.ipynb #8455142d
 tasks = Registry('task', dict(
-    classification=Task('one class for an image', 'a folder for each class', folder_dls, classification_learner,
-                        'accuracy', fashion_teacher),
-    detection=Task('boxes around objects', "COCO's annotation file", detection_dls, detection_learner,
-                   'coco_map', detection_teacher),
-    segmentation=Task('a class for each pixel', "CamVid's folders and lists", camvid_dls, segmentation_learner,
-                      'miou', segmentation_teacher),
-    faces=Task('is it the same person?', '`Images` with identities', face_dls, face_learner,
-               'tar_0.01', faces_teacher)))
+    classification=Task('one class for an image', 'a folder for each class',
+                        folder_dls, classification_learner, 'accuracy', fashion_teacher),
+    detection=Task('boxes around objects', "COCO's annotation file",
+                   detection_dls, detection_learner, 'coco_map', detection_teacher),
+    segmentation=Task('a class for each pixel', "CamVid's folders and lists",
+                      camvid_dls, segmentation_learner, 'miou', segmentation_teacher),
+    faces=Task('is it the same person?', '`Images` with identities',
+               face_dls, face_learner, 'tar_0.01', faces_teacher)))

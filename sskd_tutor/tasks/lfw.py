@@ -22,7 +22,8 @@ from ..data.images import Images
 from .faces import embed, identities
 
 # %% ../../nbs/tasks/06_lfw.ipynb #13df0021
-lfw_lists = Registry('list', {'train': 'pairsDevTrain.txt', 'test': 'pairsDevTest.txt', '10_folds': 'pairs.txt'})
+lfw_lists = Registry('list', {'train': 'pairsDevTrain.txt', 'test': 'pairsDevTest.txt',
+                              '10_folds': 'pairs.txt'})
 
 def lfw_home(
     data_home=None,   # scikit-learn's data folder; its own default if None
@@ -82,7 +83,7 @@ def lfw_pairs(
     subset: str = '10_folds',  # 'train', 'test': for development; '10_folds': the official 6,000 pairs
     data_home=None,            # as for `lfw_home`
     download: bool = False,    # fetch what is not there
-    **kwargs,                  # of scikit-learn's function: color (gray by default), resize (0.5 of 125 x 94 pixels around the face), slice_
+    **kwargs,                  # of scikit-learn's function: color (gray if not), resize (0.5), slice_
 ) -> Pairs:
     "Pairs of Labeled Faces in the Wild, by scikit-learn"
     lfw_lists[subset]   # its error names the nearest list
