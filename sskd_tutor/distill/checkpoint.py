@@ -304,7 +304,7 @@ def check_state(self: SaveFit,
                                + '\n  '.join(lines) + f"\nSet them back, or {self.cure}.")
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #0fe7cbd0
-class Checkpoint(SaveFit):
+class Checkpoint(SaveFit, RunCallback):
     "Saves a `fit_sskd` so that it can go on after whatever stopped it; goes into its `cbs`"
     cure = "begin anew with overwrite=True or in another folder"
     distillation = None   # the `SSKDRun` under way

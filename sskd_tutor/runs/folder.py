@@ -23,7 +23,8 @@ from torch import nn
 
 from ..core.device import Bf16
 from ..core.files import file_sha256, write_whole
-from ..core.settings import Settings, as_words, option, write_json
+from ..core.settings import Settings, as_words, option
+from .job import write_json
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records
 from ..data.folders import allowed, folder_dls
@@ -37,7 +38,7 @@ from ..nets.weights import load_weights, save_weights, weights_meta
 from ..nets.words import build_model
 from .demo import percent_right
 from .export import ToExport, export_student, model_card, sizes
-from .job import Run, RunJob, load_run, run, settings_of_run, usable_device, write_report
+from .job import Run, RunJob, run, settings_of_run, usable_device, write_report
 from .progress import EpochLines, showing, work
 
 # %% ../../nbs/runs/05_folder.ipynb #81a6c788
@@ -212,7 +213,7 @@ def pair(self: FolderJob):
     given = Pairing.load(s.pairs) if s.pairs else None
     self.pairing = pair_stages(teacher, self.student, self.dls, given, teacher_input=teacher_input(s, found) or None)
     self.check_answers()
-    trial = self.pairing.dry_run().round(3).to_string()
+    trial = self.pairing.try_out().round(3).to_string()
     self.say(f"{len(self.dls.train_ds):,} images to train on, {len(self.dls.valid_ds):,} to validate, "
              f"{len(self.classes)} classes\n\n{self.pairing}\n\n{trial}\n")
 

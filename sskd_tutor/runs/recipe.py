@@ -29,7 +29,8 @@ from ..distill.losses import as_loss, losses
 from ..core.device import Bf16
 from ..core.errors import nearest
 from ..core.files import pkg_data, write_whole
-from ..core.settings import Settings, as_words, make_settings, option, write_json
+from ..core.settings import Settings, as_words, make_settings, option
+from .job import write_json
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records
 from ..data.folders import fewer
