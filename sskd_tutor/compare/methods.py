@@ -15,7 +15,7 @@ __all__ = ['family_colors', 'methods', 'endings', 'KeepBest', 'Trial', 'Phase', 
 import ast, copy, inspect, re
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Number
 from typing import NamedTuple
@@ -35,7 +35,7 @@ from ..distill.cache import CacheFeatures
 from ..distill.callbacks import StopOnNaN
 from ..distill.check import first_batch
 from ..distill.costs import step_macs
-from ..distill.fit import ValidEvery
+from ..distill.phase import ValidEvery
 from ..distill.joint import Term, joint_gmacs
 from ..distill.losses import (StitchedLoss, as_loss, attention_loss, dkd_loss, mimic_mse, mimic_nmse,
                                        relational_loss, similarity_loss, soft_kl)
@@ -67,7 +67,7 @@ class Trial:
     pool: DataLoaders             # all images
     labeled: DataLoaders          # those with a label
     lr: float = 5e-3              # highest learning rate
-    views: int = 4                # remembered views of each image of the pool, where a teacher or a frozen stage is used
+    views: int = 4                # remembered views of each image of the pool
     memory: float | str = '3 GB'  # for what is remembered
     cbs: list = field(default_factory=list)  # for every learner, e.g. [Bf16(), ChannelsLast()]
     gmacs: float = 0.             # 10^9 multiply-adds so far, of training, the teacher's included
@@ -146,18 +146,21 @@ class Joint(Phase):
     loss: object = None       # the task's; cross-entropy if None
 
     def cost(self, trial):
-        learn, teacher = trial.learner(trial.student, self.labels, self.loss), trial.teacher if self.terms else None
+        learn = trial.learner(trial.student, self.labels, self.loss)
+        teacher = trial.teacher if self.terms else None
         cost = joint_gmacs(learn, teacher, self.terms, self.task, self.upto)
         return partial(cost, views=trial.cache(self.labels).n_views)
 
     def run(self, trial, epochs):
-        learn, teacher = trial.learner(trial.student, self.labels, self.loss), trial.teacher if self.terms else None
+        learn = trial.learner(trial.student, self.labels, self.loss)
+        teacher = trial.teacher if self.terms else None
         cbs = []
         if self.task: cbs.append(KeepBest(trial.student))
         if self.terms: cbs.append(trial.cache(self.labels))
         valid_every = often(epochs) if self.task else 0
         with quiet(learn):
-            run = learn.fit_joint(teacher, epochs, self.lr*trial.lr, self.terms, self.task, self.upto, cbs, valid_every=valid_every)
+            run = learn.fit_joint(teacher, epochs, self.lr*trial.lr, self.terms, self.task, self.upto, cbs,
+                                  valid_every=valid_every)
         if self.task: trial.best = cbs[0]
         return run.gmacs
 
@@ -174,7 +177,8 @@ class Stages(Phase):
     def run(self, trial, epochs):
         learn, head = trial.learner(trial.student, self.labels), trial.student.head
         with quiet(learn):
-            run = learn.fit_sskd(trial.teacher, epochs, 0, trial.lr, self.adapter, self.loss, trial.cache(self.labels), valid_every=0)
+            run = learn.fit_sskd(trial.teacher, epochs, 0, trial.lr, self.adapter, self.loss,
+                                 cbs=trial.cache(self.labels), valid_every=0)
         if not self.keep_head: trial.student.head = head
         trial.best = None
         return run.gmacs
@@ -183,7 +187,8 @@ class Stages(Phase):
 @patch
 def cost(self: Stages, trial):
     learn, names = trial.learner(trial.student, self.labels), trial.student.stage_names
-    first = learn.sskd_plan(trial.teacher, 1, 0, self.adapter, self.loss, trial.cache(self.labels), valid_every=0, timed=False)
+    first = learn.sskd_plan(trial.teacher, 1, 0, self.adapter, self.loss, cbs=trial.cache(self.labels),
+                            valid_every=0, timed=False)
     bs = learn.dls.train.bs
     left_out = first.n_stored - first.n_train
     padded = 1 + -(-left_out//bs)*bs/first.n_train
@@ -253,7 +258,7 @@ class NewTeacher(Phase):
     def _inner(self, trial):
         "The trial in which the new network is the student"
         net = self.net(trial.teacher, trial.student).to(first_batch(trial.pool.train)[0].device)
-        return Trial(net, trial.teacher, trial.pool, trial.labeled, trial.lr, trial.views, trial.memory, trial.cbs)
+        return replace(trial, student=net, gmacs=0., passes=0., best=None)
 
     def cost(self, trial):
         inner = self._inner(trial)
@@ -292,7 +297,8 @@ def add_method(
     source: str,
 ) -> Callable:     # a decorator: the function's name is the method's
     "Add a method to the comparison"
-    if family not in family_colors: raise ValueError(f"no family {family!r}; {nearest(family, family_colors)}")
+    if family not in family_colors:
+        raise ValueError(f"no family {family!r}; {nearest(family, family_colors)}")
     def add(phases):
         methods.add(phases.__name__, Method(phases, words, family, symbol, source))
         return phases
@@ -307,7 +313,8 @@ def label_smoothing(eps=.1): return [Joint(loss=LabelSmoothingCrossEntropyFlat(e
 
 @add_method('teacher-free KD', 'labels', 'diamond', 'Yuan et al., 2020, arXiv 1909.11723')
 def tf_kd(alpha=.1, T=20., a=.99):
-    return [FromCallback(lambda n_classes: VirtualTeacher(n_classes, a=a, T=T, alpha=alpha))]
+    def teacher(n_classes): return VirtualTeacher(n_classes, a=a, T=T, alpha=alpha)
+    return [FromCallback(teacher)]
 
 # %% ../../nbs/compare/01_methods.ipynb #84638fa9
 def _hinton(T=4., alpha=.9):
@@ -327,15 +334,18 @@ def dkd(T=4., alpha=1., beta=8., task=1.):
 
 @add_method('LW-KD', 'logits', 'triangle-up', 'Liu et al., 2020, arXiv 2005.09163')
 def lw_kd(alpha=.5, T=4., adversarial=.1):
-    return [FromCallback(lambda n_classes: LightTeacher(n_classes, alpha=alpha, T=T, adversarial=adversarial))]
+    def teacher(n_classes): return LightTeacher(n_classes, alpha=alpha, T=T, adversarial=adversarial)
+    return [FromCallback(teacher)]
 
 @add_method('KD, assistant', 'logits', 'triangle-down', 'Mirzadeh et al., 2020, arXiv 1902.03393')
 def assistant(width=24, blocks=2):
-    return [NewTeacher(lambda teacher, student: tutorial_resnet(width, blocks), .5, **_hinton()), Joint(.5, **_hinton())]
+    def between(teacher, student): return tutorial_resnet(width, blocks)
+    return [NewTeacher(between, .5, **_hinton()), Joint(.5, **_hinton())]
 
 @add_method('KD, early teacher', 'logits', 'pentagon', 'Cho and Hariharan, 2019, arXiv 1910.01348')
 def early_teacher(share=.3):
-    return [NewTeacher(lambda teacher, student: fresh(teacher), share), Joint(1 - share, **_hinton())]
+    def untrained(teacher, student): return fresh(teacher)
+    return [NewTeacher(untrained, share), Joint(1 - share, **_hinton())]
 
 # %% ../../nbs/compare/01_methods.ipynb #c3fcc82c
 @add_method('FitNets', 'features', 'circle', 'Romero et al., 2015, arXiv 1412.6550')
@@ -366,8 +376,10 @@ def all_at_once(adapter='conv'):
 @add_method('stage by stage', 'stage by stage', 'circle', 'Gao et al., 2018, arXiv 1812.01819')
 def sskd(loss='plain', adapter='conv'): return [Stages(2/3, as_loss(loss), adapter), Head(1/3)]
 
-@add_method("stage by stage, teacher's head", 'stage by stage', 'square', 'the head as in Chen et al., 2022, arXiv 2203.14001')
-def sskd_teacher_head(loss='plain', adapter='conv'): return [Stages(1., as_loss(loss), adapter, keep_head=True)]
+@add_method("stage by stage, teacher's head", 'stage by stage', 'square',
+            'the head as in Chen et al., 2022, arXiv 2203.14001')
+def sskd_teacher_head(loss='plain', adapter='conv'):
+    return [Stages(1., as_loss(loss), adapter, keep_head=True)]
 
 @add_method('stage by stage, stitched', 'stage by stage', 'diamond', 'sskd_tutor')
 def sskd_stitched(ahead=1): return [Stages(1., StitchedLoss(ahead), keep_head=True)]
@@ -382,7 +394,9 @@ class Ending:
 def _fine_tune(): return Joint(1/3, lr=.2)
 def _kd_fine_tune(): return Joint(1/3, **_hinton(), lr=.2)
 
-endings = Registry('ending', dict(ft=Ending(_fine_tune, 'fine-tune'), kd=Ending(_kd_fine_tune, 'KD fine-tune')))
+endings = Registry('ending')
+endings.add('ft', Ending(_fine_tune, 'fine-tune'))
+endings.add('kd', Ending(_kd_fine_tune, 'KD fine-tune'))
 
 # %% ../../nbs/compare/01_methods.ipynb #3aa5e207
 def family_of(
@@ -420,7 +434,8 @@ def phases_of(
     "The phases of a method, from its name"
     name, settings, ending = parsed(method)
     make = methods[name].phases
-    if ending and ending not in endings: raise ValueError(f"{method!r} ends with {ending!r}; {nearest(ending, endings)}")
+    if ending and ending not in endings:
+        raise ValueError(f"{method!r} ends with {ending!r}; {nearest(ending, endings)}")
     phases = make(**_values(name, settings, inspect.signature(make).parameters))
     if not ending: return phases
     for phase in phases: phase.share *= 2/3
@@ -464,7 +479,8 @@ def schedule(
 ) -> Schedule:
     "How long each phase is trained"
     _check_budget(budget)
-    phases, trial = phases_of(name), copy.copy(trial)   # a new teacher takes part in what the next phases cost
+    phases = phases_of(name)
+    trial = copy.copy(trial)   # `cost` of a new teacher replaces the teacher, for the phases that follow
     lengths = _Lengths(trial, phases, [phase.cost(trial) for phase in phases])
     n = budget['epochs'] if 'epochs' in budget else _closest(name, lengths, budget['gmacs'])
     return Schedule(list(zip(phases, lengths.epochs(n))), lengths.gmacs(n))
@@ -479,12 +495,13 @@ def _closest(name, lengths, goal):
     grid = [i/4 for i in range(1, 8_001)]
     least = lengths.gmacs(grid[0])
     if least > 1.25*goal:
-        raise ValueError(f"a budget of {goal:g} x 10^9 multiply-adds is too small for {name}: one epoch of each phase takes {least:.0f}")
+        raise ValueError(f"a budget of {goal:g} x 10^9 multiply-adds is too small for {name}: "
+                         f"one epoch of each phase takes {least:.0f}")
     i = bisect_left(grid, goal, key=lengths.gmacs)
     n = min(grid[max(0, i - 1):i + 1], key=lambda n: abs(lengths.gmacs(n) - goal))
     if abs(lengths.gmacs(n) - goal) > goal/4:
-        raise ValueError(f"{name} cannot spend {goal:g} x 10^9 multiply-adds: whole epochs come to {lengths.gmacs(n):.0f}; "
-                         "another budget, or more images")
+        raise ValueError(f"{name} cannot spend {goal:g} x 10^9 multiply-adds: whole epochs come to "
+                         f"{lengths.gmacs(n):.0f}; another budget, or more images")
     return n
 
 # %% ../../nbs/compare/01_methods.ipynb #b453146f

@@ -1,4 +1,4 @@
-"""One run on several processes: each has its own share of the images, all have the same student, and if one is lost the run ends with a clear error.
+"""One run on several processes: each has its share of the images, all have the same student.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/distill/several.html.md"""
 
@@ -30,7 +30,8 @@ def distrib(self: Learner,
     "fastai's `distrib_ctx` as suits the device: `with learn.distrib(): learn.fit_sskd(teacher)`"
     if num_distrib() < 2: return nullcontext(self)
     try: from accelerate import DistributedDataParallelKwargs, InitProcessGroupKwargs
-    except ImportError as e: raise ImportError("several processes need accelerate: pip install accelerate") from e
+    except ImportError as e:
+        raise ImportError("several processes need accelerate: pip install accelerate") from e
     import fastai.distributed  # noqa: F401, patches Learner.distrib_ctx
     on_cpu = learner_device(self).type == 'cpu'
     waiting = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout))
@@ -52,23 +53,28 @@ def _wrap_loader(fastais_wrap, dl):
 
 def _norms(net):
     "(parent, name, layer) of every batch norm"
-    kind = nn.modules.batchnorm._BatchNorm
-    return [(parent, name, layer) for parent in net.modules() for name, layer in parent.named_children() if isinstance(layer, kind)]
+    found = []
+    for parent in net.modules():
+        for name, layer in parent.named_children():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm): found.append((parent, name, layer))
+    return found
 
 # %% ../../nbs/distill/04_several.ipynb #4ce19291
-signs_of_a_lost_process = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe', 'Timed out', 'timed out',
-                           'Socket', 'NCCL', 'store')
+signs_of_a_lost_process = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe',
+                           'Timed out', 'timed out', 'Socket', 'NCCL', 'store')
 
 def _lost_a_process(error):
-    kinds = torch.distributed.DistBackendError, torch.distributed.DistNetworkError, torch.distributed.DistStoreError
+    distributed = torch.distributed
+    kinds = distributed.DistBackendError, distributed.DistNetworkError, distributed.DistStoreError
     if isinstance(error, kinds): return True
     return 'gloo' in str(error) and any(sign in str(error) for sign in signs_of_a_lost_process)
 
 def _check_trainer(learn, n_processes):
     trainer = getattr(learn, 'distributed_trainer', None)
     if trainer is None or trainer.accelerator.num_processes != n_processes:
-        raise ValueError(f"{n_processes} processes were started (WORLD_SIZE={n_processes}), but this learner trains alone in each; "
-                         "write `with learn.distrib(): learn.fit_sskd(...)` (needs `pip install accelerate`)")
+        raise ValueError(f"{n_processes} processes were started (WORLD_SIZE={n_processes}), but this learner trains "
+                         "alone in each; write `with learn.distrib(): learn.fit_sskd(...)` "
+                         "(needs `pip install accelerate`)")
     return trainer
 
 # %% ../../nbs/distill/04_several.ipynb #90e9d788
@@ -97,4 +103,5 @@ def together(
         learn.dls.loaders = loaders
         for parent, name, norm in norms: setattr(parent, name, norm)
 
-def _share(dl, n_processes, rank): return dl.new(shards=n_processes, rank=rank) if isinstance(dl, DeviceDL) else dl
+def _share(dl, n_processes, rank):
+    return dl.new(shards=n_processes, rank=rank) if isinstance(dl, DeviceDL) else dl
