@@ -24,7 +24,7 @@ from torch import Tensor
 import sskd_tutor.distill.fit  # noqa: F401, gives Learner its fit_sskd
 from ..compare.methods import Stages, phases_of
 from ..compare.study import Study, study
-from ..compare.verdicts import parsed
+from ..compare.methods import parsed
 from ..core.device import quiet
 from ..core.state import bits
 from .grading import Wrong, exercise, need, need_function, number, run

@@ -40,7 +40,7 @@ class EpochLines(Callback):
         self.in_epoch = False
         name, n, _ = self.phases[self.place]
         values = dict(zip(self.recorder.metric_names[1:], self.recorder.values[-1]))
-        said = {'valid_loss': 'mimic loss' if 'nmse' in values else 'valid loss', 'stitched': 'stitched', 'accuracy': 'accuracy'}
+        said = {'valid_loss': 'mimic loss' if 'nmse' in values else 'valid loss', 'stitched': 'stitched', 'accuracy': 'accuracy', 'coco_map': 'mAP'}
         words = [f'{said[k]} {v:.4f}' if k == 'valid_loss' else f'{said[k]} {100*v:5.2f} %' for k, v in values.items() if k in said]
         self._clear()
         print(f"{name:<12} {self.epoch + 1:>2}/{n}  {'   '.join(words)}   {time.time() - self.epoch_begun:.1f} s{self._left(1.)}",

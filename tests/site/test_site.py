@@ -13,7 +13,7 @@ from nbdev.config import get_config, nbpath2html
 
 import test_browser
 from conftest import root, tracked
-from sskd_tutor.nets.small import d as modidx
+from sskd_tutor._modidx import d as modidx
 
 browser, page, shots = test_browser.browser, test_browser.page, test_browser.shots  # its fixtures
 cfg = get_config(root)
