@@ -1,5 +1,5 @@
 """Own teacher, student and pictures, on the command line: looked at, distilled, resumed; what is wrong is told in one line."""
-import json, re, resource, shlex, shutil, signal, subprocess
+import json, re, resource, shutil, signal, subprocess
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -13,9 +13,9 @@ from sskd_tutor.cli import main
 from sskd_tutor.core.settings import as_words
 from sskd_tutor.data.images import embedded_fashion, vocab
 from sskd_tutor.runs.demo import DemoSettings
-from sskd_tutor.runs.demo import DemoJob
-from sskd_tutor.runs.job import checkpoints_of, claim, interrupted_job, run
-from sskd_tutor.runs.folder import FolderJob, FolderSettings, folder_images, weights_note
+from sskd_tutor.runs.job import begin_checkpoint, checkpoints_of, interrupted_settings
+from sskd_tutor.runs.folder import FolderSettings, distill_folder, networks_of, pictures, prepare, told
+from sskd_tutor.distill.phase import plan_of
 from sskd_tutor.nets.words import build_model
 from sskd_tutor.distill.pairing import Pairing
 from sskd_tutor.core.files import file_sha256
@@ -311,8 +311,8 @@ def test_pairs(first, work, tmp_path, capsys):
     assert '2 pairs' in err and 'stage1 + stage2' in err
     plan['ends']['stage2'] = 'stage4'
     (tmp_path/'mine.json').write_text(json.dumps(plan))
-    told_in_one_line(line(work, pairs=str(tmp_path/'mine.json')) + ['--plan'], 'stage4.*no stage of the teacher', capsys)
-    told_in_one_line(line(work, pairs='nowhere.json') + ['--plan'], 'there is no plan at nowhere.json', capsys)
+    told_in_one_line(line(work, pairs=str(tmp_path/'mine.json')) + ['--dry-run'], 'stage4.*no stage of the teacher', capsys)
+    told_in_one_line(line(work, pairs='nowhere.json') + ['--dry-run'], 'there is no pairing at nowhere.json', capsys)
 
 def test_the_teachers_pictures_of_a_plan(work, tmp_path):
     "What nothing else says of them is read from the plan"
