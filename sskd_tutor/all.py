@@ -12,6 +12,32 @@ __all__ = ['Bf16', 'quiet', 'Views', 'fashion_dls', 'folder_dls', 'StagedNet', '
            'CacheFeatures', 'Checkpoint', 'SSKDRun', 'Term', 'stage_timeline', 'stitched_curve', 'LiveAlignment',
            'Explorer', 'check', 'progress']
 
+# %% ../nbs/00_all.ipynb #86d7b1a5
+from .core.device import Bf16, quiet
+from .data.views import Views
+from .data.loaders import fashion_dls
+from .data.folders import folder_dls
+from .nets.staged import StagedNet
+from .nets.small import tutorial_resnet
+from .nets.weights import fashion_teacher, load_weights, save_weights
+from .nets.taps import tapped
+from .nets.cut import as_stages
+from .measure.alignment import NMSE, cka, stitched_accuracy
+from .measure.fidelity import agreement, fidelity, predictive_kl
+from .measure.recording import RecordAlignment, Recording
+from .distill.adapters import make_adapter
+from .distill.losses import StitchedLoss, kd_loss, mimic_mse, mimic_nmse
+from .distill.callbacks import FreezeStages, MimicFeatures, StitchedAccuracy, StopOnNaN
+from .distill.pairing import pair_stages
+from .distill.cache import CacheFeatures
+from .distill.checkpoint import Checkpoint
+from .distill.fit import SSKDRun
+from .distill.joint import Term
+from .viz.training import stage_timeline, stitched_curve
+from .viz.dashboard import LiveAlignment
+from .viz.explorer import Explorer
+from .course.exercises import check, progress
+
 # %% ../nbs/00_all.ipynb #aa845923
 import sskd_tutor.distill.precision, sskd_tutor.distill.several  # noqa: F401, give Learner `tuned` and `distrib`
 

@@ -27,7 +27,7 @@ from torch import nn
 
 from ..distill.cache import CacheFeatures
 from ..distill.callbacks import StopOnNaN
-from ..distill.fit import ValidEvery
+from ..distill.phase import ValidEvery
 from ..distill.joint import Term, joint_gmacs
 from sskd_tutor.distill.losses import (StitchedLoss, attention_loss, dkd_loss, mimic_mse, mimic_nmse, relational_loss, similarity_loss,
     soft_kl)

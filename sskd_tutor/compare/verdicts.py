@@ -83,8 +83,8 @@ method_words = dict(
     labels='labels only', label_smoothing='label smoothing', tf_kd='teacher-free KD', lw_kd='LW-KD', kd='KD',
     kd_soft='KD, soft targets only', dkd='DKD', assistant='KD, assistant', early_teacher='KD, early teacher',
     fitnets='FitNets', fitnets_joint='FitNets, one phase', attention='attention transfer',
-    similarity='similarity-preserving', relational='relational (RKD)', simultaneous='all at once, with labels',
-    all_at_once='all at once, then head', sskd='stage by stage',
+    similarity='similarity-preserving', relational='relational (RKD)',
+    simultaneous='all at once, with labels', all_at_once='all at once, then head', sskd='stage by stage',
     sskd_teacher_head="stage by stage, teacher's head", sskd_stitched='stage by stage, stitched')
 ending_words = dict(ft='fine-tune', kd='KD fine-tune')
 
@@ -187,7 +187,7 @@ def summary(
 def leaderboard(
     runs: pd.DataFrame,               # comparable; method, seed and the measure, the rest if it is there
     measure: str = 'accuracy_last',
-) -> pd.DataFrame:                    # index method, best first; seeds, mean, low, high, then means of the rest
+) -> pd.DataFrame:                    # index method, best first; seeds, mean, low, high, then other means
     "Mean and 95 % interval of each method"
     less_is_better = measure_of(measure).better < 0
     table = summary(comparable(runs), measure)
@@ -341,8 +341,9 @@ def verdicts(
     "A verdict for each pair of methods"
     if adjust not in ('holm', None): raise ValueError(f"adjust is {adjust!r}; expected 'holm' or None")
     asked = _asked(leaderboard(runs, measure).index, pairs, primary)
-    if not asked and pairs is None: raise ValueError("there is no pair to compare: the table has one method only")
-    if not asked: raise ValueError("pairs is empty; name at least one")
+    if not asked:
+        raise ValueError("there is no pair to compare: the table has one method only" if pairs is None else
+                         "pairs is empty; name at least one")
     found = [paired(runs, a, b, measure) for a, b in asked]
     p = np.array([r.p for r in found])
     others = slice(1 if primary else 0, None)
@@ -395,8 +396,8 @@ _columns = dict(
     seeds=_Column('seeds', 'd'), mean=_Column('', '.2f'), interval=_Column('95 % interval'),
     accuracy_last=_Column('last epoch, %', '.2f'), accuracy_best=_Column('chosen on validation, %', '.2f'),
     epochs=_Column('epochs', '.0f'), gmacs=_Column('GMACs', ',.0f'),
-    agreement=_Column('agreement, %', '.1f', 100), kl=_Column('KL, nats', '.3f'), ece=_Column('ECE, %', '.1f', 100),
-    seconds=_Column('seconds', ',.0f'))
+    agreement=_Column('agreement, %', '.1f', 100), kl=_Column('KL, nats', '.3f'),
+    ece=_Column('ECE, %', '.1f', 100), seconds=_Column('seconds', ',.0f'))
 
 # %% ../../nbs/compare/04_verdicts.ipynb #31a37577
 def _interval_words(board, m):

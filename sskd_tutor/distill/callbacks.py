@@ -17,7 +17,7 @@ from fastai.callback.fp16 import MixedPrecision
 from fastai.learner import Callback, Learner, Metric, Recorder, TrainEvalCallback
 from fastai.torch_core import num_distrib
 from fastcore.all import L, patch
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.device import learner_device
 from ..core.state import bits, kept

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from ..core.device import learner_device
 from ..core.errors import Registry
+from ..core.events import RunCallback
 from ..core.files import clear_halves, read_snapshot, remove_snapshot, snapshots, write_snapshot
 from ..core.state import described, differences, rng_state, set_rng_state, tensors_sha256
 from .cache import CacheFeatures
@@ -299,7 +300,7 @@ def check_state(self: SaveFit,
                                + '\n  '.join(lines) + f"\nSet them back, or {self.cure}.")
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #0fe7cbd0
-class Checkpoint(SaveFit):
+class Checkpoint(SaveFit, RunCallback):
     "Saves a `fit_sskd` so that it can go on after whatever stopped it; goes into its `cbs`"
     cure = "begin anew with overwrite=True or in another folder"
     distillation = None   # the `SSKDRun` under way

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from ..core.device import same_numbers, take_rows
 from ..core.files import file_sha256, replace_whole, write_synced
-from ..core.state import tensors_sha256
 from ..data.loaders import DeviceDL
 from ..nets.staged import StagedNet
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 import torch
 from fastai.callback.all import MixedPrecision
-from fastai.learner import Callback
+from ..core.events import RunCallback
 from fastai.torch_core import rank_distrib
 from fastcore.all import patch
 
@@ -168,7 +168,7 @@ def load(cls: Recording,
     return rec
 
 # %% ../../nbs/measure/03_recording.ipynb #4e5d61d4
-class RecordAlignment(Callback):
+class RecordAlignment(RunCallback):
     "Record how a student's stages come to see what the teacher's see; afterwards in `run.record`"
     order = 80
     def __init__(self,

@@ -37,7 +37,7 @@ from .progress import EpochLines, showing, work
 from .recipe import RecipeSettings, data_folder, parse_recipe, read_recipe, recipe_command, weights_file
 from ..tasks.boxes import CocoSet, detection_dls
 from ..tasks.detection import (Pyramid, StagedDetector, detection_learner, detection_map, detector_macs, read_weights,
-    save_detector, small_detector, staged_pair)
+    save_detector, staged_pair)
 
 # %% ../../nbs/runs/07_coco.ipynb #62cef9c2
 def coco_detector(

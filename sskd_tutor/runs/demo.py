@@ -10,7 +10,7 @@ __all__ = ['DemoSettings', 'quick_settings', 'new_learner', 'teacher_card', 'per
 
 # %% ../../nbs/runs/04_demo.ipynb #4ae1c9d5
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -22,8 +22,7 @@ from fastcore.all import patch
 
 import sskd_tutor.distill.fit  # noqa: F401, gives Learner its fit_sskd
 from ..core.device import quiet
-from ..core.files import pkg_data
-from ..core.settings import Settings, make_settings, option
+from ..core.settings import Settings, option
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records, tidy
 from ..data.loaders import fashion_dls
@@ -33,7 +32,7 @@ from ..distill.plan import Plan
 from ..measure.recording import RecordAlignment
 from ..nets.small import tutorial_resnet
 from ..nets.staged import StagedNet
-from ..nets.weights import fashion_teacher, load_weights, save_weights, teacher_path, teachers, weights_meta
+from ..nets.weights import fashion_teacher, load_weights, save_weights, teachers
 from .export import ToExport
 from .job import Run, RunJob, load_run, run, settings_of_run, usable_device
 from .progress import EpochLines, showing, work
@@ -80,7 +79,8 @@ def teacher_card(
     kind: str,  # 'full' or 'same-data'
 ) -> dict:      # name, labels_seen, sha256 of the file
     "What is known of a shipped teacher"
-    return dict(name=kind, labels_seen=weights_meta(teacher_path(kind))['n'], sha256=teachers[kind])
+    teacher = teachers[kind]
+    return dict(name=kind, labels_seen=teacher.labels, sha256=teacher.sha256)
 
 # %% ../../nbs/runs/04_demo.ipynb #11b9d457
 def percent_right(

@@ -23,7 +23,8 @@ from torch import nn
 
 from ..core.device import Bf16
 from ..core.files import file_sha256, write_whole
-from ..core.settings import Settings, as_words, option, write_json
+from ..core.settings import Settings, as_words, option
+from .job import write_json
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records
 from ..data.folders import allowed, folder_dls
@@ -37,7 +38,7 @@ from ..nets.weights import load_weights, save_weights, weights_meta
 from ..nets.words import build_model
 from .demo import percent_right
 from .export import ToExport, export_student, model_card, sizes
-from .job import Run, RunJob, load_run, run, settings_of_run, usable_device, write_report
+from .job import Run, RunJob, run, settings_of_run, usable_device, write_report
 from .progress import EpochLines, showing, work
 
 # %% ../../nbs/runs/05_folder.ipynb #81a6c788

@@ -12,7 +12,7 @@ __all__ = ['tables', 'recipe_folder', 'RecipeTop', 'ViewsTable', 'TrainTable', '
 
 # %% ../../nbs/runs/06_recipe.ipynb #6ebdff80
 import os, re, shlex, tomllib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -29,7 +29,8 @@ from ..compare.methods import mimic_losses
 from ..core.device import Bf16
 from ..core.errors import nearest
 from ..core.files import pkg_data, write_whole
-from ..core.settings import Settings, as_words, make_settings, option, write_json
+from ..core.settings import Settings, as_words, make_settings, option
+from .job import write_json
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records
 from ..data.folders import fewer

@@ -1,4 +1,4 @@
-"""Sets in their own formats, on small files that are written here: the right pictures and labels; what is damaged is named."""
+"""Sets in their own formats, on small files that are written here: the right images and labels; what is damaged is named."""
 import hashlib, pickle, tarfile
 
 import numpy as np
@@ -13,8 +13,9 @@ from torchvision.datasets import imagenet as tv_imagenet
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.data.images import vocab
-from sskd_tutor.data.formats import (by_parent, cifar_sets, csv_dls, csv_rows, dataset_dls, find_data, imagenet_rows, listed_dls,
-    open_data, read_cifar, stored_dls)
+from sskd_tutor.data.lists import by_parent, csv_dls, csv_rows, listed_dls
+from sskd_tutor.data.formats import cifar_sets, find_data, imagenet_rows, open_data, read_cifar, stored_dls
+from sskd_tutor.data.datasets import dataset_dls
 from sskd_tutor.nets.small import tutorial_resnet
 from helpers.pairs import new_learner
 from helpers.files import fashion, picture, wnids, write_cifar, write_devkit, write_folders, write_imagenet, write_kaggle
@@ -33,7 +34,7 @@ def test_cifar(tmp_path, kind):
     assert all((x[i].permute(1, 2, 0).numpy() == np.asarray(picture(i))).all() for i in range(30))
 
 def test_cifar_as_torchvision_reads_it(tmp_path, monkeypatch):
-    "Both versions hold the same numbers, so torchvision's reader of the other one must give the same pictures and classes"
+    "Both versions hold the same numbers, so torchvision's reader of the other one must give the same images and classes"
     train, _, _ = read_cifar(write_cifar(tmp_path/'b'))
     rows = np.frombuffer((tmp_path/'b/train.bin').read_bytes(), 'u1').reshape(20, -1)
     python = tmp_path/'p/cifar-100-python'
@@ -74,7 +75,7 @@ def test_stored_batches(tmp_path):
     with pytest.raises(ValueError, match="size is 64; CIFAR's"): open_data('cifar100', tmp_path, size=64)
 
 def test_remembered_features(tmp_path):
-    "A run with remembered features is that of one that computes them, on pictures in memory and on items of a data set"
+    "A run with remembered features is that of one that computes them, on images in memory and on items of a data set"
     folder = write_cifar(tmp_path/'cifar-100-binary')
     for make in (lambda: open_data('cifar100', folder, bs=10, n_views=1, device='cpu'), lambda: items(tmp_path, bs=10,
         n_views=1)):
@@ -127,16 +128,16 @@ def test_noisy_table(tmp_path):
     ('file,kind\na.png,x\n,y\n', ValueError, 'line 3 lacks a file'), ('file,kind\na.png,x\nb.png,\n', ValueError,
         'line 3 lacks a kind'),
     ('file,kind\na.png,x\na.png,y\n', ValueError, "a.png is listed as 'x' and as 'y'"),
-        ('file,kind\na.png,x\na.png,x\nb.png,y\n', ValueError, '1 pictures are listed twice'),
+        ('file,kind\na.png,x\na.png,x\nb.png,y\n', ValueError, '1 images are listed twice'),
     ('file,kind\na.png,x\nz.png,y\n', FileNotFoundError, '1 of 2 listed files are not there: z.png'),
     ('file,kind,is_valid\na.png,x,maybe\n', ValueError, "line 2 has 'maybe' as is_valid"),
-        ('file,kind,is_valid\na.png,x,0\nb.png,y,0\n', ValueError, 'no validation pictures'),
-    ('file,kind,is_valid\na.png,x,0\nb.png,y,0\nc.png,z,1\n', ValueError, 'the validation pictures have the classes z'),
+        ('file,kind,is_valid\na.png,x,0\nb.png,y,0\n', ValueError, 'no validation images'),
+    ('file,kind,is_valid\na.png,x,0\nb.png,y,0\nc.png,z,1\n', ValueError, 'the validation images have the classes z'),
         (b'\xff\xfe\x00', ValueError, 'no text in UTF-8'),
     ('file,kind\na.png,x\nc.txt,y\nb.png,y\nd.png,x\n', ValueError, r'1 of 4 files cannot be read:\s+c.txt')])
 def test_tables_that_cannot_work(tmp_path, text, error, says):
     for n in 'abd': picture(0).save(tmp_path/f'{n}.png')
-    (tmp_path/'c.txt').write_text('no picture')
+    (tmp_path/'c.txt').write_text('no image')
     (tmp_path/'t.csv').write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(error, match=says): csv_dls(tmp_path/'t.csv', bs=1)
     with pytest.raises(FileNotFoundError, match='no table at'): csv_dls(tmp_path/'u.csv')
@@ -144,11 +145,11 @@ def test_tables_that_cannot_work(tmp_path, text, error, says):
 def test_folders_that_cannot_work(tmp_path):
     with pytest.raises(FileNotFoundError, match="has no folder 'train'"): by_parent(tmp_path, 'train')
     (tmp_path/'train/fish/shark').mkdir(parents=True)
-    with pytest.raises(ValueError, match='holds no pictures'): by_parent(tmp_path, 'train')
+    with pytest.raises(ValueError, match='holds no images'): by_parent(tmp_path, 'train')
     (tmp_path/'train/fish/ray').mkdir()
     picture(0).save(tmp_path/'train/fish/ray/0.png')
-    with pytest.raises(ValueError, match='no pictures in train/fish/shark'): by_parent(tmp_path, 'train')
-    with pytest.raises(ValueError, match='there are no training pictures'): listed_dls(tmp_path, [], [])
+    with pytest.raises(ValueError, match='no images in train/fish/shark'): by_parent(tmp_path, 'train')
+    with pytest.raises(ValueError, match='there are no training images'): listed_dls(tmp_path, [], [])
     with pytest.raises(FileNotFoundError, match='holds no imagewoof2-160 and no'): find_data('imagewoof', tmp_path/'train')
     with pytest.raises(FileNotFoundError, match='is not there'): find_data('imagewoof', tmp_path/'nowhere')
 
@@ -193,8 +194,8 @@ def damage(top, what):
     if what == 'no val': [p.unlink() for p in flat], (top/'val').rmdir()
 
 @pytest.mark.parametrize('what, error, says', [
-    ('no labels', FileNotFoundError, 'nothing says what its pictures show.*WordNet id.*LOC_val_solution.csv'),
-        ('one label less', ValueError, '19 labels.*20 pictures'),
+    ('no labels', FileNotFoundError, 'nothing says what its images show.*WordNet id.*LOC_val_solution.csv'),
+        ('one label less', ValueError, '19 labels.*20 images'),
     ('unknown number', ValueError, 'which is no class of meta.mat'), ('no meta', FileNotFoundError, 'has no meta.mat'),
         ('damaged meta', ValueError, 'meta.mat is damaged'),
     ('another name', ValueError, 'no label for ILSVRC2012_val_00000077.JPEG'), ('other columns', ValueError, "not Kaggle's"),
@@ -238,7 +239,7 @@ def test_a_damaged_item_is_named(tmp_path):
     with open(path, 'r+b') as f: f.truncate(300)
     dls = dataset_dls(data, data, bs=20, **plain)
     with pytest.raises(OSError, match=f'item 7 of the ImageFolder cannot be read .{path}.: .*Subset'): dls.one_batch()
-    class Bare(torch.utils.data.Dataset):  # without targets and paths: its labels are read with its pictures
+    class Bare(torch.utils.data.Dataset):  # without targets and paths: its labels are read with its images
         def __len__(self): return len(data)
         def __getitem__(self, i): return data[i]
     with pytest.raises(OSError, match='item 7 of the Bare cannot be read: '): dataset_dls(Bare(), Bare(), bs=20)
@@ -248,7 +249,7 @@ def test_a_damaged_item_is_named(tmp_path):
 def test_items_that_cannot_work(tmp_path):
     good = ImageFolder(write_folders(tmp_path, dict(train=range(20)))/'train')
     tensors = ImageFolder(tmp_path/'train', transform=torchvision.transforms.ToTensor())
-    with pytest.raises(TypeError, match='item .* holds a Tensor; expected a PIL picture: make the data set without transform'):
+    with pytest.raises(TypeError, match='item .* holds a Tensor; expected a PIL image: make the data set without transform'):
         dataset_dls(tensors, tensors, bs=10, device='cpu').one_batch()
     with pytest.raises(TypeError, match='no data set of'): dataset_dls([1, 2], [3])
     with pytest.raises(ValueError, match='run up to [0-9], but there are 2 names'):

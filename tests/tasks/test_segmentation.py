@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastai.callback.core import Callback
+from sskd_tutor.core.events import RunCallback
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.learner import Learner
@@ -173,7 +174,7 @@ class Modes(Callback):
 
 def test_ten_stages_each_alone_and_the_head(dls):
     learn, teacher, modes = learner(dls), the_teacher(), Modes()
-    class Watch(Callback):
+    class Watch(RunCallback):
         def skip_phase(self, learn, run): self.before = state(run.student)
         def end_phase(self, learn, run): parts[learn.sskd_phase] = moved(self.before, run.student)
     parts, before = {}, tensors_sha256(teacher)
