@@ -25,7 +25,7 @@ from torch import nn
 from torchvision.models import ResNet, get_weight
 from torchvision.models.resnet import BasicBlock
 
-from ..compare.methods import mimic_losses
+from ..distill.losses import as_loss, losses
 from ..core.device import Bf16
 from ..core.errors import nearest
 from ..core.files import pkg_data, write_whole
@@ -91,7 +91,7 @@ class DistillTable(Settings):
     head_epochs: int
     lr: float
     bs: int
-    loss: str = option('plain', choices=mimic_losses)
+    loss: str = option('plain', choices=losses)
     views: int = 0
     bf16: bool = False
 
@@ -210,7 +210,7 @@ class StudentSettings(FolderSettings):
     "How the student of a recipe is distilled"
     format: str = 'folder'
     augment: dict = option({})
-    loss: str = option('plain', choices=mimic_losses)
+    loss: str = option('plain', choices=losses)
     share: float = 1.
 
 def recipe_images(
@@ -277,7 +277,7 @@ class StudentJob(FolderJob):
         '(more `train_epochs`, or other `teacher_weights`)')
     line = ''
     def loaders(self): return recipe_images(self.settings, self.say)
-    def fit_options(self): return dict(loss=mimic_losses[self.settings.loss])
+    def fit_options(self): return dict(loss=as_loss(self.settings.loss))
     def command(self): return self.line
 
 # %% ../../nbs/runs/06_recipe.ipynb #9c9877f7
