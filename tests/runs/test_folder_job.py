@@ -1,5 +1,5 @@
 """Own teacher, student and pictures, on the command line: looked at, distilled, resumed; what is wrong is told in one line."""
-import json, re, resource, shlex, shutil, signal, subprocess
+import json, re, resource, shutil, signal, subprocess
 from contextlib import contextmanager
 from dataclasses import asdict
 

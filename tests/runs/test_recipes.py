@@ -1,5 +1,5 @@
 """Published comparisons as files: each parses, builds and plans; small data of the exact format run through; nothing is lost."""
-import inspect, io, json, os, re, shutil, signal, subprocess
+import io, json, os, re, shutil, signal, subprocess
 from contextlib import redirect_stderr, redirect_stdout
 
 import pandas as pd
@@ -19,7 +19,6 @@ from sskd_tutor.runs.job import load_run
 from sskd_tutor.nets.weights import load_weights, save_weights
 from sskd_tutor.core.state import tensors_sha256
 from sskd_tutor.core.tables import records
-from conftest import root
 from helpers.command import call, cmd, env
 from test_folder_job import full_disk
 from helpers.files import wnids, write_cifar, write_folders, write_imagenet
