@@ -1,4 +1,4 @@
-"""The command line: `sskd_tutor demo`, `distill`, `recipe`, `plan`, `compare`, `export`, `info`, `doctor` and `data`.
+"""The command line: demo, distill, recipe, plan, compare, export, info, doctor and data.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/cli.html.md"""
 
@@ -32,7 +32,7 @@ def add_option(
     about, kind = f.metadata, types_of(hint)[0]
     if kind is dict or not about.get('help'): return
     words = about['help']
-    if f.default not in (None, MISSING, False): words += f' ({f.default})'
+    if f.default is not None and f.default is not MISSING and kind is not bool: words += f' ({f.default})'
     if kind is bool: return p.add_argument(flag(f.name), action='store_true', default=None, help=words)
     if kind is list: return p.add_argument(flag(f.name), type=float, nargs='+', metavar='X', help=words)
     letter = {int: 'N', float: 'X'}.get(kind, 'WORD')

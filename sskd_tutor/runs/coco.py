@@ -32,7 +32,7 @@ from ..distill.plan import Plan
 from ..nets.weights import load_weights
 from .demo import labels_history
 from .export import ToExport
-from .job import Run, RunJob, run, write_report
+from .job import Run, RunJob, write_report
 from .progress import EpochLines, showing, work
 from sskd_tutor.runs.recipe import (RecipeSettings, data_folder, parse_recipe, read_recipe, recipe_command,
     weights_file)

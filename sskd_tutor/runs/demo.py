@@ -1,4 +1,4 @@
-"""The main job from end to end: a teacher, a student that learns stage by stage, and one that learns from labels alone at the same cost.
+"""The main job: a student that learns stage by stage, and one that learns from labels alone at the same cost.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/runs/demo.html.md"""
 

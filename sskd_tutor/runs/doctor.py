@@ -1,4 +1,4 @@
-"""What is installed, whether the shipped files are whole, and a short self-test of what distillation must never break.
+"""What is installed, whether the shipped files are whole, and what distillation must never break.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/runs/doctor.html.md"""
 

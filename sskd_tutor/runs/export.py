@@ -1,4 +1,4 @@
-"""The student leaves: weights, a program for PyTorch, one for ONNX, each checked against the original, and a card that says where it comes from.
+"""The student leaves: weights and programs, each checked against the original, and a card with its origin.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/runs/export.html.md"""
 

@@ -1,4 +1,4 @@
-"""Your teacher, your student, your folder of images: checked first, then distilled, with everything that a run leaves behind.
+"""Your teacher, your student, your folder of images: checked first, then distilled.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/runs/folder.html.md"""
 
@@ -38,7 +38,7 @@ from ..nets.weights import load_weights, save_weights, weights_meta
 from ..nets.words import build_model
 from .demo import percent_right
 from .export import ToExport, export_student, model_card, sizes
-from .job import Run, RunJob, run, settings_of_run, usable_device, write_report
+from .job import Run, RunJob, settings_of_run, usable_device, write_report
 from .progress import EpochLines, showing, work
 
 # %% ../../nbs/runs/05_folder.ipynb #81a6c788

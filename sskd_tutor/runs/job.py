@@ -1,4 +1,4 @@
-"""One way to run something: a folder that is claimed first, parts that go on after a kill, and a report at the end.
+"""One way to run something: claim a folder, go on after a kill, and leave a report.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/runs/job.html.md"""
 

@@ -1,4 +1,4 @@
-"""A published comparison as a short file: data, teacher, student and what the papers say, run from one line, with a table of theirs beside ours.
+"""A published comparison as a short file, run from one line, with a table of theirs beside ours.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/runs/recipe.html.md"""
 
