@@ -71,7 +71,8 @@ def in_options(
     def put(match):
         name, value = match['quoted'] or match['name'] or match['first'], (match['value'] or '').strip("'")
         name = other_names.get(name, name)
-        if name not in names: return match[0]
+        in_a_call = re.search(r'\w\([^()]*$', message[:match.start()])  # code that is quoted stays code
+        if name not in names or in_a_call: return match[0]
         if name == 'resume' and value == 'True': return f'--resume {resume}'
         return flag(name) + ('' if value in ('', 'True') else f' {value}')
     pattern = r"`(?P<quoted>\w+)`|\b(?P<name>\w+)=(?P<value>'[^']*'|[\w.]+)|^(?P<first>\w+)(?= is )"
@@ -116,7 +117,7 @@ def refuse_others(
     names,           # of options that have no place beside it
 ):
     "Raise if something is given beside an option that brings all settings"
-    others = [flag(k) for k in names if getattr(a, k, None) not in (None, False)]
+    others = [flag(k) for k in names if getattr(a, k, None) is not None]
     if others:
         option = '--resume' if source == a.resume else '--like'
         raise ValueError(f"{option} takes all settings from {source}; leave out {', '.join(others)}")

@@ -46,7 +46,7 @@ def read_json(
 ):                # what it holds
     "Read JSON, or say which file is damaged"
     try: return json.loads(Path(path).read_text(encoding='utf-8'))
-    except ValueError as e: raise ValueError(f"{path} is not whole ({e}). {cure}") from e
+    except ValueError as e: raise ValueError(f"{path} is not whole (damaged or cut off: {e}). {cure}") from e
 
 # %% ../../nbs/runs/02_job.ipynb #e5d2e6ff
 run_format = 2

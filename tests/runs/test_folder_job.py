@@ -78,7 +78,7 @@ def test_what_is_said(first):
     assert len(p.stdout.splitlines()) == 1 and 'Traceback' not in p.stderr
     for row in (r'144 images to train on, 36 to validate, 3 classes', r'stage3 +stage3 +16 +32', 'the teacher is right on',
                 'GMACs', r'stage1 +1/1 +mimic loss \d', r'head +1/1.*accuracy',
-                'Open runs/first/report.html; the student is runs/first/export'):
+                'The student is runs/first/export', 'Open runs/first/report.html'):
         assert re.search(row, p.stderr), row
     assert 0 <= table['distilled'] <= 100 and table['teacher'] > 80 and table['gmacs']['distilled'] > 0
     assert table['classes'] == classes
@@ -309,8 +309,8 @@ def test_pairs(first, work, tmp_path, capsys):
     assert '2 pairs' in err and 'stage1 + stage2' in err
     plan['ends']['stage2'] = 'stage4'
     (tmp_path/'mine.json').write_text(json.dumps(plan))
-    told_in_one_line(line(work, pairs=str(tmp_path/'mine.json')) + ['--dry-run'], 'stage4.*no stage of the teacher', capsys)
-    told_in_one_line(line(work, pairs='nowhere.json') + ['--dry-run'], 'there is no pairing at nowhere.json', capsys)
+    told_in_one_line(line(work, pairs=str(tmp_path/'mine.json')) + ['--plan'], 'stage4.*no stage of the teacher', capsys)
+    told_in_one_line(line(work, pairs='nowhere.json') + ['--plan'], 'there is no pairing at nowhere.json', capsys)
 
 def test_the_teachers_pictures_of_a_plan(work, tmp_path):
     "What nothing else says of them is read from the plan"
@@ -438,7 +438,7 @@ def test_a_teacher_that_knows_nothing(work, tmp_path, capsys):
 def test_a_run_is_not_overwritten(first, work, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(work)
     before = (work/'runs/first/run.json').read_bytes()
-    told_in_one_line(line(work) + ['--out', 'runs/first'], 'holds a run; pass overwrite=True', capsys)
+    told_in_one_line(line(work) + ['--out', 'runs/first'], 'holds a run; pass --overwrite', capsys)
     assert (work/'runs/first/run.json').read_bytes() == before and not (work/'runs/.first.checkpoints').exists()
 
 def test_train_and_valid_folders(work, tmp_path):
