@@ -384,7 +384,7 @@ def files_dls(
 
 # %% ../../nbs/data/03_folders.ipynb #80cfba31
 def folder_dls(
-    folder: str | Path,          # class folders of .jpg and .png files; or 'train' and another folder with such
+    folder: str | Path,          # class folders of .jpg and .png files, itself or in 'train' and another
     size: int = 64,              # side of the images, pixels
     bs: int = 128,
     views: Views | None = Views(crop=4, erase=16),  # augmentation of the training images; None for none

@@ -167,7 +167,7 @@ def csv_rows(
     path: str | Path,                  # the table
     name: str | None = None,           # column of the files; the first if None
     label: str | None = None,          # column of the classes; the second if None
-    valid: str | float | None = None,  # column that says which rows are held out, or a share; None: 'is_valid', or 0.2
+    valid: str | float | None = None,  # column of the rows held out, or a share; None: 'is_valid', or 0.2
 ) -> tuple[Rows, Rows | float]:        # for `listed_dls`: training, and validation or a share
     "The rows of a table of images"
     columns, rows = read_table(path)

@@ -195,10 +195,10 @@ def set_dls(
 # %% ../../nbs/data/02_loaders.ipynb #f3b64ec5
 def fashion_dls(
     n: int | None = None,      # how many training images, the same number of each class; all of them if None
-    valid: str = 'official',   # 'official': 2,000 test images, to report; 'holdout': 2,000 training images, to choose
+    valid: str = 'official',   # 'official': 2,000 test images; 'holdout': 2,000 of the training images
     bs: int = 128,
     views: Views | None = Views(),  # augmentation of the training images; None for none
-    batch_tfms: list = (),     # more fastai batch transforms, e.g. `aug_transforms()`; they cannot be repeated
+    batch_tfms: list = (),     # further fastai batch transforms, e.g. `aug_transforms()`; not repeatable
     seed: int = 0,             # order of the training images
     folder: str | None = None, # the official files: then all 60,000 + 10,000 images are used
     device=None,               # fastai's default device if None

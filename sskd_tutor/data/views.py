@@ -39,7 +39,7 @@ class Views:
     def __init__(self,
         crop: int = 2,      # largest shift, pixels, either way
         flip: bool = True,  # mirror half of the images
-        erase: int = 8,     # largest side of a blackened rectangle, pixels; every second image gets one; 0: none
+        erase: int = 8,     # largest side of a blackened rectangle, pixels; half of the images get one
         seed: int = 0,
     ):
         self.crop, self.flip = crop, flip
