@@ -2,20 +2,32 @@ PYTHON ?= python3
 bin := .venv/bin
 min := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 
-.PHONY: help demo test test-slow test-colab bench lab docs course colab figures slides readme config clean
+rooms := core data nets measure distill compare tasks viz runs course
+quick := tests/repo/test_imports.py tests/repo/test_repo.py tests/core
+
+.PHONY: help demo check test test-slow test-oldest test-colab bench lab docs course colab figures slides readme config clean
 help:  ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 demo: .venv/.core  ## distill the shipped teacher into a student; leaves a run folder
 	$(bin)/sskd_tutor demo $(ARGS)
 
-test: .venv/.dev  ## everything but the slow tests, one process a core
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -n auto --dist load $(ARGS)
+check: .venv/.dev  ## what is quick to find out: lint, types, the law of rooms, notebooks in step, fast unit tests; under 3 minutes
+	$(bin)/ruff check .
+	$(bin)/mypy
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -n auto -m "not slow and not browser" $(quick) $(ARGS)
+
+test: .venv/.dev  ## everything but the slow tests, one process a core; ROOM=distill for one room and its notebooks
+	$(if $(ROOM),$(if $(filter $(ROOM),$(rooms)),,$(error there is no room "$(ROOM)"; expected one of: $(rooms))))
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE ROOM=$(ROOM) $(bin)/python -m pytest -n auto --dist load $(if $(ROOM),tests/$(ROOM) tests/repo/test_notebooks.py) $(ARGS)
 
 test-slow: .venv/.dev  ## what is too long for every commit, one process a core; the dated outcome is benchmarks/results/test-slow.txt
 	@{ date -u +%F; git rev-parse --short HEAD; } > benchmarks/results/test-slow.txt
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -m slow -n auto --dist load -p no:cacheprovider --durations=0 $(ARGS) > .venv/test-slow.log 2>&1; status=$$?; \
 	  cat .venv/test-slow.log; sed -n '/slowest/,$$p' .venv/test-slow.log >> benchmarks/results/test-slow.txt; exit $$status
+
+test-oldest: .venv-oldest/.installed  ## the unit tests of distill and the oldest versions that settings.ini promises
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest tests/core tests/distill tests/measure $(ARGS)
 
 test-colab: .venv/.dev .venv-colab/.torch  ## the lessons where Colab would run them: the wheel, an older torch, no clone
 	$(bin)/python tools/try_colab.py $(ARGS)
@@ -66,4 +78,10 @@ clean:  ## outputs of the documentation and of builds; the environment and the r
 .venv-colab/.torch:
 	$(PYTHON) -m venv .venv-colab
 	.venv-colab/bin/python -m pip install --quiet torch==2.11.* torchvision==0.26.*
+	@touch $@
+
+.venv-oldest/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python tools/oldest.py > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m pip install --quiet --constraint .venv-oldest/constraints.txt --editable . 'pytest>=8' 'pytest-xdist>=3.5'
 	@touch $@

@@ -43,7 +43,9 @@ def run_cell(a, method, teacher, seed):
     from functools import partial
     from sskd_tutor.measure.alignment import dl_accuracy
     from sskd_tutor.core.device import Bf16
-    from sskd_tutor.data.images import ImageSet, Views, balanced, embedded_fashion, fashion_dls, full_fashion
+    from sskd_tutor.data.loaders import ImageSet, fashion_dls
+    from sskd_tutor.data.views import Views
+    from sskd_tutor.data.images import balanced, embedded_fashion, full_fashion
     import sskd_tutor.distill.fit  # noqa: F401, patches Learner
     from sskd_tutor.distill.joint import Term
     from sskd_tutor.distill.costs import step_macs

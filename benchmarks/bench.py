@@ -126,7 +126,7 @@ def memory_child(n, budget, views, folder):
     import threading
     from pairs import Pair, embedded, ours
     from plain import Precision
-    from sskd_tutor.data.images import fashion_dls
+    from sskd_tutor.data.loaders import fashion_dls
     from sskd_tutor.nets.small import tutorial_resnet
     pair = Pair('', lambda n: embedded(n, folder=folder), lambda: tutorial_resnet(width=8), lambda: tutorial_resnet(width=8, blocks=1), n, 1, views, Precision('float32'), budget)
     ours(pair, views, 500)  # so that buffers of convolutions and imports are there already

@@ -10,7 +10,9 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from plain import Precision, bare_fill, bare_stage, ordinary, plain_macs, plain_sskd
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.distill.callbacks import mimic_net
-from sskd_tutor.data.images import DeviceDL, ImageSet, Images, Views, balanced, embedded_fashion, fashion_dls
+from sskd_tutor.data.loaders import DeviceDL, ImageSet, fashion_dls
+from sskd_tutor.data.images import Images, balanced, embedded_fashion
+from sskd_tutor.data.views import Views
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.distill.check import check_pair, first_batch
 from sskd_tutor.distill.adapters import make_adapters

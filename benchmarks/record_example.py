@@ -27,7 +27,7 @@ def main():
     p.add_argument('--epochs', type=int, default=10, help='of each stage')
     p.add_argument('--folder', default=pkg_data/'example_recording')
     a = p.parse_args()
-    start, s = time.time(), DemoSettings(n=a.images, epochs=a.epochs, head_epochs=4, width=16, bs=64, device=a.device)
+    start, s = time.time(), DemoSettings(images=a.images, epochs=a.epochs, head_epochs=4, width=16, bs=64, device=a.device)
     teacher = fashion_teacher(s.teacher, device=s.device)
     learn, look = new_learner(s), RecordAlignment(share=1)
     with learn.no_bar(), learn.no_logging(): run = learn.fit_sskd(teacher, epochs=s.epochs, head_epochs=s.head_epochs, lr=s.lr, cbs=[Bf16(), look])
@@ -41,8 +41,8 @@ def main():
     info = dict(title='The example recording: stage by stage on Fashion-MNIST', settings=asdict(s), precision=look.recording.info['precision'], results=results,
         stages=records(run.stages.astype(dict(epochs=int))), cost=dict(distilled=run.gmacs, labels_only=epochs*once),
         labels_only=dict(epochs=epochs, sha256=tensors_sha256(labels.model)), fit_sskd=run.settings, teacher=teacher_card(s.teacher),
-        data=dict(name='Fashion-MNIST, embedded', sha256=fashion_sha256, n_train=s.n, n_valid=len(labels.dls.valid_ds)), environment=env, seconds=time.time() - start,
-        command=f'python benchmarks/record_example.py --device {s.device} --images {s.n} --epochs {s.epochs}')
+        data=dict(name='Fashion-MNIST, embedded', sha256=fashion_sha256, n_train=s.images, n_valid=len(labels.dls.valid_ds)), environment=env, seconds=time.time() - start,
+        command=f'python benchmarks/record_example.py --device {s.device} --images {s.images} --epochs {s.epochs}')
     history = pd.concat([run.history, labels_history(labels)], ignore_index=True)
     folder = save_run(a.folder, history, info, run.student, overwrite=True, extra=run.record.save)
     size = sum(f.stat().st_size for f in folder.iterdir())/2**20

@@ -12,7 +12,8 @@ from fastai.callback.all import ChannelsLast
 from fastai.vision.all import Learner, accuracy, set_seed
 
 from sskd_tutor.core.device import Bf16
-from sskd_tutor.data.images import ImageSet, embedded_fashion, fashion_dls, full_fashion
+from sskd_tutor.data.loaders import ImageSet, fashion_dls
+from sskd_tutor.data.images import embedded_fashion, full_fashion
 from sskd_tutor.core.files import pkg_data
 from sskd_tutor.nets.weights import load_weights, save_weights
 from sskd_tutor.nets.small import tutorial_resnet

@@ -38,7 +38,9 @@ def run_cell(a, views, seed):
     from sskd_tutor.measure.alignment import dl_accuracy, stitched_accuracy
     from sskd_tutor.core.device import Bf16
     from sskd_tutor.distill.cache import CacheFeatures
-    from sskd_tutor.data.images import ImageSet, Views, embedded_fashion, full_fashion
+    from sskd_tutor.data.loaders import ImageSet
+    from sskd_tutor.data.views import Views
+    from sskd_tutor.data.images import embedded_fashion, full_fashion
     import sskd_tutor.distill.fit  # noqa: F401, patches Learner
     from sskd_tutor.distill.check import first_batch
     from sskd_tutor.nets.weights import fashion_teacher

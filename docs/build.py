@@ -18,7 +18,7 @@ from pages import read_pages
 from sskd_tutor.viz.style import ink, paper, template_parts
 
 home = Path(__file__).resolve().parent
-pictures = '.png', '.svg', '.jpg', '.gif'  # that a text may show
+suffixes = '.png', '.svg', '.jpg', '.gif'  # that a text may show
 
 def palette():
     "How a figure of the light theme becomes one of the dark theme: `figures.js` does it"
@@ -41,7 +41,7 @@ def write_sources(nbs, src, extra):
         made(extra/f'{p.name}.html.md').write_text(as_text(p))
         shutil.copy(nbs/p.path, made(extra/'notebooks'/p.path))
     for f in nbs.rglob('*'):
-        if f.suffix in pictures: shutil.copy(f, made(src/f.relative_to(nbs)))
+        if f.suffix in suffixes: shutil.copy(f, made(src/f.relative_to(nbs)))
     made(extra/'_static'/'plotly.min.js').write_text(get_plotlyjs())
     made(extra/'_static'/'palette.js').write_text(f'const palette = {json.dumps(palette())}\n')
     made(extra/'.nojekyll').touch()

@@ -17,7 +17,7 @@ instances = 'learn', 'run', 'rec', 'plan', 'cache', 'store'  # what the notebook
 
 def plain(html): return ' '.join(re.sub(r'<[^>]+>', ' ', html or '').split())
 
-def inked(trace):  # a picture that is drawn in ink on nothing: a PNG with transparent pixels
+def inked(trace):  # a image that is drawn in ink on nothing: a PNG with transparent pixels
     head = trace.get('source') if trace['type'] == 'image' else None
     return bool(head) and head.startswith('data:image/png') and base64.b64decode(head.split(',')[1][:36])[25] == 6
 

@@ -10,7 +10,7 @@ from sskd_tutor.viz.alignment import measure_curves
 from sskd_tutor.measure.recording import Recording
 
 from convert import figure
-from pages import below, kinds
+from pages import in_room, kinds, rooms_of
 
 size = 1_500_000  # bytes of JSON for all moments of a figure: every moment of the run that travels with the package
 lessons = re.compile(r'(?ms)^(## The course\n).*?(?=^## |\Z)')
@@ -57,10 +57,13 @@ def toctree(entries, caption=''):
     return v4.new_markdown_cell('\n'.join([*head, *entries, '```']))
 
 def navigation(pages, page):
-    "What stands below a page: on the front page everything, elsewhere the pages that belong to it"
-    if page is not pages[0]: return [toctree([f'/{p.name}' for p in found])] if (found := below(pages, page)) else []
-    inner = {id(q) for p in pages for q in below(pages, p)}
-    return [toctree([p.entry for p in found if id(p) not in inner], kind) for kind, found in kinds(pages).items()]
+    "On the front page, the table of contents: a part for the course, the tasks and the guides, and one for each room"
+    if page is not pages[0]: return []
+    parts = []
+    for kind, found in kinds(pages).items():
+        if kind == 'Reference': parts += [(f'Reference: {room or "the whole"}', in_room(found, room)) for room in rooms_of(found)]
+        else: parts.append((kind, found))
+    return [toctree([p.entry for p in found], caption) for caption, found in parts]
 
 def front(nb, pages):
     "The notebook's page with what only the site can show"

@@ -66,5 +66,8 @@ def kinds(pages):  # kind -> its pages; the front page is above all
     found = {k: [p for p in pages[1:] if p.kind == k] for k in ('The course', 'More tasks', 'Results and guides', 'Reference')}
     return {k: ps for k, ps in found.items() if ps}
 
-def below(pages, page):  # the other pages of its room
-    return [p for p in pages if p is not page and p.kind == page.kind == 'Reference' and p.room == page.room != '']
+rooms = 'core data nets measure distill compare tasks viz runs course'.split()  # in the order in which they build on each other
+
+def rooms_of(pages): return sorted({p.room for p in pages}, key=lambda room: rooms.index(room) if room in rooms else len(rooms))
+
+def in_room(pages, room): return [p for p in pages if p.room == room]

@@ -1,5 +1,5 @@
 """The command line as a user meets it: real commands, their exit codes, what they print and leave behind."""
-import json, os, re, signal, subprocess, sys, time
+import json, re, signal, subprocess, sys, time
 from pathlib import Path
 
 import pytest
@@ -10,15 +10,10 @@ from sskd_tutor.runs.job import load_run
 from sskd_tutor.core.state import tensors_sha256
 from sskd_tutor.nets.weights import load_weights
 from sskd_tutor.nets.small import tutorial_resnet
+from helpers.command import call, cmd, env
+from conftest import root
 
-root = Path(__file__).resolve().parent.parent
-cmd = [sys.executable, '-m', 'sskd_tutor.cli']
-env = os.environ | {'PYTHONPATH': str(root), 'PYTHONUTF8': '1', 'OMP_WAIT_POLICY': 'PASSIVE'}
 tiny = ['--images', '130', '--epochs', '1', '--head-epochs', '1', '--device', 'cpu']
-
-def call(*args, cwd, timeout=900):
-    return subprocess.run([*cmd, *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout,
-                          stdin=subprocess.DEVNULL)
 
 @pytest.fixture(scope='module')
 def first(tmp_path_factory):
@@ -53,7 +48,7 @@ def test_demo_leaves_a_run(first):
     run = load_run(first[2]/'runs/first')
     assert 'multiply-adds, 10⁹, planned' in (run.path/'report.html').read_text()
     assert all(r['planned_seconds'] > 0 and r['planned_gmacs'] == pytest.approx(r['gmacs']) for r in run.info['stages'])
-    left = {'student.safetensors', 'metrics.csv', 'run.json', 'report.html', 'alignment.csv', 'alignment.json', 'alignment.npz'}
+    left = {'student.safetensors', 'metrics.csv', 'settings.json', 'run.json', 'report.html', 'alignment.csv', 'alignment.json', 'alignment.npz'}
     assert set(run.info['files']) == left == {f.name for f in run.path.iterdir()}
     student = load_weights(tutorial_resnet(width=32, blocks=1), run.path/'student.safetensors')
     assert tensors_sha256(student) == run.info['student_sha256'] == first[1]['student_sha256']
@@ -102,6 +97,32 @@ def test_ctrl_c_and_resume(first, tmp_path):
     assert 'stage3' in trained and 'stage1' not in trained
     assert not (tmp_path/'runs/.x.checkpoints').exists()
 
+def test_demo_plan_trains_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(['demo', *tiny, '--plan', '--json']) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)['gmacs'] > 0 and 'plan      1 epoch a stage' in err and 'mimic loss' not in err
+    assert not list(tmp_path.iterdir())
+
+def test_runs_of_the_first_version_are_refused(tmp_path, monkeypatch, capsys):
+    "One sentence each: its run folder, its checkpoint, and where a new run would take its place"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/'.x.checkpoints').mkdir()
+    (tmp_path/'.x.checkpoints/demo.json').write_text('{"n": 200}')
+    (tmp_path/'old').mkdir()
+    for name in ('student.safetensors', 'metrics.csv'): (tmp_path/'old'/name).touch()
+    (tmp_path/'old/run.json').write_text('{"format": 1}')
+    for line, says in (('demo --resume x', 'written by sskd_tutor 0.1.*--overwrite'), ('demo --out x', 'was interrupted.*--overwrite'),
+                       ('demo --like old', 'written by sskd_tutor 0.1'), ('export old --out new', 'written by sskd_tutor 0.1'),
+                       ('demo --out old --overwrite', 'written by sskd_tutor 0.1')):
+        assert main(line.split()) == 2
+        err = capsys.readouterr().err.replace('loading PyTorch and fastai ...', '').strip()
+        assert re.search(says, err) and '\n' not in err, err
+
+def test_as_a_module(tmp_path):
+    p = subprocess.run([sys.executable, '-m', 'sskd_tutor', '--version'], env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert p.stdout.split() == ['sskd_tutor', sskd_tutor.__version__]
+
 # --- plan
 
 def test_plan(tmp_path, capsys):
@@ -121,7 +142,7 @@ def test_plan(tmp_path, capsys):
 
 @pytest.mark.parametrize('line, says', [
     ('demo --images 15', 'multiple of 10'), ('demo --images 9000', '8,000'), ('demo --images 20', 'a batch must be filled'),
-    ('demo --epochs 0', '1 or more'), ('demo --seed -1', 'seed is -1'), ('demo --device warp', "device 'warp'"),
+    ('demo --epochs 0', '1 or more'), ('demo --teacher big', "--teacher is 'big'; expected one of ['full', 'same-data']"), ('demo --seed -1', 'seed is -1'), ('demo --device warp', "device 'warp'"),
     ('demo --like nowhere/run.json', 'no run folder'), ('demo --like a/run.json --quick --seed 1', 'leave out --quick, --seed'),
     ('demo --out file', 'is a file'), ('demo --out full', 'no run'), ('demo --out full --overwrite', 'no run'),
     ('info resnet18', 'package.module:function'), ('info tutorial:widht=3', "did you mean 'width'"),
@@ -144,15 +165,15 @@ def test_bad_use(line, says, tmp_path, monkeypatch, capsys):
     assert (tmp_path/'file').read_text() == (tmp_path/'full/mine.txt').read_text() == 'mine'
     assert len(list(tmp_path.iterdir())) == 2
 
-@pytest.mark.parametrize('line', ['', 'dem', 'demo --images many', 'demo --teacher big', 'info', 'doctor --jsn'])
+@pytest.mark.parametrize('line', ['', 'dem', 'demo --images many', 'info', 'doctor --jsn'])
 def test_unknown_words(line, capsys):
     with pytest.raises(SystemExit) as e: main(line.split())
     assert e.value.code == 2 and 'usage: sskd_tutor' in capsys.readouterr().err
 
 def test_nan_is_a_failure(monkeypatch, capsys, tmp_path):
-    import sskd_tutor.runs.demo
+    import sskd_tutor.runs.job
     def fail(*_, **__): raise FloatingPointError("stage2: the loss or a weight is not finite at epoch 0, batch 3")
-    monkeypatch.setattr(sskd_tutor.runs.demo, 'run_demo', fail)
+    monkeypatch.setattr(sskd_tutor.runs.job, 'run', fail)
     assert main(['demo', '--out', str(tmp_path/'x')]) == 1 and 'stage2' in capsys.readouterr().err
 
 def test_traceback_on_demand():
@@ -184,7 +205,7 @@ def test_every_kind_of_network_is_in_the_help(capsys):
     assert all(f'{k}:NAME' in told for k in ('timm', 'torchvision', 'cifar'))
 
 def test_info_of_ones_own(tmp_path):
-    (tmp_path/'mynets.py').write_text('from sskd_tutor.nets.staged import tutorial_resnet\n'
+    (tmp_path/'mynets.py').write_text('from sskd_tutor.nets.small import tutorial_resnet\n'
                                       'def build(): return tutorial_resnet(width=8, n_stages=2, c_in=3)\n')
     p = call('info', 'mynets:build', '--input', '3x32x32', '--json', cwd=tmp_path)
     assert p.returncode == 0, p.stderr

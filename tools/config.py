@@ -30,7 +30,7 @@ def addresses(
 def move_links(old, new):
     for f in subprocess.check_output(['git', 'ls-files', '-z', '-co', '--exclude-standard'], text=True).split('\0'):
         p = Path(f)
-        if not p.is_file() or p.suffix not in ('.ipynb', '.md', '.py', '.yml'): continue
+        if not p.is_file() or p.suffix not in ('.cff', '.ipynb', '.md', '.py', '.yml'): continue
         text = moved = p.read_text()
         for a, b in zip(addresses(old), addresses(new)): moved = moved.replace(a, b)
         if moved != text: p.write_text(moved)

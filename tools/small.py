@@ -1,4 +1,4 @@
-"""Pictures saved in notebooks, in 256 colors instead of millions: a quarter of the size, and the eye sees the same.
+"""Images saved in notebooks, in 256 colors instead of millions: a quarter of the size, and the eye sees the same.
 
     python tools/small.py nbs/lessons/*.ipynb
 """
@@ -9,10 +9,10 @@ import nbformat
 from PIL import Image
 
 def small(png):
-    "The same picture in at most 256 colors, or itself if that is no smaller"
-    picture, out = Image.open(io.BytesIO(base64.b64decode(png))), io.BytesIO()
-    if picture.mode == 'P': return png
-    picture.convert('RGB').quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(out, 'PNG', optimize=True)
+    "The same image in at most 256 colors, or itself if that is no smaller"
+    image, out = Image.open(io.BytesIO(base64.b64decode(png))), io.BytesIO()
+    if image.mode == 'P': return png
+    image.convert('RGB').quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(out, 'PNG', optimize=True)
     new = base64.b64encode(out.getvalue()).decode()
     return new if len(new) < len(png) else png
 

@@ -8,6 +8,8 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/core/tables.html.md"""
 __all__ = ['columns', 'tidy', 'records']
 
 # %% ../../nbs/core/05_tables.ipynb #c3f372ec
+from typing import Any
+
 import pandas as pd
 
 # %% ../../nbs/core/05_tables.ipynb #d255d048
@@ -15,16 +17,27 @@ columns = ['phase', 'stage', 'epoch', 'measure', 'value']
 
 # %% ../../nbs/core/05_tables.ipynb #b34ea3bd
 def tidy(
-    rows: list,      # dicts with phase, stage, epoch and any number of measures
-) -> pd.DataFrame:   # columns phase, stage, epoch, measure, value
-    "One row a number"
-    return pd.DataFrame(rows).melt(columns[:3], var_name='measure').dropna(subset='value').reset_index(drop=True)
+    rows: list[dict[str, Any]],  # dicts with phase, stage, epoch and any number of measures
+) -> pd.DataFrame:               # columns phase, stage, epoch, measure, value
+    "One row per number"
+    wide = pd.DataFrame(rows)
+    return wide.melt(columns[:3], var_name='measure').dropna(subset='value').reset_index(drop=True)
+
+# %% ../../nbs/core/05_tables.ipynb #10f2c7b1
+def _plain(value):
+    "A plain Python value; None for NaN and other missing values"
+    if pd.isna(value): return None
+    return value.item() if hasattr(value, 'item') else value
+
+# %% ../../nbs/core/05_tables.ipynb #3c9076d6
+def _plain_row(row):
+    "A row with nothing but plain Python values"
+    return {name: _plain(value) for name, value in row.items()}
 
 # %% ../../nbs/core/05_tables.ipynb #186fdc1b
 def records(
-    df: pd.DataFrame,  # any table; a named index becomes a column
-) -> list:             # dicts of plain Python values, None where there is none
+    df: pd.DataFrame,      # any table; a named index becomes a column
+) -> list[dict[str, Any]]: # dicts of plain Python values, None where there is none
     "A table's rows, ready for JSON"
-    df = df.reset_index() if df.index.name else df
-    plain = lambda v: v.item() if hasattr(v, 'item') else v
-    return [{k: None if pd.isna(v) else plain(v) for k, v in row.items()} for row in df.to_dict('records')]
+    if df.index.name: df = df.reset_index()
+    return [_plain_row(row) for row in df.to_dict('records')]

@@ -1,0 +1,1 @@
+"""Images and views, folders, the formats of known sets, made-up sets."""

@@ -1,0 +1,1 @@
+"""How alike are two networks? Alignment, fidelity, the recording of a run."""

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np, pandas as pd
-import psutil, torch
+import torch
 from fastai.callback.all import MixedPrecision
-from fastai.learner import Callback
+from ..core.events import RunCallback
 from fastai.torch_core import rank_distrib
 from fastcore.all import patch
 
 import sskd_tutor
-from ..core.device import learner_device
+from ..core.device import device_load, learner_device, used_memory, wait_for
 from .fidelity import all_logits, fidelity, report_card, torchmetrics
 from .gauge import Gauge, fixed_sample, random_copy
 from ..core.state import environment, same_rng
@@ -168,13 +168,7 @@ def load(cls: Recording,
     return rec
 
 # %% ../../nbs/measure/03_recording.ipynb #4e5d61d4
-def _memory(device): return torch.cuda.memory_allocated(device) if device.type == 'cuda' else psutil.Process().memory_info().rss
-
-def _gpu_util(device):  # 0 to 1; NaN without a GPU or without NVML
-    try: return torch.cuda.utilization(device)/100 if device.type == 'cuda' else np.nan
-    except ModuleNotFoundError: return np.nan
-
-class RecordAlignment(Callback):
+class RecordAlignment(RunCallback):
     "Record how a student's stages come to see what the teacher's see; afterwards in `run.record`"
     order = 80
     def __init__(self,
@@ -234,10 +228,10 @@ class RecordAlignment(Callback):
 @contextmanager
 def _watch(self: RecordAlignment, device):
     "Time spent here counts; random number generators come out as they went in"
-    if device.type == 'cuda': torch.cuda.synchronize(device)
+    wait_for(device)
     start = time.perf_counter()
     with same_rng(): yield
-    if device.type == 'cuda': torch.cuda.synchronize(device)
+    wait_for(device)
     self.spent += time.perf_counter() - start
     elapsed = time.perf_counter() - self.begun
     if self.recording is not None: self.recording.info['share_spent'] = self.spent/elapsed if elapsed else 0.
@@ -249,7 +243,7 @@ def _measure(self: RecordAlignment, run, phase, epoch):
         start = time.perf_counter()
         looked = self.gauge.look()
         step = dict(phase=phase, epoch=epoch, seconds=start - self.begun, measuring_seconds=time.perf_counter() - start,
-                    gmacs=run.gmacs if phase == 'start' or phase in run.costs else np.nan, memory=float(_memory(device)), gpu_util=_gpu_util(device))
+                    gmacs=run.gmacs if phase == 'start' or phase in run.costs else np.nan, memory=float(used_memory(device)), gpu_util=device_load(device))
         self.recording.append(step, **looked)
         for f in self.on_step: f(self.recording)
     self.last_cost, self.looked_at = self.spent - before, (phase, epoch)

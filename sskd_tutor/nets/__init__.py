@@ -1,0 +1,1 @@
+"""Staged networks, weights and teachers, taps, and cutting any network into stages."""

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
-from .graph import (alike, around, channels_of, cuts_of, ends, from_map, level, outline, timm_names, to_map,
+from .graph import (alike, around, channels_of, cuts_of, ends, from_map, level, outline, stated_size, timm_names, to_map,
     unchanged, walked, watch)
 from .staged import StagedNet
 from ..core.state import kept
@@ -94,7 +94,7 @@ def image_shape(
 ) -> tuple:            # (c,h,w)
     "The size of image that a network says it takes; at most 224 pixels, if it takes several sizes"
     cfg = getattr(model, 'pretrained_cfg', None) or {}
-    side = getattr(model, 'image_size', None) or getattr(getattr(model, 'patch_embed', None), 'img_size', None) or cfg.get('input_size', (3, 224, 224))[1:]
+    side = stated_size(model) or 224
     h, w = (side, side) if isinstance(side, int) else side
     h, w = (h, w) if cfg.get('fixed_input_size') else (min(h, 224), min(w, 224))
     return channels_of(model, (h, w)) or 3, h, w
@@ -200,6 +200,7 @@ class _Answer(_Tap):
 class TappedNet(StagedNet):
     "A network that stays whole and shows its maps as stages; for a teacher only"
     chained = False
+    alone = False  # its head reads what the whole network left
     def __init__(self, model, places):
         shown = _Shown(model, places)
         super().__init__({f'stage{k+1}': _Tap(shown, k) if k else shown for k in range(len(places))}, _Answer(shown))

@@ -1,4 +1,4 @@
-"""Each network is fed its own: size, channels and normalization of its images.
+"""Give each network the images it expects: their size, channels and normalization.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/nets/feed.html.md"""
 
@@ -8,86 +8,126 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/nets/feed.html.md"""
 __all__ = ['expects', 'wanted', 'Feed', 'make_feed']
 
 # %% ../../nbs/nets/06_feed.ipynb #01d7b550
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .graph import channels_of
 from ..core.errors import nearest
+from .graph import channels_of, stated_size
 
 # %% ../../nbs/nets/06_feed.ipynb #01dd6592
-_inputs = 'size', 'mean', 'std', 'channels'
-
-def _pixels(size):
-    h, *w = [size] if isinstance(size, int) else size
-    return h, *(w or [h])
+def _pixels(size: int | Sequence[int]) -> tuple[int, int]:
+    "Height and width; one number means a square"
+    if isinstance(size, int): return size, size
+    h, w = size if len(size) == 2 else (size[0], size[0])
+    return h, w
 
 def expects(
     net: nn.Module,
-) -> dict:           # size, mean, std, channels; what it does not say is left out
+) -> dict[str, Any]:  # size (pixels), mean, std (of pixels from 0 to 1), channels; what it does not say is left out
     "The images that a network says it takes"
     cfg = getattr(net, 'pretrained_cfg', None) or {}
-    size = getattr(net, 'image_size', None) or getattr(getattr(net, 'patch_embed', None), 'img_size', None) or cfg.get('input_size', ())[1:]
-    found = dict(size=size, mean=cfg.get('mean'), std=cfg.get('std'), channels=channels_of(net, _pixels(size or 64)))
-    return {k: v for k, v in found.items() if v}
+    size = stated_size(net)
+    said = dict(size=size, mean=cfg.get('mean'), std=cfg.get('std'), channels=channels_of(net, _pixels(size or 64)))
+    return {k: v for k, v in said.items() if v}
 
+# %% ../../nbs/nets/06_feed.ipynb #591e41a1
+_input_keys = 'size', 'mean', 'std', 'channels'
+
+def _preset(given: Any) -> Any:
+    "What torchvision's weights, or their transforms, say, as a dict; anything else as it is"
+    if hasattr(given, 'transforms'): given = given.transforms()
+    if hasattr(given, 'crop_size'): return dict(size=given.crop_size, mean=given.mean, std=given.std)
+    return given
+
+def _plain(value: Any) -> Any: return list(value) if isinstance(value, (tuple, list)) else value
+
+# %% ../../nbs/nets/06_feed.ipynb #f5dda5f6
 def wanted(
     net: nn.Module,
-    given=None,      # dict(size=, mean=, std=, channels=), torchvision's weights, or False for the learner's images as they are
-) -> dict:           # as `expects`; {} for False
-    "What was given goes before what the network says"
+    given: Any = None,  # dict(size=, mean=, std=, channels=), torchvision's weights, or False: the learner's images as they are
+) -> dict[str, Any]:    # as `expects`; {} for False
+    "The images to give to a network, e.g. `wanted(net, dict(size=224))`"
     if given is False: return {}
-    if hasattr(given, 'transforms'): given = given.transforms()  # weights of torchvision's
-    if hasattr(given, 'crop_size'): given = dict(size=given.crop_size, mean=given.mean, std=given.std)
-    for k in given or {}:
-        if k not in _inputs: raise ValueError(f"teacher_input has {k!r}; {nearest(k, _inputs)}")
-    wants = {k: v for k, v in (expects(net) | (given or {})).items() if v is not None}
-    if ('mean' in wants) != ('std' in wants): raise ValueError("teacher_input has one of mean and std; expected both or neither")
-    return {k: list(v) if isinstance(v, (tuple, list)) else v for k, v in wants.items()}
+    given = _preset(given) or {}
+    for key in given:
+        if key not in _input_keys: raise ValueError(f"teacher_input has {key!r}; {nearest(key, _input_keys)}")
+    wants = {key: _plain(value) for key, value in (expects(net) | given).items() if value is not None}
+    if ('mean' in wants) != ('std' in wants):
+        raise ValueError("teacher_input has one of mean and std; expected both or neither")
+    return wants
 
 # %% ../../nbs/nets/06_feed.ipynb #01dfeb56
 class Feed(nn.Module):
-    "The learner's images as another network takes them"
+    "The learner's images (b,c,h,w) as another network takes them"
     def __init__(self,
-        size: tuple,          # (h,w), pixels
-        channels: int,        # 1 or 3 where they have to be converted
-        own: tuple = (0, 1),  # means and deviations of the learner's images, by channel
-        stats: tuple = (0, 1),# of the other network's
+        size: Sequence[int],         # (h,w), pixels
+        channels: int,               # 1 or 3 where they have to be converted
+        own: Sequence = (0, 1),      # means and deviations of the learner's images, by channel
+        stats: Sequence = (0, 1),    # of the other network's
     ):
         super().__init__()
-        self.size, self.channels = tuple(size), channels
-        for name, v in dict(own_mean=own[0], own_std=own[1], mean=stats[0], std=stats[1]).items():
-            self.register_buffer(name, torch.as_tensor(v, dtype=torch.float32).reshape(-1, 1, 1))
+        self.size = tuple(size)
+        self.channels = channels
+        for name, value in dict(own_mean=own[0], own_std=own[1], mean=stats[0], std=stats[1]).items():
+            self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x*self.own_std + self.own_mean
-        if x.shape[1] != self.channels: x = x.mean(1, keepdim=True) if self.channels == 1 else x.expand(-1, self.channels, -1, -1)
-        if x.shape[2:] != self.size: x = F.interpolate(x, self.size, mode='bilinear', align_corners=False, antialias=True)
+        if x.shape[1] != self.channels: x = self._converted(x)
+        if x.shape[2:] != self.size:
+            x = F.interpolate(x, self.size, mode='bilinear', align_corners=False, antialias=True)
         return (x - self.mean)/self.std
 
-    def extra_repr(self):
-        own, stats = ([[round(v, 4) for v in getattr(self, k).flatten().tolist()] for k in names] for names in (('own_mean', 'own_std'), ('mean', 'std')))
-        return f"{self.channels}x{'x'.join(map(str, self.size))}" + (f", mean {stats[0]}, std {stats[1]}, from mean {own[0]}, std {own[1]}" if own != stats else '')
+    def _converted(self, x: Tensor) -> Tensor:
+        if self.channels == 1: return x.mean(1, keepdim=True)
+        return x.expand(-1, self.channels, -1, -1)
+
+    def _rounded(self, name: str) -> list[float]: return [round(v, 4) for v in getattr(self, name).flatten().tolist()]
+
+    def extra_repr(self) -> str:
+        text = f"{self.channels}x{'x'.join(map(str, self.size))}"
+        mean, std, own_mean, own_std = map(self._rounded, ('mean', 'std', 'own_mean', 'own_std'))
+        if (mean, std) == (own_mean, own_std): return text
+        return f"{text}, mean {mean}, std {std}, from mean {own_mean}, std {own_std}"
 
 # %% ../../nbs/nets/06_feed.ipynb #01df3b75
-def _by_channel(v, n):  # as many numbers as channels
-    v = [float(o) for o in (v if isinstance(v, (tuple, list)) else torch.as_tensor(v).flatten())]
-    if len(v) not in (1, 3, n): raise ValueError(f"{v} are {len(v)} means or deviations for {n} channels")
-    return v if len(v) == n else [sum(v)/len(v)]*n
+def _by_channel(value: Any, n: int) -> list[float]:
+    "As many numbers as channels: one for all is repeated, three for gray are averaged"
+    numbers = value if isinstance(value, (tuple, list)) else torch.as_tensor(value).flatten()
+    numbers = [float(v) for v in numbers]
+    if len(numbers) not in (1, 3, n): raise ValueError(f"{numbers} are {len(numbers)} means or deviations for {n} channels")
+    return numbers if len(numbers) == n else [sum(numbers)/len(numbers)]*n
 
+def _statistics(stats: Sequence, n: int) -> list[list[float]]:
+    "Means and deviations by channel"
+    return [_by_channel(value, n) for value in stats]
+
+# %% ../../nbs/nets/06_feed.ipynb #991aedcb
+def _two_statistics(own: Sequence, c: int, wants: Mapping, channels: int) -> tuple | None:
+    "Of the learner's images and of the teacher's, by channel; None if they are the same"
+    ours = _statistics(own, c)
+    theirs = _statistics((wants['mean'], wants['std']), channels)
+    if min(ours[1] + theirs[1]) <= 0: raise ValueError(f"deviations are {ours[1]} and {theirs[1]}; expected positive numbers")
+    same = c == channels and torch.allclose(torch.tensor(ours), torch.tensor(theirs), atol=1e-4)
+    return None if same else (ours, theirs)
+
+# %% ../../nbs/nets/06_feed.ipynb #87a153ec
 def make_feed(
-    x: Tensor,      # some of the learner's images
-    wants: dict,    # as `expects` gives them
-    own: tuple,     # means and deviations of the learner's images; None: not known
-) -> nn.Module:     # None if the images can stay as they are
-    "What stands between the learner's images and the teacher"
-    c, side = x.shape[1], tuple(x.shape[2:])
-    size, channels = _pixels(wants.get('size', side)), wants.get('channels', c)
-    if channels != c and {channels, c} != {1, 3}: raise ValueError(f"the teacher takes {channels} channels, the learner's images have {c}; only gray and color can be made of each other")
-    stats = None
-    if own and 'mean' in wants:
-        own, stats = [[_by_channel(v, n) for v in pair] for pair, n in ((own, c), ((wants['mean'], wants['std']), channels))]
-        if min(own[1] + stats[1]) <= 0: raise ValueError(f"deviations are {own[1]} and {stats[1]}; expected positive numbers")
-        if c == channels and torch.allclose(torch.tensor(own), torch.tensor(stats), atol=1e-4): stats = None
-    if (size, channels, stats) == (side, c, None): return None
-    return Feed(size, channels, own, stats) if stats else Feed(size, channels)
+    x: Tensor,                # some of the learner's images, (b,c,h,w)
+    wants: Mapping[str, Any], # as `expects` gives them
+    own: Sequence | None,     # means and deviations of the learner's images; None: not known
+) -> Feed | None:             # None if the images can stay as they are
+    "What goes between the learner's images and the teacher, e.g. `make_feed(x, dict(size=224), None)`"
+    c, *side = x.shape[1:]
+    size = _pixels(wants.get('size', side))
+    channels = wants.get('channels', c)
+    if channels != c and {channels, c} != {1, 3}:
+        raise ValueError(f"the teacher takes {channels} channels, the learner's images have {c}; only gray and color can be made of each other")
+    stats = _two_statistics(own, c, wants, channels) if own and 'mean' in wants else None
+    if stats: return Feed(size, channels, *stats)
+    if (size, channels) == (tuple(side), c): return None
+    return Feed(size, channels)

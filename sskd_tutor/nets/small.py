@@ -8,137 +8,187 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/nets/small.html.md"""
 __all__ = ['cifar_nets', 'Block', 'tutorial_resnet', 'cifar_resnet', 'PreBlock', 'wide_resnet', 'cifar_vgg', 'cifar_net']
 
 # %% ../../nbs/nets/01_small.ipynb #01e6428b
+from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 
-from torch import nn
-
-from .staged import StagedNet
 import torch
-from collections import OrderedDict
+from torch import Tensor, nn
+
+from ..core.errors import Registry
+from .staged import StagedNet
+
+# %% ../../nbs/nets/01_small.ipynb #7ca4f246
+def _shortcut(c_in: int, c_out: int, stride: int, norm: Callable[[int], nn.Module]) -> nn.Module:
+    "The identity where a block keeps the shape, else a 1x1 convolution"
+    if c_in == c_out and stride == 1: return nn.Identity()
+    return nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), norm(c_out))
 
 # %% ../../nbs/nets/01_small.ipynb #28a4b3e9
 class Block(nn.Module):
     "Two 3x3 convolutions and a shortcut (He et al., 2015, arXiv 1512.03385)"
-    def __init__(self, c_in, c_out, stride=1, norm=nn.BatchNorm2d, relu_in=False, relu_out=True):
+    def __init__(self,
+        c_in: int,
+        c_out: int,
+        stride: int = 1,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,  # channels -> nn.Module
+        relu_in: bool = False,   # begin with a ReLU, because the block before ends without one
+        relu_out: bool = True,
+    ):
         super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False), norm(c_out)
-        self.conv2, self.norm2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False), norm(c_out)
-        same = c_in == c_out and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), norm(c_out))
-        self.relu_in, self.relu_out = (nn.ReLU() if o else nn.Identity() for o in (relu_in, relu_out))
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
+        self.norm1 = norm(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
+        self.norm2 = norm(c_out)
+        self.shortcut = _shortcut(c_in, c_out, stride, norm)
+        self.relu_in = nn.ReLU() if relu_in else nn.Identity()
+        self.relu_out = nn.ReLU() if relu_out else nn.Identity()
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.relu_in(x)
-        y = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x)))))
+        y = torch.relu(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
         return self.relu_out(y + self.shortcut(x))
 
 # %% ../../nbs/nets/01_small.ipynb #e38e5980
 def tutorial_resnet(
     width: int = 32,         # channels of the first stage; each further one doubles them
-    blocks: int = 2,         # blocks a stage
+    blocks: int = 2,         # blocks in each stage
     n_stages: int = 3,       # each but the first halves the side
     c_in: int = 1,           # channels of the images
     n_out: int = 10,         # classes
-    norm=nn.BatchNorm2d,     # channels -> nn.Module
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d,  # channels -> nn.Module
     relu_taps: bool = True,  # taps after the ReLU; False: before it
 ) -> StagedNet:              # stages 'stage1', 'stage2', ...
-    "A small ResNet as named stages"
-    stages, c = {}, width
+    "A small ResNet as named stages, e.g. `tutorial_resnet(width=16, blocks=1)`"
+    stages: dict[str, nn.Module] = {}
+    c = width
     for k in range(n_stages):
         w = width*2**k
-        stem = [nn.Conv2d(c_in, w, 3, 1, 1, bias=False), norm(w), nn.ReLU()] if k == 0 else []
-        stages[f'stage{k+1}'] = nn.Sequential(*stem, *[
-            Block(c if i == 0 else w, w, 2 if k and i == 0 else 1, norm, relu_in=not relu_taps and k > 0 and i == 0,
-                  relu_out=relu_taps or i < blocks - 1) for i in range(blocks)])
-        c = w
+        layers = [] if k else [nn.Conv2d(c_in, w, 3, 1, 1, bias=False), norm(w), nn.ReLU()]
+        for i in range(blocks):
+            enters = k > 0 and i == 0
+            relu_in = enters and not relu_taps
+            relu_out = relu_taps or i < blocks - 1
+            layers.append(Block(c, w, 2 if enters else 1, norm, relu_in, relu_out))
+            c = w
+        stages[f'stage{k+1}'] = nn.Sequential(*layers)
     head = OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), fc=nn.Linear(c, n_out))
-    return StagedNet(stages, nn.Sequential(OrderedDict(relu=nn.ReLU()) | head if not relu_taps else head))
+    if not relu_taps: head = OrderedDict(relu=nn.ReLU(), **head)
+    return StagedNet(stages, nn.Sequential(head))
 
 # %% ../../nbs/nets/01_small.ipynb #01eba7f0
-def _begun(net, linear=None):  # with the first weights of the protocol
+def _with_first_weights(net: StagedNet, linear: float | None = None, zero_bias: bool = False) -> StagedNet:
+    "The benchmark's first weights; `linear`: standard deviation for linear layers, None leaves those of PyTorch"
     for m in net.modules():
         if isinstance(m, nn.Conv2d):
             nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
             if m.bias is not None: nn.init.zeros_(m.bias)
-        if isinstance(m, nn.Linear) and linear: nn.init.normal_(m.weight, 0, linear), nn.init.zeros_(m.bias)
+        if isinstance(m, nn.Linear):
+            if linear: nn.init.normal_(m.weight, 0, linear)
+            if zero_bias: nn.init.zeros_(m.bias)
     return net
 
-def _head(c, n_out): return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, n_out))
+# %% ../../nbs/nets/01_small.ipynb #8789be66
+def _pool_and_score(c: int, n_out: int) -> nn.Sequential:
+    "The head of all these networks"
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, n_out))
 
-def _norm(c): return [nn.BatchNorm2d(c), nn.ReLU()]
+def _norm(c: int) -> list[nn.Module]: return [nn.BatchNorm2d(c), nn.ReLU()]
 
 # %% ../../nbs/nets/01_small.ipynb #01e2f115
 def cifar_resnet(
     depth: int,             # 6n+2
     stem: int = 16,         # channels of the first convolution
-    widths: tuple = (16, 32, 64),  # channels of each stage
+    widths: tuple[int, ...] = (16, 32, 64),  # channels of each stage
     n_out: int = 100,       # classes
     c_in: int = 3,          # channels of the images
 ) -> StagedNet:             # stages 'stage1', 'stage2', 'stage3'
-    "A ResNet for images of 32 pixels"
-    if depth < 8 or depth % 6 != 2: raise ValueError(f"depth is {depth}; expected 6n+2 with n of 1 or more: 8, 14, 20, ...")
-    stages, c = {}, stem
+    "A ResNet for images of 32 pixels, e.g. `cifar_resnet(20)`"
+    if depth < 8 or depth % 6 != 2:
+        raise ValueError(f"depth is {depth}; expected 6n+2 with n of 1 or more: 8, 14, 20, ...")
+    stages: dict[str, nn.Module] = {}
+    c = stem
     for k, w in enumerate(widths):
-        first = [nn.Conv2d(c_in, stem, 3, 1, 1, bias=False), *_norm(stem)] if k == 0 else []
-        blocks = [Block(c if i == 0 else w, w, 2 if k and i == 0 else 1) for i in range(depth//6)]
-        stages[f'stage{k+1}'], c = nn.Sequential(*first, *blocks), w
-    return _begun(StagedNet(stages, _head(c, n_out)))
+        layers = [] if k else [nn.Conv2d(c_in, stem, 3, 1, 1, bias=False), *_norm(stem)]
+        layers.append(Block(c, w, 2 if k else 1))
+        layers += [Block(w, w) for _ in range(depth//6 - 1)]
+        stages[f'stage{k+1}'] = nn.Sequential(*layers)
+        c = w
+    return _with_first_weights(StagedNet(stages, _pool_and_score(c, n_out)))
 
 # %% ../../nbs/nets/01_small.ipynb #01edf700
 class PreBlock(nn.Module):
     "Batch norm, ReLU, convolution, twice, and a shortcut"
-    def __init__(self, c_in, c_out, stride=1, ready=False):  # ready: the input is behind its batch norm and ReLU
+    def __init__(self,
+        c_in: int,
+        c_out: int,
+        stride: int = 1,
+        ready: bool = False,  # the input is behind its batch norm and ReLU already
+    ):
         super().__init__()
         self.before = nn.Identity() if ready else nn.Sequential(*_norm(c_in))
-        self.body = nn.Sequential(nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False), *_norm(c_out), nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False))
+        self.body = nn.Sequential(
+            nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False),
+            *_norm(c_out),
+            nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False))
         self.shortcut = nn.Conv2d(c_in, c_out, 1, stride, bias=False) if ready else nn.Identity()
 
-    def forward(self, x): return self.body(self.before(x)) + self.shortcut(x)
+    def forward(self, x: Tensor) -> Tensor: return self.body(self.before(x)) + self.shortcut(x)
 
+# %% ../../nbs/nets/01_small.ipynb #1ab7a3b6
 def wide_resnet(
     depth: int,        # 6n+4
     k: int = 2,        # times 16, 32 and 64 channels; 2 or more
-    n_out: int = 100,
-    c_in: int = 3,
+    n_out: int = 100,  # classes
+    c_in: int = 3,     # channels of the images
 ) -> StagedNet:        # stages 'stage1', 'stage2', 'stage3'
-    "A wide ResNet for images of 32 pixels"
-    if depth < 10 or depth % 6 != 4: raise ValueError(f"depth is {depth}; expected 6n+4 with n of 1 or more: 10, 16, 22, ...")
-    if k < 2: raise ValueError(f"k is {k}; expected 2 or more: at 1 the first stage has the stem's width, and is built otherwise")
-    stages, c = {}, 16
+    "A wide ResNet for images of 32 pixels, e.g. `wide_resnet(16, 2)`"
+    if depth < 10 or depth % 6 != 4:
+        raise ValueError(f"depth is {depth}; expected 6n+4 with n of 1 or more: 10, 16, 22, ...")
+    if k < 2:
+        raise ValueError(f"k is {k}; expected 2 or more: at 1 the first stage has the stem's width, and is built otherwise")
+    stages: dict[str, nn.Module] = {}
+    c = 16
     for i, w in enumerate((16*k, 32*k, 64*k)):
-        stem = [nn.Conv2d(c_in, 16, 3, 1, 1, bias=False), *_norm(16)] if i == 0 else []
-        blocks = [PreBlock(c, w, 2 if i else 1, ready=True), *(PreBlock(w, w) for _ in range(depth//6 - 1))]
-        stages[f'stage{i+1}'], c = nn.Sequential(*stem, *blocks, *_norm(w)), w
-    net = _begun(StagedNet(stages, _head(c, n_out)))
-    nn.init.zeros_(net.head[-1].bias)
-    return net
+        layers = [] if i else [nn.Conv2d(c_in, 16, 3, 1, 1, bias=False), *_norm(16)]
+        layers.append(PreBlock(c, w, 2 if i else 1, ready=True))
+        layers += [PreBlock(w, w) for _ in range(depth//6 - 1)]
+        stages[f'stage{i+1}'] = nn.Sequential(*layers, *_norm(w))
+        c = w
+    return _with_first_weights(StagedNet(stages, _pool_and_score(c, n_out)), zero_bias=True)
 
 # %% ../../nbs/nets/01_small.ipynb #01e0d854
 def cifar_vgg(
-    groups: tuple,     # channels of the convolutions of each group
-    n_out: int = 100,
-    c_in: int = 3,
+    groups: tuple[tuple[int, ...], ...],  # channels of the convolutions of each of five groups
+    n_out: int = 100,  # classes
+    c_in: int = 3,     # channels of the images
 ) -> StagedNet:        # stages 'stage1' to 'stage4'
     "A VGG with batch norm for images of 32 pixels"
-    stages, c = {}, c_in
-    for k, widths in enumerate((*groups[:3], (*groups[3], *groups[4]))):
-        layers = [nn.MaxPool2d(2)] if k else []
+    stages: dict[str, nn.Module] = {}
+    c = c_in
+    last = (*groups[3], *groups[4])
+    for k, widths in enumerate((*groups[:3], last)):
+        layers: list[nn.Module] = [nn.MaxPool2d(2)] if k else []
         for w in widths:
             layers += [nn.Conv2d(c, w, 3, 1, 1), *_norm(w)]
             c = w
         stages[f'stage{k+1}'] = nn.Sequential(*layers)
-    return _begun(StagedNet(stages, _head(c, n_out)), linear=.01)
+    return _with_first_weights(StagedNet(stages, _pool_and_score(c, n_out)), linear=.01, zero_bias=True)
 
 # %% ../../nbs/nets/01_small.ipynb #01e93a93
-_vgg = 64, 128, 256, 512, 512
-cifar_nets = {  # name -> function (n_out=100, c_in=3) -> StagedNet
-    **{f'resnet{d}': partial(cifar_resnet, d) for d in (20, 32, 44, 56, 110)}, **{f'resnet{d}x4': partial(cifar_resnet, d, 32, (64, 128, 256)) for d in (8, 32)},
-    **{f'wrn_{d}_2': partial(wide_resnet, d, 2) for d in (16, 40)}, 'vgg8': partial(cifar_vgg, tuple((w,) for w in _vgg)), 'vgg13': partial(cifar_vgg, tuple((w, w) for w in _vgg))}
+cifar_nets = Registry('CIFAR network')  # name -> function (n_out=100, c_in=3) -> StagedNet
+for depth in (20, 32, 44, 56, 110): cifar_nets.add(f'resnet{depth}', partial(cifar_resnet, depth))
+for depth in (8, 32): cifar_nets.add(f'resnet{depth}x4', partial(cifar_resnet, depth, 32, (64, 128, 256)))
+for depth in (16, 40): cifar_nets.add(f'wrn_{depth}_2', partial(wide_resnet, depth, 2))
+cifar_nets.add('vgg8', partial(cifar_vgg, ((64,), (128,), (256,), (512,), (512,))))
+cifar_nets.add('vgg13', partial(cifar_vgg, ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512))))
 
+# %% ../../nbs/nets/01_small.ipynb #e3ac79c6
 def cifar_net(
     name: str,         # one of `cifar_nets`
     n_out: int = 100,  # classes
     c_in: int = 3,     # channels of the images
 ) -> StagedNet:
-    "A network of the CIFAR-100 benchmark by its name"
+    "A network of the CIFAR-100 benchmark by its name, e.g. `cifar_net('resnet20')`"
     return cifar_nets[name](n_out=n_out, c_in=c_in)

@@ -1,4 +1,4 @@
-"""Any backbone as named stages and a head, so that a part of it can run, train or be frozen by name.
+"""Any backbone as named stages and a head, so that you can run, train or freeze a part of it by name.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/nets/staged.html.md"""
 
@@ -8,122 +8,189 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/nets/staged.html.md"""
 __all__ = ['StagedNet', 'count_macs']
 
 # %% ../../nbs/nets/00_staged.ipynb #2f5dbe6f
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
 import pandas as pd
 import torch
 from fastcore.all import listify, patch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..core.state import kept
 from ..core.errors import nearest
+from ..core.state import kept
 
 # %% ../../nbs/nets/00_staged.ipynb #31291e52
 class StagedNet(nn.Module):
-    "A backbone as an ordered dict of named stages, plus a head"
-    chained = True  # a part needs no more than the map that the part before gives; where it does, nothing is remembered and nothing stitched
+    "A backbone as named stages in the order in which they run, plus a head"
+    chained: bool = True  # does each part need nothing but the map that the part before it gives?
+    alone: bool = True    # can the head run without the rest of the network, as the head of a student?
+    image_shape: tuple[int, ...] | None = None  # (c,h,w) of the images that it was made for; None if nobody has said
+
     def __init__(self,
-        stages: dict,      # name -> nn.Module; each takes the map that the one before gives
-        head: nn.Module,   # takes the last stage's map, gives the answer, e.g. (b,n_classes)
+        stages: dict[str, nn.Module],  # by name; each takes the map that the one before gives
+        head: nn.Module,               # takes the last stage's map, gives the answer, e.g. (b,n_classes)
     ):
         super().__init__()
-        if 'head' in stages: raise ValueError("no stage can be named 'head': that is what follows the last stage; rename it")
+        if 'head' in stages:
+            raise ValueError("no stage can be named 'head': that is what follows the last stage; rename it")
         if not stages: raise ValueError("stages is empty; give at least one named nn.Module")
-        self.stages, self.head = nn.ModuleDict(stages), head
+        self.stages = nn.ModuleDict(stages)
+        self.head = head
 
     @property
-    def stage_names(self) -> list: return list(self.stages)
+    def stage_names(self) -> list[str]:
+        "Without the head"
+        return list(self.stages)
 
     @property
-    def parts(self) -> dict:
+    def parts(self) -> dict[str, nn.Module]:
         "The stages by name, then the head"
         return {**self.stages, 'head': self.head}
 
-    @property
-    def n_identities(self):  # that the head was trained on, if it answers with an embedding; None if its answer is a number for each class
-        return next((m.n_identities for m in self.head.modules() if hasattr(m, 'n_identities')), None)
-
-    def head_input(self, taps): return taps[-1]  # `taps`: what each stage gave; a network whose head takes all of them says so here
-
-    def forward(self, x): return self.head(self.forward_to(x))
+    if TYPE_CHECKING:  # a type checker does not see the methods that are patched in below
+        def __getattr__(self, name: str) -> Any: ...
 
 # %% ../../nbs/nets/00_staged.ipynb #d48f4ab2
 @patch
 def stage_index(self: StagedNet,
-    stage: str | int,  # name, or place (negative counts from the end)
-) -> int:
-    "Place of a stage, or an error that names the nearest"
+    stage: str | int,  # name, or place; negative numbers count from the end
+) -> int:              # 0 to n_stages - 1
+    "Place of a stage, e.g. `net.stage_index('stage2') == 1`"
     n = len(self.stages)
     if isinstance(stage, int) and -n <= stage < n: return stage % n
-    if stage in self.stages: return self.stage_names.index(stage)
+    if isinstance(stage, str) and stage in self.stages: return self.stage_names.index(stage)
     raise ValueError(f"no stage {stage!r}; {nearest(stage, self.stage_names)}")
 
+# %% ../../nbs/nets/00_staged.ipynb #ca2e14dd
 @patch
 def forward_to(self: StagedNet,
     x: Tensor,                       # images (b,c,h,w), or the map that stage `after` gave
     stage: str | int = -1,           # last stage to run
-    after: str | int | None = None,  # start after this stage; at the beginning if None
-) -> Tensor:                         # the tap: the output of `stage`
-    "Run up to a stage and nothing behind it"
-    lo, hi = 0 if after is None else self.stage_index(after) + 1, self.stage_index(stage) + 1
-    for m in list(self.stages.values())[lo:hi]: x = m(x)
+    after: str | int | None = None,  # start behind this stage; None: at the beginning
+) -> Tensor:                         # the tap: the output of `stage`, (b,c,h,w)
+    "Run up to a stage and nothing behind it, e.g. `net.forward_to(x, 'stage2')`"
+    first = 0 if after is None else self.stage_index(after) + 1
+    stop = self.stage_index(stage) + 1
+    for part in list(self.stages.values())[first:stop]: x = part(x)
     return x
 
+# %% ../../nbs/nets/00_staged.ipynb #2d768508
 @patch
 def forward_from(self: StagedNet,
-    fmap: Tensor,      # what `stage` gave
-    stage: str | int,
+    fmap: Tensor,      # the map that `stage` gave, (b,c,h,w)
+    stage: str | int,  # already run
 ) -> Tensor:           # the network's answer
     "Run what comes after a stage, head included"
-    return self.head(self.forward_to(fmap, -1, after=stage))
+    return self.head(self.forward_to(fmap, after=stage))
 
-# %% ../../nbs/nets/00_staged.ipynb #4a23f3dc
-class _Fn(nn.Module):  # a plain function inside nn.Sequential
-    def __init__(self, f):
-        super().__init__()
-        self.f = f
-    def forward(self, x): return self.f(x)
-    def extra_repr(self): return getattr(self.f, '__name__', repr(self.f))
+# %% ../../nbs/nets/00_staged.ipynb #95ba865d
+@patch
+def forward(self: StagedNet,
+    x: Tensor,   # images (b,c,h,w)
+) -> Any:        # the head's answer, e.g. (b,n_classes)
+    "Run all stages and the head"
+    return self.head(self.forward_to(x))
 
-def _pick(model, parts):
-    known = dict(model.named_modules())
-    def one(p):
-        if not isinstance(p, str): return p if isinstance(p, nn.Module) else _Fn(p)
-        if p not in known or not p: raise ValueError(f"{type(model).__name__} has no module {p!r}; {nearest(p, [k for k in known if k])}")
-        return known[p]
-    return nn.Sequential(*map(one, parts))
+# %% ../../nbs/nets/00_staged.ipynb #fea8e80a
+@patch
+def head_input(self: StagedNet,
+    taps: list[Tensor],  # what each stage gave
+) -> Any:
+    "What the head takes: the last tap. A network whose head takes more overrides this"
+    return taps[-1]
 
-@patch(cls_method=True)
-def from_modules(cls: StagedNet,
-    model: nn.Module,
-    stages: dict,   # name -> dotted module names, modules or functions, in the order in which they run
-    head: list,     # likewise
-) -> StagedNet:     # shares its modules with `model`
-    "A staged network from a hand-written list of a model's modules"
-    return cls({k: _pick(model, listify(v)) for k, v in stages.items()}, _pick(model, listify(head)))
+# %% ../../nbs/nets/00_staged.ipynb #afb41080
+@patch(as_prop=True)
+def n_identities(self: StagedNet) -> int | None:
+    "How many identities the head was trained on, if it answers with an embedding; None if it scores classes"
+    found = (getattr(module, 'n_identities', None) for module in self.head.modules())
+    return next((n for n in found if n is not None), None)
+
+# %% ../../nbs/nets/00_staged.ipynb #44e871ad
+@patch
+def walk(self: StagedNet,
+    x: Tensor,  # images (b,c,h,w)
+) -> Iterator[tuple[str, nn.Module, Any]]:  # name, module and output of each stage, then of the head
+    "Run part by part: `for name, part, out in net.walk(x): ...`"
+    taps = []
+    for name, stage in self.stages.items():
+        x = stage(x)
+        taps.append(x)
+        yield name, stage, x
+    yield 'head', self.head, self.head(self.head_input(taps))
 
 # %% ../../nbs/nets/00_staged.ipynb #ad7bf040
+def _counted(f: Callable[[], Any]) -> tuple[Any, int]:
+    "What a call gives, and its multiply-adds"
+    with FlopCounterMode(display=False) as counter: out = f()
+    return out, counter.get_total_flops()//2
+
 def count_macs(
-    f,        # called once, without arguments
-) -> int:     # multiply-adds of its convolutions and matrix products, backward included if it runs one
-    "Count the multiply-adds that a call really makes"
-    with FlopCounterMode(display=False) as counter: f()
-    return counter.get_total_flops()//2
+    f: Callable[[], Any],  # called once, without arguments
+) -> int:                  # of its convolutions and matrix products, backward included if it runs one
+    "Count the multiply-adds that a call really makes, e.g. `count_macs(lambda: net(x))`"
+    return _counted(f)[1]
+
+# %% ../../nbs/nets/00_staged.ipynb #10dfccc3
+def _stage_row(name: str, part: nn.Module, out: Any, side: int, macs: int) -> dict:
+    "A row of `stage_table`; a head may give something that is no tensor"
+    shape = tuple(out.shape[1:]) if isinstance(out, Tensor) else ()
+    is_map = len(shape) == 3
+    return dict(
+        stage=name,
+        num_chs=shape[0] if shape else None,
+        reduction=round(side/shape[-1], 2) if is_map else None,
+        shape=shape,
+        params=sum(p.numel() for p in part.parameters()),
+        macs=macs)
 
 # %% ../../nbs/nets/00_staged.ipynb #f3e62a25
 @patch
 @torch.no_grad()
 def stage_table(self: StagedNet,
-    x: Tensor,         # images (b,c,h,w), on the network's device
-) -> pd.DataFrame:     # a row a stage and one for the head; macs are multiply-adds an image
-    "Name, channels, reduction, size and cost of each stage"
-    rows, y = [], x
+    x: Tensor,      # images (b,c,h,w), on the network's device
+) -> pd.DataFrame:  # a row a stage and one for the head: num_chs, reduction, shape (c,h,w), params, macs of one image
+    "Name, channels, reduction, size and cost of each part"
+    rows = []
     with kept(self):
         self.eval()
-        for name, m in [*self.stages.items(), ('head', self.head)]:
-            out = []
-            macs = count_macs(lambda: out.append(m(y)))//len(x)
-            y = out[0]
-            fmap = y.dim() == 4
-            rows.append(dict(stage=name, num_chs=y.shape[1], reduction=round(x.shape[-1]/y.shape[-1], 2) if fmap else None,
-                             shape=tuple(y.shape[1:]), params=sum(p.numel() for p in m.parameters()), macs=macs))
+        walk = self.walk(x)
+        for _ in self.parts:
+            (name, part, out), macs = _counted(lambda: next(walk))
+            rows.append(_stage_row(name, part, out, x.shape[-1], macs//len(x)))
     return pd.DataFrame(rows).set_index('stage')
+
+# %% ../../nbs/nets/00_staged.ipynb #4a23f3dc
+class _Function(nn.Module):
+    "A plain function as a module, for `nn.Sequential`"
+    def __init__(self, f: Callable):
+        super().__init__()
+        self.f = f
+
+    def forward(self, x): return self.f(x)
+    def extra_repr(self): return getattr(self.f, '__name__', repr(self.f))
+
+def _module_of(model: nn.Module, part: str | nn.Module | Callable) -> nn.Module:
+    "A part by its dotted name; a module as it is; a function as a module"
+    if isinstance(part, nn.Module): return part
+    if not isinstance(part, str): return _Function(part)
+    known = {name: module for name, module in model.named_modules() if name}
+    if part not in known:
+        raise ValueError(f"{type(model).__name__} has no module {part!r}; {nearest(part, list(known))}")
+    return known[part]
+
+def _chain(model: nn.Module, parts: str | Callable | Sequence) -> nn.Sequential:
+    "One part or several, to run one after the other"
+    return nn.Sequential(*[_module_of(model, part) for part in listify(parts)])
+
+# %% ../../nbs/nets/00_staged.ipynb #85a77e7b
+@patch(cls_method=True)
+def from_modules(cls: StagedNet,
+    model: nn.Module,
+    stages: dict[str, Any],          # name -> dotted module names, modules or functions, in the order in which they run
+    head: str | Callable | Sequence, # likewise
+) -> StagedNet:                      # shares its modules with `model`
+    "A staged network from a hand-written list of a model's modules"
+    named = {name: _chain(model, parts) for name, parts in stages.items()}
+    return cls(named, _chain(model, head))

@@ -8,31 +8,41 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/nets/taps.html.md"""
 __all__ = ['Taps', 'tapped']
 
 # %% ../../nbs/nets/03_taps.ipynb #6855904a
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from fastai.callback.hook import Hooks
-from torch import nn
+from torch import Tensor, nn
 
-from .staged import StagedNet
 from ..core.errors import nearest
+from .staged import StagedNet
 
 # %% ../../nbs/nets/03_taps.ipynb #70ac9608
-class Taps(dict):
-    "Stage name -> the tap of the latest forward, (b,c,h,w)"
+class Taps(dict[str, Tensor]):
+    "Stage name -> its tap in the latest forward, e.g. (b,c,h,w)"
 
-@contextmanager
-def tapped(
-    net: nn.Module,             # a `StagedNet`, or any module
-    names: list | None = None,  # stages, or dotted module names; every stage of a `StagedNet` if None
-    detach: bool = False,       # cut the taps from the graph
-):
-    "Collect taps while the block runs; the hooks are gone when it is left, by whichever way"
+# %% ../../nbs/nets/03_taps.ipynb #dce679ba
+def _modules_to_tap(net: nn.Module, names: Iterable[str] | None) -> dict[str, nn.Module]:
+    "The modules by name; all stages of a `StagedNet` if no names are given"
+    who = type(net).__name__
     known = dict(net.stages.items()) if isinstance(net, StagedNet) else dict(net.named_modules())
     if names is None and not isinstance(net, StagedNet):
-        raise ValueError(f"{type(net).__name__} is not a StagedNet, so name the modules to tap, e.g. names={list(known)[1:3]}")
+        raise ValueError(f"{who} is not a StagedNet, so name the modules to tap, e.g. names={list(known)[1:3]}")
     names = list(known) if names is None else list(names)
-    for n in names:
-        if n not in known: raise ValueError(f"{type(net).__name__} has nothing named {n!r} to tap; {nearest(n, known)}")
-    taps, name_of = Taps(), {known[n]: n for n in names}
+    for name in names:
+        if name not in known: raise ValueError(f"{who} has nothing named {name!r} to tap; {nearest(name, known)}")
+    return {name: known[name] for name in names}
+
+# %% ../../nbs/nets/03_taps.ipynb #c68c46e9
+@contextmanager
+def tapped(
+    net: nn.Module,                      # a `StagedNet`, or any module
+    names: Iterable[str] | None = None,  # stages, or dotted module names; None: every stage of a `StagedNet`
+    detach: bool = False,                # cut the taps from the graph
+) -> Iterator[Taps]:                     # filled by each forward
+    "Collect taps while the block runs: `with tapped(net) as taps: net(x)`"
+    modules = _modules_to_tap(net, names)
+    name_of = {module: name for name, module in modules.items()}
+    taps = Taps()
     def keep(module, args, out): taps[name_of[module]] = out
-    with Hooks([known[n] for n in names], keep, detach=detach, cpu=False): yield taps
+    with Hooks(list(modules.values()), keep, detach=detach, cpu=False): yield taps

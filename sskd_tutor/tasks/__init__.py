@@ -1,0 +1,1 @@
+"""More than classification: detection, segmentation, faces."""

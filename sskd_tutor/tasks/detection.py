@@ -1,4 +1,4 @@
-"""torchvision's detectors, distilled: the backbone stage by stage without a box, then neck and heads on it with their own losses.
+"""torchvision's detectors: the backbone is distilled without a box, then neck and heads learn.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/tasks/detection.html.md"""
 
@@ -6,11 +6,11 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/tasks/detection.html.md"""
 
 # %% auto #0
 __all__ = ['teacher_sha256', 'DetectorHead', 'StagedDetector', 'small_detector', 'DetectionLoss', 'CocoMAP', 'detection_learner',
-           'staged_pair', 'detection_map', 'save_detector', 'Pyramid', 'detection_teacher', 'read_weights',
-           'detector_macs']
+           'staged_pair', 'detection_map', 'detector_macs', 'save_detector', 'Pyramid', 'detection_teacher',
+           'read_weights']
 
 # %% ../../nbs/tasks/01_detection.ipynb #13c126f
-import copy, pickle
+import copy, math, pickle
 from collections import OrderedDict
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,37 +36,49 @@ from ..nets.weights import load_weights, save_weights
 from ..nets.small import tutorial_resnet
 
 # %% ../../nbs/tasks/01_detection.ipynb #13c59c4
-class _Seen:  # a batch whose pictures went through the backbone already, in place of a detector's images
+class _Seen:
+    "A batch that went through backbone and neck already, in the place of a detector's images"
     def __init__(self, maps, sizes, divisible):
-        self.maps, self.image_sizes, self.tensors = maps, [tuple(s) for s in sizes.tolist()], self
-        self.shape = len(sizes), 1, *(-(-s//divisible)*divisible for s in sizes.amax(0).tolist())
-    def __iter__(self): return iter([torch.empty(0, *s) for s in self.image_sizes])
+        self.maps = maps
+        self.image_sizes = [tuple(size) for size in sizes.tolist()]
+        padded = [math.ceil(side/divisible)*divisible for side in sizes.amax(0).tolist()]
+        self.tensors = self   # the heads ask it for nothing but its shape
+        self.shape = (len(sizes), 1, *padded)
 
-class _Maps(nn.Module):  # in place of its backbone
+    def __iter__(self): return iter([torch.empty(0, *size) for size in self.image_sizes])
+
+class _Maps(nn.Module):
+    "In the place of the backbone: the pyramid that is there"
     def forward(self, seen): return OrderedDict(seen.maps)
 
-class _AsIs(nn.Module):  # in place of its transform
+class _AsIs(nn.Module):
+    "In the place of the transform: nothing to do"
     def forward(self, seen, targets=None): return seen, targets
     def postprocess(self, found, *sizes): return found
 
+# %% ../../nbs/tasks/01_detection.ipynb #a0f0aa84
 @contextmanager
-def _answering(detector, losses):  # its `training` decides between losses and detections; layers inside its parts keep their mode
+def _answering(detector, losses):
+    "Let a detector give losses (or boxes); layers inside its parts keep their mode"
     parts = [detector, *detector.children()]
-    modes = [m.training for m in parts]
-    for m in parts: m.training = losses
+    modes = [part.training for part in parts]
+    for part in parts: part.training = losses
     try: yield
     finally:
-        for m, mode in zip(parts, modes): m.training = mode
+        for part, mode in zip(parts, modes): part.training = mode
 
+# %% ../../nbs/tasks/01_detection.ipynb #0906d1b4
 class DetectorHead(nn.Module):
     "Neck and heads of a torchvision detector"
     def __init__(self,
         detector: nn.Module,  # with `backbone.body`, `backbone.fpn` and `transform`, e.g. FasterRCNN, RetinaNet
     ):
         super().__init__()
-        self.neck, self.heads = detector.backbone.fpn, copy.copy(detector)
+        self.neck = detector.backbone.fpn
+        self.heads = copy.copy(detector)
         self.heads._modules = {**detector._modules, 'backbone': _Maps(), 'transform': _AsIs()}
-        self.levels, self.divisible = list(detector.backbone.body.return_layers.values()), detector.transform.size_divisible
+        self.levels = list(detector.backbone.body.return_layers.values())
+        self.divisible = detector.transform.size_divisible
 
     def forward(self,
         taps: list,  # of all stages, each (b,c,h,w)
@@ -75,40 +87,63 @@ class DetectorHead(nn.Module):
 
     def losses(self,
         pyramid: tuple,
-        sizes: Tensor,   # (b,2), height and width of each picture inside the padded batch
+        sizes: Tensor,   # (b,2), height and width of each image inside the padded batch
         targets: list,   # of dicts: boxes (k,4), labels (k,), iscrowd (k,)
     ) -> dict:           # name -> scalar, as torchvision has them
         "The detector's own losses; boxes around a crowd are left out"
-        plain = [{k: t[k][t['iscrowd'] == 0] for k in ('boxes', 'labels')} for t in targets]
-        with _answering(self.heads, True): return self.heads(_Seen(pyramid, sizes, self.divisible), plain)
+        single = [t['iscrowd'] == 0 for t in targets]
+        plain = [dict(boxes=t['boxes'][keep], labels=t['labels'][keep]) for t, keep in zip(targets, single)]
+        with _answering(self.heads, losses=True):
+            return self.heads(_Seen(pyramid, sizes, self.divisible), plain)
 
     def detections(self,
         pyramid: tuple,
         sizes: Tensor,  # (b,2)
     ) -> list:          # of dicts: boxes (k,4), labels (k,), scores (k,), best first
         "What the detector finds, in pixels of the batch"
-        with _answering(self.heads, False): return self.heads(_Seen(pyramid, sizes, self.divisible))
+        with _answering(self.heads, losses=False):
+            return self.heads(_Seen(pyramid, sizes, self.divisible))
 
+# %% ../../nbs/tasks/01_detection.ipynb #2de95e4c
+def _check_detector(detector):
+    "Refuse what has no pyramid behind its backbone"
+    backbone = getattr(detector, 'backbone', None)
+    body = getattr(backbone, 'body', None)
+    if hasattr(body, 'return_layers') and hasattr(backbone, 'fpn') and hasattr(detector, 'transform'): return
+    raise TypeError(f"{type(detector).__name__} is no torchvision detector with a feature pyramid; "
+                    "expected one like fasterrcnn_resnet50_fpn or retinanet_resnet50_fpn, "
+                    "or BackboneWithFPN inside FasterRCNN or RetinaNet")
+
+def _stages_of(body):
+    "A backbone's modules as stages that end where the neck takes a map"
+    stages, run = {}, []
+    for name, module in body.items():
+        run.append(module)
+        if name not in body.return_layers: continue
+        stages[name] = nn.Sequential(*run) if len(run) > 1 else module
+        run = []
+    return stages
+
+# %% ../../nbs/tasks/01_detection.ipynb #f231a053
 class StagedDetector(StagedNet):
     "A torchvision detector as named stages and a head that takes all taps; shares its modules"
     chained = False
+
     def __init__(self,
         detector: nn.Module,  # made with an FPN: `backbone.body` gives the maps that `backbone.fpn` takes
     ):
-        body, neck, transform = (getattr(o, k, None) for o, k in ((getattr(detector, 'backbone', None), 'body'), (getattr(detector, 'backbone', None), 'fpn'), (detector, 'transform')))
-        if None in (neck, transform) or not hasattr(body, 'return_layers'):
-            raise TypeError(f"{type(detector).__name__} is no torchvision detector with a feature pyramid; expected one like fasterrcnn_resnet50_fpn or retinanet_resnet50_fpn, or BackboneWithFPN inside FasterRCNN or RetinaNet")
-        stages, run = {}, []
-        for name, m in body.items():
-            run.append(m)
-            if name in body.return_layers: stages[name], run = nn.Sequential(*run) if run[1:] else m, []
-        super().__init__(stages, DetectorHead(detector))
+        _check_detector(detector)
+        super().__init__(_stages_of(detector.backbone.body), DetectorHead(detector))
 
     def head_input(self, taps): return taps
 
-    def forward(self, x):
+    def forward(self,
+        x: Tensor,   # (b,c,h,w), normalized
+    ) -> tuple:      # the pyramid: (name, map) of each level
         taps = []
-        for m in self.stages.values(): taps.append(x := m(x))
+        for stage in self.stages.values():
+            x = stage(x)
+            taps.append(x)
         return self.head(taps)
 
 # %% ../../nbs/tasks/01_detection.ipynb #13ca3eb
@@ -116,59 +151,89 @@ def small_detector(
     width: int = 24,      # channels of the first stage; each further one doubles them
     blocks: int = 1,      # blocks a stage
     n_classes: int = 10,  # without background
-    size: int = 96,       # shorter side of the pictures, pixels
+    size: int = 96,       # shorter side of the images, pixels
     channels: int = 32,   # of the pyramid
-    c_in: int = 1,        # of the pictures
+    c_in: int = 1,        # of the images
 ) -> FasterRCNN:          # stages 'stage1' to 'stage3' at a quarter, an eighth and a sixteenth of the side
     "A Faster R-CNN that trains on two CPU cores"
     stages = tutorial_resnet(width, blocks, c_in=16*c_in).stages
-    body = nn.Sequential(OrderedDict(patches=nn.PixelUnshuffle(4)) | OrderedDict(stages.items()))
-    backbone = BackboneWithFPN(body, {n: str(i) for i, n in enumerate(stages)}, [width*2**i for i in range(3)], channels)
-    counts = {f'rpn_{k}_nms_top_n_{part}': n for k in ('pre', 'post') for part, n in dict(train=200, test=100).items()}
-    return FasterRCNN(backbone, None, size, 2*size, [mean]*c_in, [std]*c_in, AnchorGenerator(((12,), (18,), (26,), (38,)), ((.5, 1., 2.),)*4),
-                      box_roi_pool=MultiScaleRoIAlign(list('012'), 5, 2), box_head=TwoMLPHead(25*channels, 128), box_predictor=FastRCNNPredictor(128, n_classes + 1),
-                      rpn_batch_size_per_image=64, box_batch_size_per_image=32, **counts)
+    body = nn.Sequential(OrderedDict(patches=nn.PixelUnshuffle(4), **stages))
+    levels = {name: str(i) for i, name in enumerate(stages)}
+    backbone = BackboneWithFPN(body, levels, [width*2**i for i in range(3)], channels)
+    anchors = AnchorGenerator(sizes=((12,), (18,), (26,), (38,)), aspect_ratios=((.5, 1., 2.),)*4)
+    candidates = dict(rpn_pre_nms_top_n_train=200, rpn_pre_nms_top_n_test=100, rpn_post_nms_top_n_train=200,
+                      rpn_post_nms_top_n_test=100, rpn_batch_size_per_image=64, box_batch_size_per_image=32)
+    return FasterRCNN(
+        backbone, None, size, 2*size, [mean]*c_in, [std]*c_in, anchors,
+        box_roi_pool=MultiScaleRoIAlign(['0', '1', '2'], 5, 2), box_head=TwoMLPHead(25*channels, 128),
+        box_predictor=FastRCNNPredictor(128, n_classes + 1), **candidates)
 
 # %% ../../nbs/tasks/01_detection.ipynb #13cd92f
 class DetectionLoss:
     "The sum of a detector's own losses, for `Learner`"
-    def __init__(self,
-        head: DetectorHead,
-    ): self.head = head
+    def __init__(self, head: DetectorHead): self.head = head
+
+    def _sum(self, pyramid, sizes, targets): return sum(self.head.losses(pyramid, sizes, targets).values())
+
     def __call__(self, pyramid, sizes, targets):
-        if self.head.training: return sum(self.head.losses(pyramid, sizes, targets).values())
+        if self.head.training: return self._sum(pyramid, sizes, targets)
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            return sum(self.head.losses(pyramid, sizes, targets).values())
+            return self._sum(pyramid, sizes, targets)
+
     def __repr__(self): return 'DetectionLoss()'
 
+# %% ../../nbs/tasks/01_detection.ipynb #8ecbe452
 def _mean_ap():
     try:
         import pycocotools  # noqa: F401
         from torchmetrics.detection import MeanAveragePrecision
-    except ImportError as e: raise ImportError("mean average precision is computed with torchmetrics and pycocotools: `pip install torchmetrics pycocotools`") from e
+    except ImportError as e:
+        raise ImportError("mean average precision is computed with torchmetrics and pycocotools: "
+                          "`pip install torchmetrics pycocotools`") from e
     return MeanAveragePrecision(backend='pycocotools')
 
+def _on_cpu(entries, keys): return [{key: entry[key].detach().cpu() for key in keys} for entry in entries]
+
 def _update(metric, found, targets):
-    plain = lambda o, keys: {k: o[k].detach().cpu() for k in keys}
-    metric.update([plain(f, ('boxes', 'labels', 'scores')) for f in found], [plain(t, ('boxes', 'labels', 'iscrowd')) for t in targets])
+    metric.update(_on_cpu(found, ('boxes', 'labels', 'scores')),
+                  _on_cpu(targets, ('boxes', 'labels', 'iscrowd')))
+
+# %% ../../nbs/tasks/01_detection.ipynb #95c93f31
+def _unwrapped(model):
+    "The network inside DistributedDataParallel"
+    return getattr(model, 'module', model)
 
 class CocoMAP(Metric):
     "COCO's mean average precision, 0 to 1"
     name = 'coco_map'
+
     def reset(self): self.metric, self.n = _mean_ap(), 0
+
     def accumulate(self, learn):
         sizes, targets = learn.yb
-        _update(self.metric, getattr(learn.model, 'module', learn.model).head.detections(learn.pred, sizes), targets)
+        found = _unwrapped(learn.model).head.detections(learn.pred, sizes)
+        _update(self.metric, found, targets)
         self.n += len(targets)
+
     @property
     def value(self): return self.metric.compute()['map'].item() if self.n else None
 
-def _check_classes(dls, net):  # before anything trains
-    part = getattr(getattr(net.head.heads, 'roi_heads', None), 'box_predictor', None)
-    answers = part.cls_score.out_features if hasattr(part, 'cls_score') else getattr(getattr(getattr(net.head.heads, 'head', None), 'classification_head', None), 'num_classes', None)
+# %% ../../nbs/tasks/01_detection.ipynb #a023546b
+def _n_answers(detector):
+    "How many classes a detector tells apart, background included; None if it does not say"
+    parts = dict(detector.named_modules())
+    scorer = parts.get('roi_heads.box_predictor.cls_score')
+    if scorer is not None: return scorer.out_features
+    return getattr(parts.get('head.classification_head'), 'num_classes', None)
+
+def _check_classes(dls, net):
+    answers = _n_answers(net.head.heads)
     names = classes_of(dls.train.dataset)
-    if answers and names and answers < len(names) + 1: raise ValueError(f"the detector answers with {answers} classes, background included, and the pictures have {len(names)} ({', '.join(names[:5])}{', ...'*(len(names) > 5)}); build it for {len(names) + 1}")
+    if not answers or not names or answers > len(names): return
+    some = ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
+    raise ValueError(f"the detector answers with {answers} classes, background included, "
+                     f"and the images have {len(names)} ({some}); build it for {len(names) + 1}")
 
 def detection_learner(
     dls: DataLoaders,     # from `detection_dls`
@@ -179,81 +244,116 @@ def detection_learner(
     _check_classes(dls, net)
     return Learner(dls, net, loss_func=DetectionLoss(net.head), **dict(metrics=CocoMAP()) | kwargs)
 
+# %% ../../nbs/tasks/01_detection.ipynb #69ffedbd
 def staged_pair(
     teacher: nn.Module,  # torchvision detectors
     student: nn.Module,
 ) -> tuple:              # both as `StagedDetector`
-    "Teacher and student as stages, if they take the same pictures"
-    a, b = ([[float(v) for v in getattr(d.transform, k)] for k in ('image_mean', 'image_std')] for d in (teacher, student))
-    if a != b: raise ValueError(f"the teacher's pictures have mean and standard deviation {a}, the student's {b}; make the student with image_mean and image_std of the teacher")
+    "Teacher and student as stages, if they take the same images"
+    def stats(detector):
+        transform = detector.transform
+        return [[float(v) for v in transform.image_mean], [float(v) for v in transform.image_std]]
+    if stats(teacher) != stats(student):
+        raise ValueError(f"the teacher's images have mean and standard deviation {stats(teacher)}, "
+                         f"the student's {stats(student)}; make the student with image_mean and image_std "
+                         "of the teacher")
     return StagedDetector(teacher), StagedDetector(student)
+
+# %% ../../nbs/tasks/01_detection.ipynb #a1b801a9
+def _place_of(ids, device):
+    "A table from the network's number to ours, 1, 2, ...; 0 where it has no class"
+    table = torch.zeros(max(ids) + 1, dtype=torch.int64, device=device)
+    table[torch.tensor(ids, device=device)] = torch.arange(1, len(ids) + 1, device=device)
+    return table
 
 @torch.no_grad()
 def detection_map(
     net: StagedDetector,
     dl,                # of `detection_dls`, e.g. its `valid`
-    ids: list = None,  # numbers that the network uses for classes 1, 2, ..., if they are others, e.g. COCO's own
+    ids: list = None,  # the network's numbers for classes 1, 2, ..., if they are others, e.g. COCO's own
 ) -> dict:             # map, map_50, map_75: COCO's, 0 to 1
     "COCO's measures of a detector"
-    metric, device = _mean_ap(), next(net.parameters()).device
-    known = None if ids is None else torch.zeros(max(ids) + 1, dtype=torch.int64, device=device).index_put_((torch.tensor(ids, device=device),), torch.arange(1, len(ids) + 1, device=device))
+    metric = _mean_ap()
+    device = next(net.parameters()).device
+    places = None if ids is None else _place_of(ids, device)
     with kept(net):
         net.eval()
         for x, sizes, targets in dl:
             found = net.head.detections(net(x.to(device)), sizes)
-            if known is not None: found = [{**f, 'labels': known[f['labels'].clamp(max=max(ids))]} for f in found]
+            if places is not None:
+                found = [f | dict(labels=places[f['labels'].clamp(max=max(ids))]) for f in found]
             _update(metric, found, targets)
-    return {k: metric.compute()[k].item() for k in ('map', 'map_50', 'map_75')}
+    result = metric.compute()
+    return {name: result[name].item() for name in ('map', 'map_50', 'map_75')}
+
+# %% ../../nbs/tasks/01_detection.ipynb #13c7e5ce
+def detector_macs(
+    learn: Learner,   # from `detection_learner`
+) -> int:             # multiply-adds of a step that trains all of it, for one image
+    "What training on the boxes alone costs"
+    x, sizes, targets = learn.dls.train.one_batch()
+    learn.model.to(x.device)
+    def loss(pyramid, _): return learn.loss_func(pyramid, sizes, targets)
+    return step_macs(learn.model, list(learn.model.parts), loss, lambda x: None, x)
 
 # %% ../../nbs/tasks/01_detection.ipynb #13cf08c
+def _emptied(detector):
+    "A copy whose weights are NaN and 0"
+    copied = copy.deepcopy(detector)
+    for value in copied.state_dict().values(): value.fill_(float('nan') if value.is_floating_point() else 0)
+    return copied
+
+def _same_boxes(found, again):
+    return all(torch.equal(a[key], b[key]) for a, b in zip(found, again) for key in a)
+
 @torch.no_grad()
 def save_detector(
     detector: nn.Module,
     path: str | Path,       # .safetensors
-    images: list,           # some pictures (c,h,w) in [0,1], of any size, to compare what is found in them
+    images: list,           # some images (c,h,w) in [0,1], of any size, to compare what is found in them
     meta: dict = None,      # kept in the header
     overwrite: bool = False,
 ):
     "Write a detector's weights alone, and make sure that they give what it gives"
-    if bad := [k for k, v in detector.state_dict().items() if not v.isfinite().all()]: raise ValueError(f"{bad[0]} of the detector is not finite, so nothing was saved; train it again")
+    bad = [name for name, value in detector.state_dict().items() if not value.isfinite().all()]
+    if bad: raise ValueError(f"{bad[0]} of the detector is not finite, so nothing was saved; train it again")
     save_weights(detector, path, meta, overwrite=overwrite)
-    fresh = copy.deepcopy(detector)
-    for v in fresh.state_dict().values(): v.fill_(float('nan') if v.is_floating_point() else 0)
-    load_weights(fresh, path)
+    fresh = load_weights(_emptied(detector), path)
     with kept(detector): found, again = detector.eval()(images), fresh.eval()(images)
-    if not all(torch.equal(a[k], b[k]) for a, b in zip(found, again) for k in a):
+    if not _same_boxes(found, again):
         Path(path).unlink()
-        raise ValueError("the detector that was read back finds other boxes than the one that was saved, so nothing was saved")
+        raise ValueError("the detector that was read back finds other boxes than the one that was saved, "
+                         "so nothing was saved")
 
+# %% ../../nbs/tasks/01_detection.ipynb #b372b2b8
 class Pyramid(nn.Module):
     "Backbone and neck of a detector, for `export_student` and `sizes`"
-    def __init__(self,
-        detector: nn.Module,
-    ):
+    def __init__(self, detector: nn.Module):
         super().__init__()
         self.net = StagedDetector(detector)
+
     def forward(self,
         x: Tensor,    # (b,c,h,w), normalized
     ) -> Tensor:      # (b, channels, positions of all levels, one level after the other)
-        return torch.cat([m.flatten(2) for _, m in self.net(x)], 2)
+        return torch.cat([level.flatten(2) for _, level in self.net(x)], 2)
 
 # %% ../../nbs/tasks/01_detection.ipynb #13c950f
 teacher_sha256 = '2f59efcd32aa615c1fe0741d16544e7caa693011ac6daafb02380806b21c4f80'
 
 def detection_teacher() -> FasterRCNN:  # in eval mode, frozen, float32
     "A small detector that was trained on 3,000 scenes"
-    verified(path := pkg_data/'teacher_detection.safetensors', teacher_sha256)
+    path = pkg_data/'teacher_detection.safetensors'
+    verified(path, teacher_sha256)
     return load_weights(small_detector(blocks=2), path).eval().requires_grad_(False)
 
 # %% ../../nbs/tasks/01_detection.ipynb #13cadbb
-def read_weights(net, path):
+def read_weights(
+    net: nn.Module,
+    path: str | Path,   # .safetensors, or PyTorch's own format
+) -> nn.Module:         # the same network
+    "Read weights into a detector, with the older names that its class knows"
     if Path(path).suffix == '.safetensors': return load_weights(net, path)
-    try: net.load_state_dict(torch.load(path, map_location='cpu', weights_only=True))  # which knows the older names of its own
-    except (RuntimeError, AttributeError, TypeError, EOFError, pickle.UnpicklingError) as e: raise ValueError(f"{path} does not fit a {type(net).__name__}: {str(e).splitlines()[0]}") from e
+    try: net.load_state_dict(torch.load(path, map_location='cpu', weights_only=True))
+    except (RuntimeError, AttributeError, TypeError, EOFError, pickle.UnpicklingError) as e:
+        raise ValueError(f"{path} does not fit a {type(net).__name__}: {str(e).splitlines()[0]}") from e
     return net
-
-# %% ../../nbs/tasks/01_detection.ipynb #13c7e5ce
-def detector_macs(learn):  # of a step of training all of it, an image
-    x, sizes, targets = learn.dls.train.one_batch()
-    learn.model.to(x.device)
-    return step_macs(learn.model, [*learn.model.stages, 'head'], lambda p, _: learn.loss_func(p, sizes, targets), lambda x: None, x)

@@ -1,0 +1,1 @@
+"""Figures, panels, the dashboard and the Explorer."""

@@ -9,22 +9,23 @@ from fastai.callback.core import Callback
 from sskd_tutor.compare.runner import append_run, columns, compare, read_runs, start
 from sskd_tutor.data.images import Images, embedded_fashion
 from sskd_tutor.compare.methods import methods, phases_of, schedule, train
-from sskd_tutor.compare.study import (cells, fashion_folder, guard, key, overlap, remarks, split_images, studies, study)
+from sskd_tutor.compare.study import Pair, cells, fashion_folder, guard, overlap, remarks, run_key, split_images, studies, study
+from sskd_tutor.core.device import quiet
 
 pytest.importorskip('torchmetrics')
 tiny = dict(methods=['labels', 'kd', 'sskd'], seeds=2, labels=100, images=200, budget=dict(epochs=3), folder='/nowhere',
             pairs=[dict(teacher='teacher', student='tutorial:width=4,blocks=1')])
-quiet = dict(say=lambda line: None)
+silent = dict(say=lambda line: None)
 
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
     path = tmp_path_factory.mktemp('runs')/'a.csv'
-    return path, compare(dict(tiny=tiny), path, jobs=1, **quiet)
+    return path, compare(dict(tiny=tiny), path, jobs=1, **silent)
 
 def values(t): return t.drop(columns=['seconds', 'date']).astype(str).sort_values(['method', 'seed']).reset_index(drop=True)
 
 def test_two_processes_make_the_same_runs(made, tmp_path):
-    two = compare(dict(tiny=tiny), tmp_path/'b.csv', jobs=2, **quiet)
+    two = compare(dict(tiny=tiny), tmp_path/'b.csv', jobs=2, **silent)
     assert values(made[1]).equals(values(two)) and len(two) == 6
 
 def test_nothing_is_made_twice_and_studies_share_runs(made):
@@ -34,10 +35,10 @@ def test_nothing_is_made_twice_and_studies_share_runs(made):
     assert path.read_text() == before and '0 to make' in said[0] and len(part) == 2 and len(table) == 6
 
 def test_other_settings_are_other_runs(made):
-    known = {key(r) for r in made[1].astype(str).to_dict('records')}
+    known = {run_key(row) for row in made[1].astype(str).to_dict('records')}
     other = dict(teacher='teacher:same-data', student='tutorial:width=4,blocks=1')
     for change in (dict(lr=1e-3), dict(views=2), dict(budget=dict(epochs=4)), dict(labels=200), dict(pairs=[other])):
-        assert not known & {key(c) for c in cells(study({**tiny, **change}))}, change
+        assert not known & {cell.key for cell in cells(study({**tiny, **change}))}, change
 
 @pytest.mark.parametrize('name, part, same',
                          [(m, 'pool', True) for m in ('kd_soft', 'sskd', 'sskd_teacher_head', 'all_at_once', 'fitnets')]
@@ -97,7 +98,7 @@ def test_best_is_chosen_on_the_held_out_images():
     assert len(seen) > 2 and best == max(seen) and min(seen) < best
     trial.student.load_state_dict(trial.best.weights)
     learn = trial.learner(trial.student)
-    with learn.no_bar(), learn.no_logging(): assert learn.validate()[1] == pytest.approx(best)
+    with quiet(learn): assert learn.validate()[1] == pytest.approx(best)
 
 def test_training_images_that_are_test_images(tmp_path, monkeypatch):
     (tmp_path/'leaky.py').write_text('from sskd_tutor.data.images import embedded_fashion\n'
@@ -135,10 +136,10 @@ def net():
     two = {**tiny, 'methods': ['labels'], 'seeds': 1, 'pairs': [dict(teacher='teacher', student='late:net'), tiny['pairs'][0]]}
     (tmp_path/'bad').touch()
     with pytest.raises(RuntimeError, match='1 of 2 runs failed'):
-        compare(dict(two=two), tmp_path/'a.csv', jobs=1, **quiet)
+        compare(dict(two=two), tmp_path/'a.csv', jobs=1, **silent)
     assert len(read_runs(tmp_path/'a.csv')) == 1
     (tmp_path/'bad').unlink()
-    assert len(compare(dict(two=two), tmp_path/'a.csv', jobs=1, **quiet)) == 2
+    assert len(compare(dict(two=two), tmp_path/'a.csv', jobs=1, **silent)) == 2
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == 'nt', reason='signals')
@@ -172,7 +173,7 @@ def test_interrupt_and_go_on(made, tmp_path):
     assert 'the same command goes on' in out, (out, err)
     begun = len(read_runs(tmp_path/'a.csv'))
     assert 1 <= begun <= 6
-    assert values(compare(dict(tiny=tiny), tmp_path/'a.csv', jobs=1, **quiet)).equals(values(made[1]))
+    assert values(compare(dict(tiny=tiny), tmp_path/'a.csv', jobs=1, **silent)).equals(values(made[1]))
 
 def test_a_line_that_was_cut_off(made, tmp_path, capsys):
     whole = made[0].read_text()
@@ -219,14 +220,14 @@ def _imagenette(allow):
     module = type(sys)('imagenette')
     module.images = lambda: (embedded_fashion(), embedded_fashion('valid'))
     sys.modules['imagenette'] = module
-    pair = dict(teacher='tutorial:width=4', teacher_data='ImageNet', seen='embedded', pretrained='ImageNet-1k')
+    pair = Pair('tutorial:width=4', 'tutorial:width=4', seen='embedded', teacher_data='ImageNet', pretrained='ImageNet-1k')
     try: return guard(pair, 'imagenette:images', fashion_folder, allow)
     finally: del sys.modules['imagenette']
 
 def test_budget_too_small_is_told_before_anything_trains(tmp_path):
     begin = time.time()
     with pytest.raises(ValueError, match='too small for kd'):
-        compare(dict(a={**tiny, 'budget': dict(gmacs=1)}), tmp_path/'a.csv', **quiet)
+        compare(dict(a={**tiny, 'budget': dict(gmacs=1)}), tmp_path/'a.csv', **silent)
     assert not (tmp_path/'a.csv').exists() and time.time() - begin < 60
 
 @pytest.mark.parametrize('toml, why', [

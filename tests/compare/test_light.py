@@ -6,7 +6,7 @@ from fastai.metrics import accuracy
 from fastai.torch_core import set_seed
 
 from sskd_tutor.core.device import Bf16
-from sskd_tutor.data.images import fashion_dls
+from sskd_tutor.data.loaders import fashion_dls
 from sskd_tutor.distill.losses import kd_loss
 from sskd_tutor.compare.light import LightTeacher, SoftTargets, VirtualTeacher, tiny_teacher, virtual_logits
 from sskd_tutor.data.made import digit_set
@@ -63,7 +63,7 @@ def test_counted_work_of_the_critic():
     light, p = LightTeacher(10), torch.rand(50, 10).requires_grad_()
     with FlopCounterMode(display=False) as counter:
         light.fooling(p).backward()
-        light.criticise(p.detach(), p.detach())
+        light.criticize(p.detach(), p.detach())
     assert light.gmacs(50) - light.teacher_gmacs == pytest.approx(counter.get_total_flops()/2e9, rel=1e-6)
 
 @pytest.mark.parametrize('make', [lambda: LightTeacher(10), lambda: VirtualTeacher(10)])

@@ -9,12 +9,14 @@ import torch
 from PIL import Image
 
 from sskd_tutor.distill.cache import CacheFeatures
-from sskd_tutor.data.images import Views, embedded_fashion
+from sskd_tutor.data.views import Views
+from sskd_tutor.data.images import embedded_fashion
 from sskd_tutor.data.folders import FolderDL, fewer, folder_dls
-from sskd_tutor.data.formats import by_parent, open_data
+from sskd_tutor.data.lists import by_parent
+from sskd_tutor.data.formats import open_data
 from sskd_tutor.nets.small import tutorial_resnet
 from conftest import root
-from test_invariants import moved, new_learner, snapshot, staged
+from helpers.pairs import moved, new_learner, snapshot, staged
 
 fashion = embedded_fashion('valid')
 names = 'ab', 'c d', 'ü'  # a blank and a letter beyond ASCII
@@ -27,7 +29,7 @@ def write(folder, n, classes=names, size=40, ext='jpg', mode='RGB'):
     return folder
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory): return write(tmp_path_factory.mktemp('pictures'), 90)
+def folder(tmp_path_factory): return write(tmp_path_factory.mktemp('images'), 90)
 
 def dls(folder, **kwargs): return folder_dls(folder, **{**dict(size=10, bs=12, views=None, device='cpu'), **kwargs})
 
@@ -37,7 +39,7 @@ def everything(dl): return [tuple(t.as_subclass(torch.Tensor) for t in b) for b 
 
 @pytest.mark.parametrize('ext,mode', [('png', 'RGB'), ('png', 'L'), ('jpg', 'RGB'), ('jpg', 'L')])
 def test_pixels(tmp_path, ext, mode):
-    "At its own size a picture is what any reader gives, in the order of its label"
+    "At its own size a image is what any reader gives, in the order of its label"
     data = dls(write(tmp_path, 30, ext=ext, mode=mode), size=40).train_ds
     x, y = data.take(torch.arange(len(data)))
     for i, p in enumerate(data.images.paths):
@@ -45,7 +47,7 @@ def test_pixels(tmp_path, ext, mode):
         assert (x[i].permute(1, 2, 0).numpy().squeeze() == want).all() and data.vocab[y[i]] == p.split('/')[0]
 
 def test_the_middle_is_kept(tmp_path):
-    "A wide picture loses its sides, equally; it is not squeezed"
+    "A wide image loses its sides, equally; it is not squeezed"
     for c in 'ab':
         for i in range(3):
             a = np.zeros((20, 60, 3), 'u1')
@@ -68,7 +70,7 @@ def test_turned_by_its_tag(tmp_path):
     assert abs(got - before).mean() < 5 < abs(got - before[::-1, ::-1]).mean()
 
 def test_split(folder):
-    "Each picture is in one part; the same share of each class; the seed decides"
+    "Each image is in one part; the same share of each class; the seed decides"
     a, b = dls(folder), dls(folder, seed=1)
     both = [set(d.images.paths) for d in (a.train_ds, a.valid_ds)]
     assert not both[0] & both[1] and len(both[0] | both[1]) == 90
@@ -78,7 +80,7 @@ def test_split(folder):
 # --- the same batches as from memory
 
 def test_batches_are_those_of_take(folder):
-    "Decoding ahead changes neither order nor pictures"
+    "Decoding ahead changes neither order nor images"
     dl = dls(folder).train
     want = [dl.after_batch(dl.draw(idx)) for idx in torch.tensor(dl.get_idxs()).split(dl.bs) if len(idx) == dl.bs]
     got = everything(dl)
@@ -101,7 +103,7 @@ def test_left_in_the_middle(folder):
     assert all(torch.equal(a[0], b[0]) for a, b in zip(everything(dl), want))
 
 def test_one_batch_ahead_and_no_more(folder, monkeypatch):
-    "The number of pictures that are decoded and not yet used is bounded, whatever the size of the set"
+    "The number of images that are decoded and not yet used is bounded, whatever the size of the set"
     dl, decoded, used = dls(folder, bs=4).train, [], 0
     real = dl.dataset.decoded
     monkeypatch.setattr(dl.dataset, 'decoded', lambda idx: (decoded.append(len(idx)), real(idx))[1])
@@ -120,7 +122,7 @@ def distill(folder, cbs=(), **kwargs):
     return student
 
 def test_remembered_on_disk(folder, tmp_path):
-    "With the cache on disk the same student, to the bit; a second run finds the files; changed pictures are another key"
+    "With the cache on disk the same student, to the bit; a second run finds the files; changed images are another key"
     views = Views(crop=1, erase=3)
     plain = snapshot(distill(folder, views=views, n_views=2))
     cache = lambda: CacheFeatures(views=2, where='disk', folder=tmp_path/'taps', budget='20 MB')
@@ -133,7 +135,7 @@ def test_remembered_on_disk(folder, tmp_path):
     assert len(list((tmp_path/'taps').glob('*.tap'))) > len(files)
 
 def test_predict_and_export(folder, tmp_path):
-    "A learner over a folder can be exported, loaded, and asked about one picture"
+    "A learner over a folder can be exported, loaded, and asked about one image"
     from fastai.learner import load_learner
     learn = new_learner(staged(4, n_out=3, c_in=3), dls(folder))
     want = learn.get_preds()[0]
@@ -157,7 +159,7 @@ print(json.dumps([len(dls.train_ds), anonymous() - before]))
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason="reads /proc")
 def test_memory_does_not_grow(tmp_path, run):
-    "Three thousand pictures (9 MB as uint8) pass through; what stays is less than half of them"
+    "Three thousand images (9 MB as uint8) pass through; what stays is less than half of them"
     write(tmp_path, 60, size=32, ext='png')
     for i in range(60, 4000): os.link(tmp_path/names[i % 3]/f'{i % 60:05d}.png', tmp_path/names[i % 3]/f'{i:05d}.png')
     out = run(sys.executable, '-W', 'ignore', '-c', peak, tmp_path, cwd=tmp_path, package=root)
@@ -168,7 +170,7 @@ def test_memory_does_not_grow(tmp_path, run):
 
 def spoil(folder, how):
     p = sorted(folder.glob('*/*.jpg'))[4]
-    if how == 'text': p.write_text('not a picture')
+    if how == 'text': p.write_text('not an image')
     elif how == 'empty': p.write_bytes(b'')
     elif how == 'short': p.write_bytes(p.read_bytes()[:-300])
     elif how == '16 bits': Image.fromarray(np.zeros((9, 9), 'u2')).save(p, format='png')
@@ -200,7 +202,7 @@ def test_many_unreadable(tmp_path):
     assert lines[0].endswith('53 of 90 files cannot be read:') and lines[-2] == '  and 3 more' and len(lines) == 53
     assert all(f'{p.parent.name}/{p.name} (' in line for p, line in zip(paths, lines[1:51]))
     said = []
-    with pytest.raises(ValueError, match='picture'): dls(tmp_path, skip=said.append)  # of a class nothing is left
+    with pytest.raises(ValueError, match='image'): dls(tmp_path, skip=said.append)  # of a class nothing is left
     assert len(said) == 1 and len(said[0].splitlines()) == 54
 
 @contextmanager
@@ -212,15 +214,15 @@ def as_nobody():
     finally: os.seteuid(0)
 
 @pytest.mark.skipif(not hasattr(os, 'seteuid'), reason="needs rights as Unix has them")
-@pytest.mark.parametrize('where', ['a class', 'all', 'a picture'])
+@pytest.mark.parametrize('where', ['a class', 'all', 'a image'])
 def test_what_may_not_be_read(where):
     with tempfile.TemporaryDirectory() as top:
         os.chmod(top, 0o755)
         train = write(Path(top)/'train', 30)
-        locked = dict(all=Path(top)/'train', **{'a class': train/'c d', 'a picture': min(train.glob('ab/*'))})[where]
+        locked = dict(all=Path(top)/'train', **{'a class': train/'c d', 'a image': min(train.glob('ab/*'))})[where]
         locked.chmod(0)
         with as_nobody():
-            if where == 'a picture':
+            if where == 'a image':
                 says = r'1 of 30 files cannot be read:\n  ab/00000.jpg \(PermissionError'
                 with pytest.raises(ValueError, match=says): dls(train)
             else:
@@ -244,8 +246,8 @@ def test_a_share(folder, tmp_path):
     batches = everything(part.train)
     assert [len(y) for _, y in batches] == [6]*3 and torch.cat([y for _, y in batches]).bincount().tolist() == [6]*3
 
-def test_a_share_of_pictures_in_memory(tmp_path):
-    from test_formats import write_cifar
+def test_a_share_of_images_in_memory(tmp_path):
+    from helpers.files import write_cifar
     whole = open_data('cifar100', write_cifar(tmp_path/'cifar-100-binary', n=64, n_test=32), bs=8, views=None, device='cpu')
     part = fewer(whole, .5)
     rows = part.train_ds.images.idx
@@ -254,14 +256,14 @@ def test_a_share_of_pictures_in_memory(tmp_path):
     for b in part.train: assert len(b[0]) == 8
 
 @pytest.mark.parametrize('share, says', [(0, 'share is 0; expected more than 0'), (1.5, 'share is 1.5'),
-                                         (.05, '3 training pictures, .* fewer than a batch')])
+                                         (.05, '3 training images, .* fewer than a batch')])
 def test_shares_that_cannot_be(folder, share, says):
     with pytest.raises(ValueError, match=says): fewer(dls(folder), share)
 
 def test_colors(tmp_path):
     write(tmp_path, 30)
     Image.new('L', (9, 9)).save(tmp_path/'ab'/'gray.png')
-    with pytest.raises(ValueError, match="1 gray and 30 color pictures; the gray ones are ab/gray.png. Pass mode='RGB'"):
+    with pytest.raises(ValueError, match="1 gray and 30 color images; the gray ones are ab/gray.png. Pass mode='RGB'"):
         dls(tmp_path)
     assert dls(tmp_path, mode='L').one_batch()[0].shape == (12, 1, 10, 10)
     assert dls(tmp_path, mode='RGB').one_batch()[0].shape == (12, 3, 10, 10)
@@ -269,13 +271,13 @@ def test_colors(tmp_path):
 
 def test_folders_that_cannot_work(tmp_path):
     with pytest.raises(FileNotFoundError, match='is no folder'): dls(tmp_path/'none')
-    with pytest.raises(ValueError, match='holds no pictures'): dls(tmp_path)
+    with pytest.raises(ValueError, match='holds no images'): dls(tmp_path)
     write(tmp_path, 30, classes=['one'])
     with pytest.raises(ValueError, match="one class only, 'one'"): dls(tmp_path)
     (tmp_path/'two').mkdir()
-    with pytest.raises(ValueError, match=r"no pictures in \['two'\]"): dls(tmp_path)
+    with pytest.raises(ValueError, match=r"no images in \['two'\]"): dls(tmp_path)
     (tmp_path/'two'/'x.jpg').write_bytes(next(tmp_path.glob('one/*')).read_bytes())
-    with pytest.raises(ValueError, match='two has 1 picture'): dls(tmp_path)
+    with pytest.raises(ValueError, match='two has 1 image'): dls(tmp_path)
 
 def test_train_and_valid_folders(tmp_path):
     write(tmp_path/'train', 30)
@@ -287,6 +289,6 @@ def test_train_and_valid_folders(tmp_path):
     with pytest.raises(ValueError, match="pass its name, e.g. valid='valid'"): dls(tmp_path)
 
 def test_wrong_channels(folder):
-    "A network for gray pictures, a folder of color: an error before training"
+    "A network for gray images, a folder of color: an error before training"
     learn = new_learner(staged(4, c_in=1), dls(folder))
     with pytest.raises(ValueError, match='first convolution takes 1 channel'): learn.fit_sskd(staged(8, c_in=1))

@@ -1,4 +1,4 @@
-"""Sets in their own formats, on small files that are written here: the right pictures and labels; what is damaged is named."""
+"""Sets in their own formats, on small files that are written here: the right images and labels; what is damaged is named."""
 import hashlib, pickle, tarfile
 
 import numpy as np
@@ -6,38 +6,22 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from scipy.io import savemat
 from torch.utils.data import Subset
 from torchvision.datasets import CIFAR100, ImageFolder
 from torchvision.datasets import imagenet as tv_imagenet
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.distill.cache import CacheFeatures
-from sskd_tutor.data.images import embedded_fashion, vocab
-from sskd_tutor.data.formats import (by_parent, cifar_sets, csv_dls, csv_rows, dataset_dls, find_data, imagenet_rows, listed_dls,
-    open_data, read_cifar, stored_dls)
+from sskd_tutor.data.images import vocab
+from sskd_tutor.data.lists import by_parent, csv_dls, csv_rows, listed_dls
+from sskd_tutor.data.formats import cifar_sets, find_data, imagenet_rows, open_data, read_cifar, stored_dls
+from sskd_tutor.data.datasets import dataset_dls
 from sskd_tutor.nets.small import tutorial_resnet
-from test_invariants import new_learner
+from helpers.pairs import new_learner
+from helpers.files import fashion, picture, wnids, write_cifar, write_devkit, write_folders, write_imagenet, write_kaggle
 
 torch.set_num_threads(1)
-fashion = embedded_fashion('valid')
 plain = dict(views=None, device='cpu')
-
-def picture(i, size=32): return Image.fromarray(fashion.x[i, 0].numpy()).convert('RGB').resize((size, size))
-
-def record(i, label): return label + np.asarray(picture(i)).transpose(2, 0, 1).tobytes()
-
-def write_cifar(folder, kind='cifar100', n=20, n_test=10):
-    "Each label byte before the class is 255, which no class has"
-    _, train, test, n_labels, names = cifar_sets[kind]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder/names).write_text('\n'.join(vocab) + '\n\n')
-    start = 0
-    for f, k in [*((f, n//len(train)) for f in train), (test, n_test)]:
-        data = [record(i, bytes([255]*(n_labels - 1) + [int(fashion.y[i])])) for i in range(start, start + k)]
-        (folder/f).write_bytes(b''.join(data))
-        start += k
-    return folder
 
 # --- CIFAR
 
@@ -50,7 +34,7 @@ def test_cifar(tmp_path, kind):
     assert all((x[i].permute(1, 2, 0).numpy() == np.asarray(picture(i))).all() for i in range(30))
 
 def test_cifar_as_torchvision_reads_it(tmp_path, monkeypatch):
-    "Both versions hold the same numbers, so torchvision's reader of the other one must give the same pictures and classes"
+    "Both versions hold the same numbers, so torchvision's reader of the other one must give the same images and classes"
     train, _, _ = read_cifar(write_cifar(tmp_path/'b'))
     rows = np.frombuffer((tmp_path/'b/train.bin').read_bytes(), 'u1').reshape(20, -1)
     python = tmp_path/'p/cifar-100-python'
@@ -91,7 +75,7 @@ def test_stored_batches(tmp_path):
     with pytest.raises(ValueError, match="size is 64; CIFAR's"): open_data('cifar100', tmp_path, size=64)
 
 def test_remembered_features(tmp_path):
-    "A run with remembered features is that of one that computes them, on pictures in memory and on items of a data set"
+    "A run with remembered features is that of one that computes them, on images in memory and on items of a data set"
     folder = write_cifar(tmp_path/'cifar-100-binary')
     for make in (lambda: open_data('cifar100', folder, bs=10, n_views=1, device='cpu'), lambda: items(tmp_path, bs=10,
         n_views=1)):
@@ -106,16 +90,6 @@ def test_remembered_features(tmp_path):
 
 # --- lists, folders, tables
 
-def write_folders(folder, spans, ext='png', groups=False, names=vocab):
-    for part, span in spans.items():
-        for i in span:
-            name = names[int(fashion.y[i])]
-            d = folder/part/(('shoes' if int(fashion.y[i]) in (5, 7, 9) else 'others') if groups else '')/name
-            d.mkdir(parents=True, exist_ok=True)
-            picture(i).save(d/f'{name}_{i}.{ext}', format='png' if ext == 'png' else 'jpeg')
-    return folder
-
-wnids = [f'n{i:08d}' for i in (9, 3, 5, 1, 7, 2, 8, 4, 6, 10)]
 def items(folder, **kwargs):
     top = write_folders(folder/'items', dict(train=range(40), test=range(40, 80)))
     return dataset_dls(*(ImageFolder(top/p) for p in ('train', 'test')), **dict(views=None, device='cpu') | kwargs)
@@ -154,16 +128,16 @@ def test_noisy_table(tmp_path):
     ('file,kind\na.png,x\n,y\n', ValueError, 'line 3 lacks a file'), ('file,kind\na.png,x\nb.png,\n', ValueError,
         'line 3 lacks a kind'),
     ('file,kind\na.png,x\na.png,y\n', ValueError, "a.png is listed as 'x' and as 'y'"),
-        ('file,kind\na.png,x\na.png,x\nb.png,y\n', ValueError, '1 pictures are listed twice'),
+        ('file,kind\na.png,x\na.png,x\nb.png,y\n', ValueError, '1 images are listed twice'),
     ('file,kind\na.png,x\nz.png,y\n', FileNotFoundError, '1 of 2 listed files are not there: z.png'),
     ('file,kind,is_valid\na.png,x,maybe\n', ValueError, "line 2 has 'maybe' as is_valid"),
-        ('file,kind,is_valid\na.png,x,0\nb.png,y,0\n', ValueError, 'no validation pictures'),
-    ('file,kind,is_valid\na.png,x,0\nb.png,y,0\nc.png,z,1\n', ValueError, 'the validation pictures have the classes z'),
+        ('file,kind,is_valid\na.png,x,0\nb.png,y,0\n', ValueError, 'no validation images'),
+    ('file,kind,is_valid\na.png,x,0\nb.png,y,0\nc.png,z,1\n', ValueError, 'the validation images have the classes z'),
         (b'\xff\xfe\x00', ValueError, 'no text in UTF-8'),
     ('file,kind\na.png,x\nc.txt,y\nb.png,y\nd.png,x\n', ValueError, r'1 of 4 files cannot be read:\s+c.txt')])
 def test_tables_that_cannot_work(tmp_path, text, error, says):
     for n in 'abd': picture(0).save(tmp_path/f'{n}.png')
-    (tmp_path/'c.txt').write_text('no picture')
+    (tmp_path/'c.txt').write_text('no image')
     (tmp_path/'t.csv').write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(error, match=says): csv_dls(tmp_path/'t.csv', bs=1)
     with pytest.raises(FileNotFoundError, match='no table at'): csv_dls(tmp_path/'u.csv')
@@ -171,11 +145,11 @@ def test_tables_that_cannot_work(tmp_path, text, error, says):
 def test_folders_that_cannot_work(tmp_path):
     with pytest.raises(FileNotFoundError, match="has no folder 'train'"): by_parent(tmp_path, 'train')
     (tmp_path/'train/fish/shark').mkdir(parents=True)
-    with pytest.raises(ValueError, match='holds no pictures'): by_parent(tmp_path, 'train')
+    with pytest.raises(ValueError, match='holds no images'): by_parent(tmp_path, 'train')
     (tmp_path/'train/fish/ray').mkdir()
     picture(0).save(tmp_path/'train/fish/ray/0.png')
-    with pytest.raises(ValueError, match='no pictures in train/fish/shark'): by_parent(tmp_path, 'train')
-    with pytest.raises(ValueError, match='there are no training pictures'): listed_dls(tmp_path, [], [])
+    with pytest.raises(ValueError, match='no images in train/fish/shark'): by_parent(tmp_path, 'train')
+    with pytest.raises(ValueError, match='there are no training images'): listed_dls(tmp_path, [], [])
     with pytest.raises(FileNotFoundError, match='holds no imagewoof2-160 and no'): find_data('imagewoof', tmp_path/'train')
     with pytest.raises(FileNotFoundError, match='is not there'): find_data('imagewoof', tmp_path/'nowhere')
 
@@ -188,30 +162,6 @@ def test_cut_short_is_named(tmp_path):
     assert len(open_data('imagenette', tmp_path, bs=10, skip=True, **plain).train_ds) == 39
 
 # --- ImageNet
-
-numbers = {w: k for k, w in enumerate(wnids, 1)}  # the kit's order is not that of the names
-
-def write_devkit(top):
-    fields = 'ILSVRC2012_ID WNID words gloss num_children children wordnet_height num_train_images'.split()
-    rows = [(k, w, 'a, b', '-', 0, [], 0, 1300) for w, k in numbers.items()] + [(11, 'n99999999', 'all', '-', 10,
-        list(range(1, 11)), 1, 0)]
-    (top/'ILSVRC2012_devkit_t12/data').mkdir(parents=True)
-    savemat(top/'ILSVRC2012_devkit_t12/data/meta.mat', dict(synsets=np.array(rows, [(f, 'O') for f in fields])))
-    truth = ''.join(f'{numbers[wnids[int(fashion.y[i])]]}\n' for i in range(60, 80))
-    (top/'ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt').write_text(truth)
-
-def write_kaggle(top):
-    rows = [f'ILSVRC2012_val_{k:08d},{wnids[int(fashion.y[i])]} 1 2 30 31 {wnids[0]} 3 4 20 20 ' for k,
-        i in enumerate(range(60, 80), 1)]
-    (top/'LOC_val_solution.csv').write_text('\n'.join(['ImageId,PredictionString', *rows[::-1]]))  # Kaggle's is in no order
-
-def write_imagenet(top, val='flat', below=''):
-    write_folders(top/below, dict(train=range(60)), 'JPEG', names=wnids)
-    if val == 'folders': return write_folders(top/below, dict(val=range(60, 80)), 'JPEG', names=wnids)
-    (top/below/'val').mkdir()
-    for k, i in enumerate(range(60, 80), 1): picture(i).save(top/below/f'val/ILSVRC2012_val_{k:08d}.JPEG', format='jpeg')
-    dict(devkit=write_devkit, kaggle=write_kaggle).get(val, lambda top: None)(top)
-    return top
 
 @pytest.mark.parametrize('val, below', [('folders', ''), ('devkit', ''), ('kaggle', ''), ('kaggle', 'ILSVRC/Data/CLS-LOC')])
 def test_imagenet(tmp_path, val, below):
@@ -244,8 +194,8 @@ def damage(top, what):
     if what == 'no val': [p.unlink() for p in flat], (top/'val').rmdir()
 
 @pytest.mark.parametrize('what, error, says', [
-    ('no labels', FileNotFoundError, 'nothing says what its pictures show.*WordNet id.*LOC_val_solution.csv'),
-        ('one label less', ValueError, '19 labels.*20 pictures'),
+    ('no labels', FileNotFoundError, 'nothing says what its images show.*WordNet id.*LOC_val_solution.csv'),
+        ('one label less', ValueError, '19 labels.*20 images'),
     ('unknown number', ValueError, 'which is no class of meta.mat'), ('no meta', FileNotFoundError, 'has no meta.mat'),
         ('damaged meta', ValueError, 'meta.mat is damaged'),
     ('another name', ValueError, 'no label for ILSVRC2012_val_00000077.JPEG'), ('other columns', ValueError, "not Kaggle's"),
@@ -289,7 +239,7 @@ def test_a_damaged_item_is_named(tmp_path):
     with open(path, 'r+b') as f: f.truncate(300)
     dls = dataset_dls(data, data, bs=20, **plain)
     with pytest.raises(OSError, match=f'item 7 of the ImageFolder cannot be read .{path}.: .*Subset'): dls.one_batch()
-    class Bare(torch.utils.data.Dataset):  # without targets and paths: its labels are read with its pictures
+    class Bare(torch.utils.data.Dataset):  # without targets and paths: its labels are read with its images
         def __len__(self): return len(data)
         def __getitem__(self, i): return data[i]
     with pytest.raises(OSError, match='item 7 of the Bare cannot be read: '): dataset_dls(Bare(), Bare(), bs=20)
@@ -299,7 +249,7 @@ def test_a_damaged_item_is_named(tmp_path):
 def test_items_that_cannot_work(tmp_path):
     good = ImageFolder(write_folders(tmp_path, dict(train=range(20)))/'train')
     tensors = ImageFolder(tmp_path/'train', transform=torchvision.transforms.ToTensor())
-    with pytest.raises(TypeError, match='item .* holds a Tensor; expected a PIL picture: make the data set without transform'):
+    with pytest.raises(TypeError, match='item .* holds a Tensor; expected a PIL image: make the data set without transform'):
         dataset_dls(tensors, tensors, bs=10, device='cpu').one_batch()
     with pytest.raises(TypeError, match='no data set of'): dataset_dls([1, 2], [3])
     with pytest.raises(ValueError, match='run up to [0-9], but there are 2 names'):

@@ -4,10 +4,11 @@ import torch
 from fastai.vision.all import Callback, DataLoader, DataLoaders, ImageDataLoaders, Learner, accuracy, aug_transforms, load_learner
 from PIL import Image
 
-from sskd_tutor.data.images import (DeviceDL, Images, ImageSet, Views, balanced, embedded_fashion, fashion_dls, noise_dls, randints,
-    vocab)
+from sskd_tutor.data.loaders import DeviceDL, ImageSet, fashion_dls, noise_dls
+from sskd_tutor.data.images import Images, balanced, embedded_fashion, vocab
+from sskd_tutor.data.views import Views, randints
 from sskd_tutor.nets.small import tutorial_resnet
-from test_invariants import cpu, moved, new_learner, small_dls, snapshot, staged
+from helpers.pairs import cpu, moved, new_learner, small_dls, snapshot, staged
 
 # --- views
 

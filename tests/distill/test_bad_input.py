@@ -6,13 +6,14 @@ import torch
 from fastai.vision.all import Callback, DataLoader, DataLoaders, Learner, OptimWrapper
 from torch import nn
 
-from sskd_tutor.data.images import Images, ImageSet, balanced, fashion_dls, full_fashion, read_idx
+from sskd_tutor.data.images import Images, balanced, full_fashion, read_idx
+from sskd_tutor.data.loaders import ImageSet, fashion_dls
 from sskd_tutor.distill.losses import StitchedLoss, mimic_mse
 from sskd_tutor.nets.staged import StagedNet
 from sskd_tutor.nets.weights import load_weights, save_weights
 from sskd_tutor.nets.small import tutorial_resnet
 from sskd_tutor.nets.taps import tapped
-from test_invariants import cpu, moved, new_learner, pair, small_dls, snapshot, staged, state
+from helpers.pairs import cpu, moved, new_learner, pair, small_dls, snapshot, staged, state
 
 def two_stages(net):
     return StagedNet(dict(stage1=net.stages['stage1'], stage2=nn.Sequential(net.stages['stage2'], net.stages['stage3'])),

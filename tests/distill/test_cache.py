@@ -9,19 +9,22 @@ from fastai.vision.all import (Callback, CrossEntropyLossFlat, DataLoaders, Lear
 from torch import nn
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
+from sskd_tutor.core.events import RunCallback
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.core.device import Bf16
-from sskd_tutor.data.images import Images, ImageSet, Views, fashion_dls
+from sskd_tutor.data.images import Images
+from sskd_tutor.data.loaders import ImageSet, fashion_dls
+from sskd_tutor.data.views import Views
 from sskd_tutor.distill.losses import StitchedLoss
 from sskd_tutor.distill.plan import macs_per_byte
 from sskd_tutor.nets.staged import StagedNet
 from sskd_tutor.nets.small import tutorial_resnet
-from sskd_tutor.distill.memory import Disk, Store
+from sskd_tutor.distill.memory import Disk, DiskStore
 from test_invariants import new_learner, pair
 
 torch.set_num_threads(1)  # with more, narrow networks die in channels_last: oneDNN issue 6035, see precision
 
-N, BS = 130, 25  # 5 batches; 5 pictures are left out of each epoch
+N, BS = 130, 25  # 5 batches; 5 images are left out of each epoch
 
 def loaders(n=N, views=Views(), bs=BS, **kwargs):
     dls = fashion_dls(n=500, bs=bs, views=views, device='cpu', **kwargs)
@@ -163,14 +166,14 @@ def test_disk(computed, tmp_path):
 def test_disk_keeps_its_budget(tmp_path, all_kept):
     cache = CacheFeatures(2, where='disk', folder=tmp_path, budget='600 kB')
     peak = []
-    room = Disk.room
+    make_room = Disk.make_room
     def spy(self, *a):
-        ok = room(self, *a)
+        ok = make_room(self, *a)
         peak.append(self.used())
         return ok
-    Disk.room = spy
+    Disk.make_room = spy
     try: learn, run = distill(cache)
-    finally: Disk.room = room
+    finally: Disk.make_room = make_room
     assert sum(p.stat().st_size for p in tmp_path.glob('*.tap')) <= 6e5 and (run.stages.bytes <= 6e5).all()
     assert 0 < max(peak) <= 6e5
 
@@ -276,7 +279,7 @@ def test_unchanged_is_found_without_a_word(on_disk, how, all_kept):
 @pytest.mark.parametrize('what', ['weights', 'attribute', 'plain', 'buffer'])
 def test_a_change_under_the_cache_is_noticed(what, all_kept):
     "A network changed by hand between two phases is not answered from memory"
-    class Shift(Callback):
+    class Shift(RunCallback):
         def end_phase(self, learn, run):
             if learn.sskd_phase == 'stage2':
                 change_kept(run.teacher, what)
@@ -304,11 +307,12 @@ def test_full_file_system(computed, tiny_disk, all_kept): check_full(tiny_disk, 
 def test_no_room_for_the_note(tiny_disk):
     "What is complete is used, though not found again"
     disk, tap = Disk(tiny_disk), torch.rand(4, 3)
-    store = Store(4, tap, tap.dtype, 'cpu', disk.part(tap.nbytes))
+    key = dict(a=1)
+    store = DiskStore(4, tap, tap.dtype, disk.reserve(tap.nbytes), disk, key)
     store.write(torch.arange(4), tap)
     with pytest.raises(OSError, match='No space left'), open(tiny_disk/'filler', 'wb') as f: f.write(bytes(2**21))
-    with pytest.warns(UserWarning, match='no more can be kept'): disk.keep(store, dict(a=1))
-    assert torch.equal(store.read(torch.arange(4), tap.device), tap) and disk.find(dict(a=1)) is None
+    with pytest.warns(UserWarning, match='no more can be kept'): store.keep()
+    assert torch.equal(store.read(torch.arange(4), tap.device), tap) and disk.find(key) is None
     store.drop()
     assert [p.name for p in tiny_disk.iterdir()] == ['filler']
 
@@ -318,7 +322,7 @@ def test_what_lies_aside_counts(tmp_path):
     for name in ('a.tap.damaged', 'b.tap.stale', 'c.tap'): (tmp_path/name).write_bytes(bytes(100))
     (tmp_path/'mine.tmp').write_text('not ours')
     os.utime(tmp_path/'b.tap.stale', (0, 0))
-    assert disk.used() == 300 and disk.room(100, 300, []) and not disk.room(250, 300, [])
+    assert disk.used() == 300 and disk.make_room(100, 300) and not disk.make_room(250, 300)
     assert sorted(p.name for p in tmp_path.iterdir()) == ['a.tap.damaged', 'mine.tmp'] and Disk(tmp_path)
 
 @pytest.mark.parametrize('where', ['host', 'disk', 'device'])

@@ -1,5 +1,5 @@
 """Whatever stops a distillation: going on gives the student of an unbroken run, to the bit, and trains nothing twice."""
-import hashlib, io, itertools, json, multiprocessing, os, random, resource, signal, subprocess, sys, time, warnings
+import ast, hashlib, inspect, io, itertools, json, multiprocessing, os, random, resource, signal, subprocess, sys, textwrap, time, warnings
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,14 +16,15 @@ import sskd_tutor.distill.checkpoint as checkpoint
 import sskd_tutor.core.files as snapshot
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.core.device import Bf16
-from sskd_tutor.distill.checkpoint import Checkpoint
+from sskd_tutor.distill.checkpoint import Checkpoint, KeepEpochs
 from sskd_tutor.core.state import differences
 from sskd_tutor.distill.losses import StitchedLoss, mimic_mse
 from sskd_tutor.distill.plan import macs_per_byte
 from sskd_tutor.distill.precision import CompileStage
 from sskd_tutor.core.files import pack, read_snapshot, snapshots, unpack, write_snapshot
-from test_several import gap
-from test_invariants import new_learner, pair, small_dls
+from helpers.pairs import gap
+from helpers.pairs import new_learner, pair, small_dls
+from conftest import root
 
 torch.set_num_threads(1)
 
@@ -242,14 +243,41 @@ def test_another_machine_is_said(unbroken, tmp_path):
     assert len(told) == 1 and all(line in str(told[0].message) for line in lines)
 
 def test_a_checkpoint_of_an_older_version(tmp_path):
-    "One that did not note layout, compilation and machine is refused in words"
+    "One of 0.1, which had no format, is refused in words and stays as it is"
     with pytest.raises(KeyboardInterrupt): distill([Checkpoint(tmp_path), Interrupt(3)])
-    def old(state):
-        del state['machine']
-        for k in ('layout', 'compile'): del state['settings']['learner'][k]
+    def old(state): del state['format']
     restated(tmp_path, old)
-    with pytest.raises(ValueError, match='older sskd_tutor, which did not note layout and compile. Finish .*overwrite=True'):
+    before = [p.name for p in snapshots(tmp_path)]
+    with pytest.raises(ValueError, match='its format is that of 0.1, this one reads 2.*\\. Finish .*overwrite=True'):
         distill([Checkpoint(tmp_path, resume=True)])
+    assert [p.name for p in snapshots(tmp_path)] == before
+
+def test_one_of_a_training_on_labels_too(tmp_path):
+    keep = KeepEpochs(tmp_path, dict(epochs=2))
+    write_snapshot(tmp_path, dict(settings=dict(epochs=2), epoch=1, batch=0))
+    with pytest.raises(ValueError, match='its format is that of 0.1.*another folder'): keep.go_on(None)
+
+# --- private methods of fastai
+
+def body(f):
+    "What a function does, without its name, its comments and its layout"
+    tree = ast.parse(textwrap.dedent(inspect.getsource(f))).body[0]
+    return [ast.unparse(line) for line in tree.body]
+
+replaced = {   # what `_ResumedFit` runs in its place, from the middle
+    '_do_fit': ["for epoch in range(self.n_epoch):\n    self.epoch = epoch\n    "
+                "self._with_events(self._do_epoch, 'epoch', CancelEpochException)"],
+    'all_batches': ['self.n_iter = len(self.dl)', 'for o in enumerate(self.dl):\n    self.one_batch(*o)']}
+called = dict(_with_events=['self', 'f', 'event_type', 'ex', 'final'], _do_epoch=['self'], one_batch=['self', 'i', 'b'])
+
+@pytest.mark.parametrize('name', replaced)
+def test_what_a_resumed_fit_replaces(name):
+    "`_ResumedFit` in distill/checkpoint repeats these methods of fastai; if one changes, change it there too"
+    assert body(getattr(Learner, name)) == replaced[name], f"fastai's Learner.{name} has changed: see _ResumedFit"
+
+@pytest.mark.parametrize('name', called)
+def test_what_a_resumed_fit_calls(name):
+    assert list(inspect.signature(getattr(Learner, name)).parameters) == called[name], f"fastai's Learner.{name} has changed: see _ResumedFit"
 
 def test_watching_callbacks_may_change(unbroken, tmp_path):
     with pytest.raises(KeyboardInterrupt): distill([Checkpoint(tmp_path, every=0), Interrupt(3)])
@@ -409,8 +437,8 @@ def child(folder, out, case, every, at=None):
                     die()
                 return f(*args, **kwargs)
             return g
-        snapshot._write = before(snapshot._write, lambda path, raw: path.write_bytes(raw[:len(raw)//2]))
-        snapshot._sync = before(snapshot._sync)
+        snapshot.write_synced = before(snapshot.write_synced, lambda path, raw: path.write_bytes(raw[:len(raw)//2]))
+        snapshot._sync_folder = before(snapshot._sync_folder)
         snapshot.remove_snapshot = before(snapshot.remove_snapshot, lambda path: path.rename(path.with_suffix('.tmp')))
     save_result(out, distill([Slow(), Checkpoint(folder, every=every, resume=True)], case=case))
 

@@ -10,7 +10,7 @@ from sskd_tutor.distill.callbacks import FreezeStages, Reversible
 from sskd_tutor.distill.joint import Term
 from sskd_tutor.distill.losses import StitchedLoss, mimic_mse, soft_kl
 from sskd_tutor.nets.taps import tapped
-from test_invariants import moved, new_learner, pair, small_dls, snapshot, staged, state
+from helpers.pairs import moved, new_learner, pair, small_dls, snapshot, staged, state
 
 events = ['before_fit', 'before_epoch', 'before_train', 'before_batch', 'after_pred', 'after_loss', 'before_backward',
         'after_backward',
@@ -98,7 +98,7 @@ def test_again_after_a_stop(event, bf16):
 def test_teeth(monkeypatch):
     "Without the undoing, the comparison fails"
     learn, teacher, everything = setting()
-    monkeypatch.setattr('sskd_tutor.distill.fit.kept', lambda *nets: nullcontext())
+    monkeypatch.setattr('sskd_tutor.distill.phase.kept', lambda *nets: nullcontext())
     monkeypatch.setattr(Reversible, 'undo', lambda self: None)
     with pytest.raises(KeyboardInterrupt): learn.fit_sskd(teacher, epochs=1, cbs=Stop('after_pred', 1, KeyboardInterrupt(), 0))
     with pytest.raises(AssertionError, match='nets'): everything.check()

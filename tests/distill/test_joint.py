@@ -8,7 +8,7 @@ from fastai.torch_core import set_seed
 
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.core.device import Bf16
-from sskd_tutor.data.images import fashion_dls
+from sskd_tutor.data.loaders import fashion_dls
 from sskd_tutor.distill.joint import Term, joint_gmacs
 from sskd_tutor.distill.losses import (attention_loss, dkd_loss, mimic_mse, relational_loss, similarity_loss, soft_kl)
 from sskd_tutor.nets.staged import StagedNet

@@ -8,12 +8,13 @@ from torch import nn
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.distill.cache import CacheFeatures
-from sskd_tutor.data.images import ImageSet, balanced, embedded_fashion, fashion_dls
+from sskd_tutor.data.loaders import ImageSet, fashion_dls
+from sskd_tutor.data.images import balanced, embedded_fashion
 from sskd_tutor.distill.plan import make_plan
 from sskd_tutor.nets.staged import count_macs
 from sskd_tutor.nets.weights import fashion_teacher
 from sskd_tutor.nets.small import tutorial_resnet
-from test_invariants import new_learner, pair, small_dls
+from helpers.pairs import new_learner, pair, small_dls
 
 torch.set_num_threads(1)
 names = ['stage1', 'stage2', 'stage3', 'head']

@@ -8,7 +8,8 @@ from fastai.vision.all import Callback, GradientAccumulation, Learner, MixedPrec
 
 from sskd_tutor.core.device import Bf16
 from sskd_tutor.distill.losses import mimic_mse, mimic_nmse
-from test_invariants import Spy, cpu, moved, new_learner, norms, small_dls, snapshot, staged
+from helpers.pairs import Spy, cpu, moved, new_learner, norms, small_dls, snapshot, staged
+from helpers.pairs import largest_gap
 
 def distill(cbs=(), bs=50, norm='GroupNorm', epochs=3, loss=mimic_mse, device=cpu, seed=0):
     "A run of all phases: (losses by phase and epoch, student)"
@@ -18,8 +19,6 @@ def distill(cbs=(), bs=50, norm='GroupNorm', epochs=3, loss=mimic_mse, device=cp
     run = learn.fit_sskd(teacher, epochs=epochs, head_epochs=epochs, lr=0.1, fit=Learner.fit, cbs=list(cbs), loss=loss)
     losses = run.history.query("measure in ('train_loss', 'valid_loss')").set_index(['stage', 'epoch', 'measure']).value
     return losses, student
-
-def largest_gap(a, b): return ((a - b).abs()/b.abs()).max()
 
 # --- gradient accumulation
 

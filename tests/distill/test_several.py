@@ -10,6 +10,8 @@ import torch
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.learner import Callback, Learner
+
+from sskd_tutor.core.events import RunCallback
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import num_distrib, rank_distrib
 
@@ -17,7 +19,8 @@ from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.distill.checkpoint import Checkpoint
 from sskd_tutor.distill.several import together
 from sskd_tutor.distill.losses import mimic_mse, mimic_nmse
-from test_invariants import Spy, moved, new_learner, norms, small_dls, snapshot, staged
+from helpers.pairs import Spy, moved, new_learner, norms, small_dls, snapshot, staged
+from helpers.pairs import gap
 
 losses = dict(mse=mimic_mse, nmse=mimic_nmse)
 bs, n = 50, 100  # images a step, and in all
@@ -45,17 +48,9 @@ def distill(learn, teacher, loss=mimic_mse, epochs=2, seed=0, cbs=()):
     adapters = {s: snapshot(a) for s, a in run.adapters.items()}
     return dict(student=snapshot(run.student), adapters=adapters, grads=grads, sent=sent, history=history.to_dict())
 
-def gap(a, b):
-    "Largest difference between two equally shaped nests of tensors and numbers"
-    if isinstance(a, dict):
-        assert a.keys() == b.keys()
-        return max(gap(a[k], b[k]) for k in a)
-    if isinstance(a, list): return max(map(gap, a, b))
-    return float((torch.as_tensor(a).double() - torch.as_tensor(b).double()).abs().max())
-
 # --- what each process does
 
-class Visits(Callback):
+class Visits(RunCallback):
     "Which training images a run draws; the check before it, which looks at one batch of the whole, is left out"
     def begin_run(self, learn, run):
         data, self.seen = learn.dls.train.dataset, set()
@@ -65,9 +60,9 @@ class Visits(Callback):
 class Counted(CacheFeatures):
     "Notes how many images the remembered taps are of: (0 training or 1 validation, images)"
     held = frozenset()
-    def new_store(self, part, who, k, view, tap, n):
+    def new_store(self, part, which, tap, n):
         self.held |= {(part, n)}
-        return super().new_store(part, who, k, view, tap, n)
+        return super().new_store(part, which, tap, n)
 
 def agree(folder):
     out = {}

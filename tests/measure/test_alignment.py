@@ -20,7 +20,7 @@ from sskd_tutor.measure.fidelity import accuracy_by_class, agreement, ece, predi
 from sskd_tutor.measure.gauge import Gauge, fixed_sample, random_copy
 from sskd_tutor.measure.recording import RecordAlignment, Recording, record_files
 from sskd_tutor.nets.staged import StagedNet
-from test_invariants import cpu, moved, new_learner, pair, small_dls, snapshot, staged, state
+from helpers.pairs import cpu, moved, new_learner, pair, small_dls, snapshot, staged, state
 
 def rand(*shape, seed=0): return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 

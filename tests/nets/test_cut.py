@@ -20,7 +20,7 @@ from sskd_tutor.nets.graph import channels_of, first_conv
 from sskd_tutor.distill.pairing import pair_stages
 from sskd_tutor.nets.staged import StagedNet
 from conftest import root
-from test_invariants import moved, new_learner, snapshot
+from helpers.pairs import moved, new_learner, snapshot
 
 torch.set_num_threads(1)
 

@@ -8,7 +8,7 @@ from scipy import stats
 from fastai.vision.all import Learner, set_seed
 
 from conftest import root
-from sskd_tutor.data.images import fashion_dls
+from sskd_tutor.data.loaders import fashion_dls
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.distill.check import check_pair, first_batch
 from sskd_tutor.distill.adapters import make_adapters

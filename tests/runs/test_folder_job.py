@@ -1,5 +1,5 @@
 """Own teacher, student and pictures, on the command line: looked at, distilled, resumed; what is wrong is told in one line."""
-import json, re, resource, shlex, shutil, signal, subprocess
+import json, re, resource, shutil, signal, subprocess
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -10,10 +10,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sskd_tutor.cli import main
+from sskd_tutor.core.settings import as_words
 from sskd_tutor.data.images import embedded_fashion, vocab
 from sskd_tutor.runs.demo import DemoSettings
 from sskd_tutor.runs.job import begin_checkpoint, checkpoints_of, interrupted_settings
-from sskd_tutor.runs.folder import (FolderSettings, distill_folder, networks_of, pictures, plan_of, prepare, told)
+from sskd_tutor.runs.folder import FolderSettings, distill_folder, networks_of, pictures, prepare, told
+from sskd_tutor.distill.phase import plan_of
 from sskd_tutor.nets.words import build_model
 from sskd_tutor.distill.pairing import Pairing
 from sskd_tutor.core.files import file_sha256
@@ -21,8 +23,8 @@ from sskd_tutor.runs.job import load_run
 from sskd_tutor.nets.staged import count_macs
 from sskd_tutor.nets.weights import load_weights, save_weights
 from sskd_tutor.core.state import tensors_sha256
-from test_cli import call, cmd, env
-from test_invariants import moved, new_learner, snapshot
+from helpers.command import call, cmd, env
+from helpers.pairs import moved, new_learner, snapshot
 
 torch.set_num_threads(1)
 fashion, classes = embedded_fashion('valid'), ['bag', 'sneaker', 'trouser']
@@ -39,7 +41,7 @@ def write(folder, n=60, names=classes, mode='L'):
 def work(tmp_path_factory):
     "Pictures, and weights of a teacher that knows them"
     work = tmp_path_factory.mktemp('work')
-    dls = pictures(FolderSettings(str(write(work/'photos')), teacher_word, student_word, size=28, bs=16, device='cpu'))
+    dls = folder_images(FolderSettings(str(write(work/'photos')), teacher_word, student_word, size=28, bs=16, device='cpu'))
     torch.manual_seed(0)
     teacher = build_model('tutorial:width=8,blocks=1,n_out=3')
     learn = new_learner(teacher, dls)
@@ -59,8 +61,11 @@ def settings(work, **kwargs):
 
 def line(work, **kwargs):
     "The same as options"
-    s = settings(work, **kwargs)
-    return shlex.split(s.command())[1:] + ['--device', 'cpu']
+    return ['distill', *as_words(settings(work, **kwargs)), '--device', 'cpu']
+
+def prepared(s):
+    "Everything checked, nothing trained"
+    return FolderJob(s).prepare()
 
 # --- from end to end
 
@@ -73,8 +78,8 @@ def first(work):
 def test_what_is_said(first):
     p, table, run = first
     assert len(p.stdout.splitlines()) == 1 and 'Traceback' not in p.stderr
-    for row in (r'144 pictures to train on, 36 to validate, 3 classes', r'stage3 +stage3 +16 +32', 'the teacher is right on',
-                'G multiply-adds', r'stage1 +1/1 +mimic loss \d', r'head +1/1.*accuracy',
+    for row in (r'144 images to train on, 36 to validate, 3 classes', r'stage3 +stage3 +16 +32', 'the teacher is right on',
+                'GMACs', r'stage1 +1/1 +mimic loss \d', r'head +1/1.*accuracy',
                 'Open runs/first/report.html; the student is runs/first/export'):
         assert re.search(row, p.stderr), row
     assert 0 <= table['distilled'] <= 100 and table['teacher'] > 80 and table['gmacs']['distilled'] > 0
@@ -83,9 +88,9 @@ def test_what_is_said(first):
 def test_what_is_left(first, work):
     _, table, run = first
     left = {'student.safetensors', 'metrics.csv', 'run.json', 'report.html', 'alignment.csv', 'alignment.json', 'alignment.npz',
-            'pairing.json', 'images.json', 'classes.txt', 'export'}
+            'pairing.json', 'images.json', 'classes.txt', 'export', 'settings.json'}
     assert {p.name for p in run.path.iterdir()} == left == set(run.info['files'])
-    assert (run.path/'classes.txt').read_text().splitlines() == classes == told(run.path/'student.safetensors')['classes']
+    assert (run.path/'classes.txt').read_text().splitlines() == classes == weights_note(run.path/'student.safetensors')['classes']
     assert set(run.history.phase) == {'mimic', 'head'} and run.info['results']['distilled'] == table['distilled']
     page = (run.path/'report.html').read_text()
     assert 'How many labels the teacher' in page and 'Planned and spent' in page
@@ -109,7 +114,7 @@ def test_the_student_leaves_in_its_own_class(first):
 
 def test_the_accuracy_is_that_of_the_saved_student(first, work):
     _, table, run = first
-    job = prepare(settings(work), say=lambda _: None)
+    job = prepared(settings(work))
     student = load_weights(build_model('tutorial:width=4,blocks=1,n_out=3'), run.path/'export/student.safetensors').eval()
     right = [(student(x).argmax(1) == y).float() for x, y in job.dls.valid]
     assert 100*torch.cat(right).mean().item() == pytest.approx(table['distilled'], abs=.01)
@@ -119,17 +124,17 @@ foreign = dict(teacher='timm:resnet10t', teacher_weights=None, student='torchvis
 
 def test_a_foreign_pair(work):
     "timm teaches torchvision, gray pictures in color; a teacher that knows nothing is taken if that is meant"
-    job = prepare(settings(work, **foreign), say=lambda _: None)
+    job = prepared(settings(work, **foreign))
     assert job.pairing.feed.size == (96, 96) and len(job.pairing.ends) == 5 and type(job.student).__name__ == 'MobileNetV3'
 
 @pytest.mark.slow
 def test_a_foreign_pair_to_the_end(work, tmp_path):
     s = settings(work, **foreign)
-    r = distill_folder(s, tmp_path/'run', say=lambda _: None)
+    r = run(FolderJob(s), tmp_path/'run')
     student = build_model('torchvision:mobilenet_v3_small:num_classes=3')
-    assert {*student.state_dict()} == {*load_file(r.folder/'export/student.safetensors')}
-    load_weights(student, r.folder/'student.safetensors')
-    assert tensors_sha256(student) == tensors_sha256(r.student) and len(r.run.stages) == 6
+    assert {*student.state_dict()} == {*load_file(r.path/'export/student.safetensors')}
+    load_weights(student, r.path/'student.safetensors')
+    assert tensors_sha256(student) == r.info['student_sha256'] and len(r.info['stages']) == 6
 
 @pytest.mark.slow
 def test_kill_and_resume(first, work, tmp_path):
@@ -161,19 +166,19 @@ def full_disk(n=10):
 @pytest.mark.parametrize('kind', ['demo', 'distill'])
 def test_settings_survive_a_full_disk(work, kind, tmp_path, capsys):
     "Going on writes none; those of a new run are there whole or not at all; cut-off ones are told with a cure"
-    s = DemoSettings(device='cpu') if kind == 'demo' else settings(work, views=2, budget='5 MB', bf16=True)
+    job = DemoJob(DemoSettings(device='cpu')) if kind == 'demo' else FolderJob(settings(work, views=2, budget='5 MB', bf16=True))
     folder = tmp_path/'run'
-    with pytest.raises(OSError), full_disk(): begin_checkpoint(folder, s, False, False)
-    path = checkpoints_of(folder)/s.file
+    with pytest.raises(OSError), full_disk(): claim(job, folder, False)
+    path = checkpoints_of(folder)/'settings.json'
     assert not path.exists()
-    begin_checkpoint(folder, s, False, False)  # nothing was begun, so nothing is in the way
+    claim(job, folder, False)  # nothing was begun, so nothing is in the way
     whole = path.read_bytes()
-    with full_disk(): assert begin_checkpoint(folder, s, True, False).resume
-    assert path.read_bytes() == whole and interrupted_settings(folder, type(s)) == s
+    with full_disk(): assert interrupted_job(folder, [type(job)]).settings == job.settings
+    assert path.read_bytes() == whole
     path.write_bytes(whole[:10])
-    assert main(['demo' if kind == 'demo' else 'distill', '--resume', str(folder)]) == 2
+    assert main([kind, '--resume', str(folder)]) == 2
     err = capsys.readouterr().err
-    assert re.search(rf'{s.file} is not whole .*Put them there again.*--overwrite', err) and 'Traceback' not in err
+    assert re.search(r'settings.json is not whole .*Put them there again.*--overwrite', err) and 'Traceback' not in err
 
 @pytest.mark.slow
 def test_remembered_on_the_command_line(work, tmp_path, monkeypatch, capsys):
@@ -191,31 +196,44 @@ def test_remembered_on_the_command_line(work, tmp_path, monkeypatch, capsys):
 
 def test_bf16_on_the_command_line(work):
     s = settings(work, bf16=True, views=2)
-    assert [type(cb).__name__ for cb in s.callbacks()] == ['Bf16', 'CacheFeatures'] and '--bf16' in s.command()
+    assert [type(cb).__name__ for cb in s.callbacks()] == ['Bf16', 'CacheFeatures'] and '--bf16' in FolderJob(s).command()
 
 @pytest.mark.slow
 def test_resume_keeps_what_is_remembered(work, tmp_path):
     "An interrupted run goes on with its own settings to the student of an unbroken one"
     s = settings(work, epochs=2, views=1, bf16=True)
-    whole = distill_folder(s, tmp_path/'a', say=lambda _: None, progress=False)
-    assert whole.run.stages.bytes.max() > 0
+    whole = run(FolderJob(s), tmp_path/'a')
+    assert max(r['bytes'] for r in whole.info['stages']) > 0
     class Stop(Callback):
         def after_epoch(self):
             if self.learn.sskd_phase == 'stage2': raise KeyboardInterrupt
     with pytest.MonkeyPatch.context() as m:
         m.setattr(FolderSettings, 'callbacks', lambda self, own=FolderSettings.callbacks: own(self) + [Stop()])
-        with pytest.raises(KeyboardInterrupt): distill_folder(s, tmp_path/'b', say=lambda _: None, progress=False)
-    resumed = distill_folder(None, tmp_path/'b', resume=True, say=lambda _: None, progress=False)
-    assert resumed.info['settings'] == asdict(s) and tensors_sha256(resumed.student) == tensors_sha256(whole.student)
+        with pytest.raises(KeyboardInterrupt): run(FolderJob(s), tmp_path/'b')
+    resumed = run(interrupted_job(tmp_path/'b', [FolderJob]), tmp_path/'b', resume=True)
+    assert resumed.info['settings'] == asdict(s) and resumed.info['student_sha256'] == whole.info['student_sha256']
+
+def test_finished_parts_are_not_done_again(work, tmp_path, monkeypatch):
+    "Killed while it writes the report, the run only writes it on resuming"
+    import sskd_tutor.runs.folder as folder_module
+    s = settings(work)
+    def fail(*_): raise KeyboardInterrupt
+    with monkeypatch.context() as m:
+        m.setattr(folder_module, 'write_report', fail)
+        with pytest.raises(KeyboardInterrupt): run(FolderJob(s), tmp_path/'a')
+    monkeypatch.setattr(FolderJob, 'distill', fail)
+    resumed = run(FolderJob(s), tmp_path/'a', resume=True)
+    assert (resumed.path/'report.html').exists() and (resumed.path/'export/student.safetensors').exists()
+    assert not checkpoints_of(tmp_path/'a').exists()
 
 def test_a_student_teaches_the_next(first, work):
     run = first[2]
     s = settings(work, teacher=student_word, teacher_weights=str(run.path/'student.safetensors'), weak_teacher=True)
-    job = prepare(s, say=lambda _: None)
+    job = prepared(s)
     assert job.pairing.feed is None and job.teacher_accuracy == run.info['results']['distilled']
-    with pytest.raises(ValueError, match='--teacher-mean is .* was trained on pictures with mean'):
+    with pytest.raises(ValueError, match='teacher_mean is .* was trained on images with mean'):
         other = settings(work, teacher=student_word, teacher_weights=s.teacher_weights, teacher_mean=[.1], teacher_std=[.1])
-        prepare(other, say=lambda _: None)
+        prepared(other)
 
 # --- out of the door
 
@@ -260,22 +278,23 @@ def test_the_teacher_is_measured_as_it_was_fed(first, work, tmp_path):
     torch.save(build_model(student_word + ',n_out=3').state_dict(), tmp_path/'w.pth')
     words = dict(teacher=student_word, teacher_weights=str(tmp_path/'w.pth'))
     fed = dict(teacher_size=14, teacher_mean=[.1], teacher_std=[.2], weak_teacher=True)
-    job, run = prepare(settings(work, **words, **fed), say=lambda _: None), shutil.copytree(first[2].path, tmp_path/'run')
+    job, run = prepared(settings(work, **words, **fed)), shutil.copytree(first[2].path, tmp_path/'run')
     job.pairing.save(run/'pairing.json', overwrite=True)
     info = json.loads((run/'run.json').read_text())
     info['settings'] |= words
     info['teacher']['sha256'] = file_sha256(tmp_path/'w.pth')
     (run/'run.json').write_text(json.dumps(info))
-    nets, x, (mean, std) = networks_of(load_run(run))
-    x = (x - torch.tensor(mean))/torch.tensor(std)
-    with torch.no_grad(): assert torch.allclose(nets['teacher'].eval()(x), job.pairing.teacher.eval()(x), atol=1e-6)
+    found = FolderJob.to_export(load_run(run))
+    mean, std = map(torch.tensor, found.stats)
+    x = (found.x - mean)/std
+    with torch.no_grad(): assert torch.allclose(found.nets['teacher'].eval()(x), job.pairing.teacher.eval()(x), atol=1e-6)
 
 def test_what_is_no_distillation_is_not_exported(first, tmp_path, capsys):
     run = shutil.copytree(first[2].path, tmp_path/'run')
     info = json.loads((run/'run.json').read_text())
-    del info['images']
+    del info['job']
     (run/'run.json').write_text(json.dumps(info))
-    told_in_one_line(['export', str(run), '--out', str(tmp_path/'out')], 'no run of demo or distill', capsys)
+    told_in_one_line(['export', str(run), '--out', str(tmp_path/'out')], 'is no run of demo, distill, recipe, coco', capsys)
     assert not (tmp_path/'out').exists()
 
 # --- pairs from a file
@@ -283,42 +302,42 @@ def test_what_is_no_distillation_is_not_exported(first, tmp_path, capsys):
 def test_pairs(first, work, tmp_path, capsys):
     "The plan of a run, as it is and edited; one of other networks, and what is none"
     plan = Pairing.load(first[2].path/'pairing.json')
-    assert main(line(work, pairs=str(first[2].path/'pairing.json')) + ['--dry-run']) == 0
+    assert main(line(work, pairs=str(first[2].path/'pairing.json')) + ['--plan']) == 0
     assert '3 pairs' in capsys.readouterr().err
     del plan['ends']['stage1']
     (tmp_path/'mine.json').write_text(json.dumps(plan))
-    assert main(line(work, pairs=str(tmp_path/'mine.json')) + ['--dry-run']) == 0
+    assert main(line(work, pairs=str(tmp_path/'mine.json')) + ['--plan']) == 0
     err = capsys.readouterr().err
     assert '2 pairs' in err and 'stage1 + stage2' in err
     plan['ends']['stage2'] = 'stage4'
     (tmp_path/'mine.json').write_text(json.dumps(plan))
     told_in_one_line(line(work, pairs=str(tmp_path/'mine.json')) + ['--dry-run'], 'stage4.*no stage of the teacher', capsys)
-    told_in_one_line(line(work, pairs='nowhere.json') + ['--dry-run'], 'there is no plan at nowhere.json', capsys)
+    told_in_one_line(line(work, pairs='nowhere.json') + ['--dry-run'], 'there is no pairing at nowhere.json', capsys)
 
 def test_the_teachers_pictures_of_a_plan(work, tmp_path):
     "What nothing else says of them is read from the plan"
     (tmp_path/'w.safetensors').write_bytes((work/'teacher.safetensors').read_bytes())
-    prepare(settings(work, teacher_size=14, weak_teacher=True), say=lambda _: None).pairing.save(tmp_path/'mine.json')
-    job = prepare(settings(work, pairs=str(tmp_path/'mine.json'), weak_teacher=True), say=lambda _: None)
+    prepared(settings(work, teacher_size=14, weak_teacher=True)).pairing.save(tmp_path/'mine.json')
+    job = prepared(settings(work, pairs=str(tmp_path/'mine.json'), weak_teacher=True))
     assert job.pairing.feed.size == (14, 14)
 
 # --- a mere look
 
-def test_dry_run_trains_and_writes_nothing(work, tmp_path, monkeypatch, capsys):
+def test_plan_trains_and_writes_nothing(work, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(line(work) + ['--dry-run']) == 0
+    assert main(line(work) + ['--plan']) == 0
     err = capsys.readouterr().err
-    assert '1x1 conv 4 to 8' in err and 'the teacher is right on' in err and 'G multiply-adds' in err and 'mimic loss' not in err
+    assert '1x1 conv 4 to 8' in err and 'the teacher is right on' in err and 'GMACs' in err and 'mimic loss' not in err
     assert not list(tmp_path.iterdir())
 
 def test_looking_changes_nothing(work):
-    job = prepare(settings(work), say=lambda _: None)
+    job = prepared(settings(work))
     before = snapshot(job.student, job.pairing.teacher)
-    assert plan_of(job).gmacs > 0 and not moved(before, job.student, job.pairing.teacher)
+    assert job.count().gmacs > 0 and not moved(before, job.student, job.pairing.teacher)
 
 def test_another_normalisation_is_taken_off(work):
     "The teacher of pictures that were normalized otherwise answers as if it were fed those"
-    other = prepare(settings(work, teacher_mean=[0.], teacher_std=[1.], weak_teacher=True), say=lambda _: None)
+    other = prepared(settings(work, teacher_mean=[0.], teacher_std=[1.], weak_teacher=True))
     x = other.dls.valid.one_batch()[0].as_subclass(torch.Tensor)
     t = other.dls.train.after_batch.fs[-1]
     with torch.no_grad():
@@ -370,20 +389,20 @@ def test_corrupt_pictures(work, tmp_path, capsys):
     (photos/'bag/003.png').write_bytes(whole[:len(whole)//2])
     (photos/'trouser/004.png').write_bytes(b'no picture')
     says = r'2 of 90 files cannot be read:\n  bag/003.png .*\n  trouser/004.png .*\n.*--skip-corrupt'
-    told_in_lines(line(work, data=str(photos)) + ['--dry-run'], says, capsys)
-    assert main(line(work, data=str(photos), skip_corrupt=True) + ['--dry-run']) == 0
+    told_in_lines(line(work, data=str(photos)) + ['--plan'], says, capsys)
+    assert main(line(work, data=str(photos), skip_corrupt=True) + ['--plan']) == 0
     err = capsys.readouterr().err
-    assert all(o in err for o in ('2 of the files', 'bag/003.png', 'trouser/004.png', '70 pictures to train on'))
+    assert all(o in err for o in ('2 of the files', 'bag/003.png', 'trouser/004.png', '70 images to train on'))
 
-@pytest.mark.parametrize('what, says', [('empty', 'holds no pictures'), ('one', 'no pictures in'),
-                                        ('mixed', "gray and .* color pictures.*--mode RGB")])
+@pytest.mark.parametrize('what, says', [('empty', 'holds no images'), ('one', 'no images in'),
+                                        ('mixed', "gray and .* color images.*--mode RGB")])
 def test_folders(work, what, says, tmp_path, capsys):
     photos = tmp_path/'photos'
     photos.mkdir()
     if what != 'empty': write(photos, n=20)
     if what == 'one': (photos/'zebra').mkdir()
     if what == 'mixed': Image.new('RGB', (28, 28), 'red').save(photos/'bag/red.png')
-    told_in_one_line(line(work, data=str(photos)) + ['--dry-run'], says, capsys)
+    told_in_one_line(line(work, data=str(photos)) + ['--plan'], says, capsys)
 
 @pytest.mark.parametrize('known, says', [
     (['sneaker', 'bag', 'trouser'], 'in another order'),
@@ -395,25 +414,25 @@ def test_class_lists_that_differ(work, known, says, where, tmp_path, capsys):
     save_weights(teacher, tmp_path/'w.safetensors', dict(classes=known) if where == 'header' else None)
     text = json.dumps(dict(classes=known)) if where == 'images.json' else '\n'.join(known)
     if where != 'header': (tmp_path/where).write_text(text)
-    told_in_one_line(line(work, teacher_weights=str(tmp_path/'w.safetensors')) + ['--dry-run'], says, capsys)
+    told_in_one_line(line(work, teacher_weights=str(tmp_path/'w.safetensors')) + ['--plan'], says, capsys)
 
 @pytest.mark.parametrize('data, says', [(b'', 'truncated or not a safetensors file'), (b'garbage', 'not a safetensors file')])
 def test_damaged_weights(work, data, says, tmp_path, capsys):
     (tmp_path/'w.safetensors').write_bytes(data)
-    told_in_one_line(line(work, teacher_weights=str(tmp_path/'w.safetensors')) + ['--dry-run'], says, capsys)
+    told_in_one_line(line(work, teacher_weights=str(tmp_path/'w.safetensors')) + ['--plan'], says, capsys)
 
 def test_weights_of_pytorch_and_code_in_them(work, tmp_path, capsys):
-    assert prepare(settings(work, teacher_weights=str(work/'teacher.pth')), say=lambda _: None).teacher_accuracy > 80
+    assert prepared(settings(work, teacher_weights=str(work/'teacher.pth'))).teacher_accuracy > 80
     class Runs:
         def __reduce__(self): return (exec, ("raise SystemExit('ran')",))
     torch.save(Runs(), tmp_path/'w.pth')
-    told_in_one_line(line(work, teacher_weights=str(tmp_path/'w.pth')) + ['--dry-run'], 'could run code', capsys)
+    told_in_one_line(line(work, teacher_weights=str(tmp_path/'w.pth')) + ['--plan'], 'could run code', capsys)
 
 def test_a_teacher_that_knows_nothing(work, tmp_path, capsys):
     "Also the sign of classes in another order, and of another normalization"
     torch.manual_seed(0)
     save_weights(build_model('tutorial:width=8,blocks=1,n_out=3'), tmp_path/'w.safetensors')
-    args = line(work, teacher_weights=str(tmp_path/'w.safetensors')) + ['--dry-run']
+    args = line(work, teacher_weights=str(tmp_path/'w.safetensors')) + ['--plan']
     assert main(args) == 2
     assert re.search(r'the teacher is right on .*--teacher-mean.*--weak-teacher', capsys.readouterr().err)
     assert main(args + ['--weak-teacher']) == 0
@@ -426,5 +445,5 @@ def test_a_run_is_not_overwritten(first, work, tmp_path, capsys, monkeypatch):
 
 def test_train_and_valid_folders(work, tmp_path):
     write(tmp_path/'photos/train', n=30), write(tmp_path/'photos/val', n=10)
-    job = prepare(settings(work, data=str(tmp_path/'photos')), say=lambda _: None)
+    job = prepared(settings(work, data=str(tmp_path/'photos')))
     assert (len(job.dls.train_ds), len(job.dls.valid_ds)) == (90, 30)

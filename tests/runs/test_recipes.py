@@ -1,5 +1,5 @@
 """Published comparisons as files: each parses, builds and plans; small data of the exact format run through; nothing is lost."""
-import inspect, io, json, os, re, shutil, signal, subprocess
+import io, json, os, re, shutil, signal, subprocess
 from contextlib import redirect_stderr, redirect_stdout
 
 import pandas as pd
@@ -10,17 +10,18 @@ from sskd_tutor.nets.small import cifar_net, cifar_nets
 from sskd_tutor.cli import main
 from sskd_tutor.data.formats import find_data
 from sskd_tutor.nets.words import build_model
-from sskd_tutor.runs.job import read_settings
+from sskd_tutor.runs.coco import CocoJob
+from sskd_tutor.runs.job import checkpoints_of, interrupted_job, run
 from sskd_tutor.distill.checkpoint import KeepEpochs
-from sskd_tutor.runs.recipe import (RecipeSettings, beside, look, read_recipe, recipe_folder, recipes, run_recipe, settings_of,
-    table_md, unlike, weights_file)
+from sskd_tutor.runs.recipe import (LabelsJob, RecipeJob, RecipeSettings, beside, read_recipe, recipe_folder, recipe_images,
+    recipes, table_md, unlike, weights_file)
 from sskd_tutor.runs.job import load_run
 from sskd_tutor.nets.weights import load_weights, save_weights
 from sskd_tutor.core.state import tensors_sha256
-from conftest import root
-from test_cli import call, cmd, env
+from sskd_tutor.core.tables import records
+from helpers.command import call, cmd, env
 from test_folder_job import full_disk
-from test_formats import wnids, write_cifar, write_folders, write_imagenet
+from helpers.files import wnids, write_cifar, write_folders, write_imagenet
 
 torch.set_num_threads(1)
 quiet = lambda *_: None
@@ -87,10 +88,16 @@ def test_a_wide_block_is_the_published_one():
 
 # --- the files
 
-def test_both_places_hold_the_same_recipes():
-    "After a change: cp recipes/*.toml sskd_tutor/data_files/recipes"
-    there, here = ({p.name: p.read_text() for p in d.glob('*.toml')} for d in (root/'recipes', recipe_folder))
-    assert there == here and len(ours) >= 8
+def recipe_job(recipe, data=None, **given):
+    "A recipe's job, from its name, its file or what was read"
+    r = recipe if isinstance(recipe, dict) else read_recipe(recipe)
+    return RecipeJob(RecipeSettings(r['name'], data, **given), recipe=r)
+
+def students(job, share=None):
+    "The images that the students see"
+    return recipe_images(job.student_settings(None), quiet)
+
+def test_there_are_recipes(): assert len(ours) >= 8
 
 facts = dict(resnet56_resnet20=(72.34, 69.06, 70.66, 69.21, 71.16, 71.97, 72.33),
              resnet32x4_resnet8x4=(79.42, 72.50, 73.33, 73.50, 75.51, 76.32, 78.28),
@@ -120,7 +127,7 @@ def test_each_parses_builds_and_plans(name, data, capsys):
     assert main(line) == 0
     told = capsys.readouterr().err
     n = (4 if 'vgg' in name else 3) if 'cifar' in name else 5
-    assert f"{n} stages; student" in told and f"{n} stages: {n} pairs" in told and 'G multiply-adds' in told
+    assert f"{n} stages; student" in told and f"{n} stages: {n} pairs" in told and 'GMACs' in told
     said = 'weights ResNet' if r.get('teacher_weights') else f"{r['train']['epochs']} epochs, {r['train']['opt']}"
     assert said in told and re.search(rf"^stage1 +{r['distill']['epochs']} +images", told, re.M)
 
@@ -140,7 +147,7 @@ def test_weights_of_torchvision(monkeypatch, tmp_path):
 smaller = {'cifar:resnet56': 'tutorial:width=8,blocks=1,c_in=3', 'cifar:resnet20': 'tutorial:width=4,blocks=1,c_in=3'}
 def tiny_recipe(folder):
     "The recipe of ResNet-56 and 20, with networks that a test can wait for"
-    text = (root/'recipes/cifar100_resnet56_resnet20.toml').read_text()
+    text = (recipe_folder/'cifar100_resnet56_resnet20.toml').read_text()
     for old, new in smaller.items():
         assert text.count(old) == 1
         text = text.replace(old, new)
@@ -166,22 +173,23 @@ def test_the_table(first, data):
     work, err, summary = first
     rows = {r['network']: r for r in summary['rows']}
     assert [r['published'] for r in summary['rows']] == [*facts['resnet56_resnet20'], None]
-    s = settings_of(read_recipe(work/'tiny.toml'), data, bs=16, device='cpu')
+    job = recipe_job(work/'tiny.toml', data, bs=16, device='cpu')
+    s, images = job.recipe, students(job)
     for where, who in dict(teacher='teacher', labels_only='labels only', student='stage by stage, this package').items():
-        word = s.teacher if where == 'teacher' else s.student
+        word = s['teacher'] if where == 'teacher' else s['student']
         net = load_weights(build_model(f'{word},n_out=10'), work/'out'/where/'student.safetensors').eval()
         history = load_run(work/'out'/where).history.query("measure == 'accuracy'").value
-        assert rows[who]['last'] == pytest.approx(accuracy_of(net, s.loaders()), abs=.01)
+        assert rows[who]['last'] == pytest.approx(accuracy_of(net, images), abs=.01)
         assert rows[who]['best'] == pytest.approx(100*history.max(), abs=.01) and len(history) == (3 if where == 'student' else 4)
     assert rows['KD'] == dict(network='KD', published=70.66, epoch='last', source='RepDistiller', last=None, best=None)
     text = (work/'out/table.md').read_text()
-    assert '**Not comparable**: this run has 64 training pictures, not 50,000; 32 pictures to examine on, not 10,000;' in text
+    assert '**Not comparable**: this run has 64 training images, not 50,000; 32 images to examine on, not 10,000;' in text
     assert '| KD | 70.66 | last | RepDistiller | – | – |' in text and 'it flatters' in text and text.strip() in err
     assert pd.read_csv(work/'out/table.csv').network.tolist() == list(rows)
 
 def test_what_is_left(first):
     work, err, _ = first
-    left = 'teacher labels_only student recipe.toml settings.json table.md table.csv'
+    left = 'teacher labels_only student recipe.toml settings.json run.json metrics.csv report.html table.md table.csv'
     assert {f.name for f in (work/'out').iterdir()} == {*left.split()}
     run = load_run(work/'out/student')
     assert run.info['teacher']['labels_seen'] == 64 and 'has seen 64 labels' in (run.path/'report.html').read_text()
@@ -210,61 +218,65 @@ def test_kill_and_resume(first, data, tmp_path):
     for n in ('teacher', 'labels_only', 'student'):
         assert load_run(tmp_path/'out'/n).info['student_sha256'] == load_run(work/'out'/n).info['student_sha256']
 
-def test_settings_survive_a_full_disk(first, tmp_path, capsys):
+def test_settings_survive_a_full_disk(data, tmp_path, monkeypatch, capsys):
     "Going on writes neither settings nor recipe; cut-off settings are told with a cure"
-    out, s = shutil.copytree(first[0]/'out', tmp_path/'out'), tmp_path/'out/settings.json'
-    begun = {p: (p.read_bytes(), p.stat().st_ino) for p in (s, out/'recipe.toml')}
-    with pytest.raises(OSError), full_disk(): run_recipe(None, None, out, True, quiet)
-    assert begun == {p: (p.read_bytes(), p.stat().st_ino) for p in begun}
-    old = json.loads(s.read_text())  # as an older version wrote them
-    assert {'crop', 'erase'} <= {*old['augment']} and old['views'] == 0
-    kept = {k: v for k, v in old.items() if k not in ('augment', 'budget', 'where')}
-    s.write_text(json.dumps(kept | dict(views=old['augment'], remember=2)))
-    again = read_settings(s, RecipeSettings, '')
-    assert (again.augment, again.views, again.loaders().train.views.crop) == (old['augment'], 2, old['augment']['crop'])
-    s.write_bytes(s.read_bytes()[:10])
-    assert main(['recipe', '--resume', str(out)]) == 2
-    assert re.search(r'settings.json is not whole .*Put them there again.*--out', capsys.readouterr().err)
+    job = recipe_job(tiny_recipe(tmp_path), data, bs=16, device='cpu')
+    def stop(self): raise KeyboardInterrupt
+    with monkeypatch.context() as m:
+        m.setattr(RecipeJob, 'train_teacher', stop)
+        with pytest.raises(KeyboardInterrupt): run(job, tmp_path/'out')
+    path = checkpoints_of(tmp_path/'out')/'settings.json'
+    begun = path.read_bytes(), path.stat().st_ino
+    (tmp_path/'tiny.toml').unlink()  # the run has its own copy
+    with full_disk(): again = interrupted_job(tmp_path/'out', [RecipeJob, CocoJob])
+    assert (path.read_bytes(), path.stat().st_ino) == begun
+    assert again.settings == job.settings and again.recipe == job.recipe
+    path.write_bytes(begun[0][:10])
+    assert main(['recipe', '--resume', str(tmp_path/'out')]) == 2
+    assert re.search(r'settings.json is not whole .*Put them there again.*--overwrite', capsys.readouterr().err)
 
 def test_a_teacher_that_was_interrupted_goes_on(first, data, tmp_path, monkeypatch):
     work, whole = first[0], load_run(first[0]/'out/teacher')
-    r = read_recipe(work/'tiny.toml')
-    s = settings_of(r, data, epochs=1, head_epochs=3, train_epochs=4, bs=16, labels_only=True, weak_teacher=True, device='cpu')
-    from sskd_tutor.runs.recipe import train_on_labels
+    job = recipe_job(work/'tiny.toml', data, train_epochs=4, bs=16, device='cpu')
+    def teacher():
+        labels = LabelsJob(job.labels_settings(job.recipe['teacher']))
+        labels.every = 0
+        return labels
     def stop(self):
         if self.training and self.epoch == 2: raise KeyboardInterrupt
     with monkeypatch.context() as m:
         m.setattr(KeepEpochs, 'after_batch', stop, raising=False)
-        with pytest.raises(KeyboardInterrupt): train_on_labels(s, s.teacher, tmp_path/'teacher', quiet, False, every=0)
+        with pytest.raises(KeyboardInterrupt): run(teacher(), tmp_path/'teacher')
     lines = []
     class Counted(KeepEpochs):
         def before_epoch(self): lines.append(self.epoch), super().before_epoch()
     monkeypatch.setattr('sskd_tutor.runs.recipe.KeepEpochs', Counted)
-    run = load_run(train_on_labels(s, s.teacher, tmp_path/'teacher', quiet, False, every=0))
-    assert lines == [2, 3] and run.info['student_sha256'] == whole.info['student_sha256']
-    assert run.history.equals(whole.history) and not (tmp_path/'.teacher.checkpoints').exists()
+    again = run(teacher(), tmp_path/'teacher', resume=True)
+    assert lines == [2, 3] and again.info['student_sha256'] == whole.info['student_sha256']
+    assert again.history.equals(whole.history) and not (tmp_path/'.teacher.checkpoints').exists()
 
 @pytest.mark.slow
 def test_weights_instead_of_training(first, data, tmp_path):
     "A teacher that is given is read, not trained, and has no best epoch; here with remembered views and in bfloat16"
     work, text = first[0], (first[0]/'tiny.toml').read_text()
     (tmp_path/'mine.toml').write_text(text.replace('head_epochs = 40', 'head_epochs = 40\nviews = 2\nbf16 = true'))
-    r, weights = read_recipe(tmp_path/'mine.toml'), str(work/'out/teacher/student.safetensors')
-    s = settings_of(r, data, epochs=3, head_epochs=1, bs=16, teacher_weights=weights, weak_teacher=True, device='cpu')
-    result = run_recipe(r, s, tmp_path/'out', say=quiet, progress=False)
-    assert not (tmp_path/'out/teacher').exists() and f'its weights are {weights}' in result.text
-    row = result.table.set_index('network').loc['teacher']
-    assert row['last'] == pytest.approx(first[2]['rows'][0]['last'], abs=4) and pd.isna(row['best'])
+    weights = str(work/'out/teacher/student.safetensors')
+    job = recipe_job(tmp_path/'mine.toml', data, epochs=3, head_epochs=1, bs=16, teacher_weights=weights, weak_teacher=True, device='cpu')
+    result = run(job, tmp_path/'out')
+    assert not (tmp_path/'out/teacher').exists() and f'its weights are {weights}' in str(result)
+    row = next(r for r in result.info['rows'] if r['network'] == 'teacher')
+    assert row['last'] == pytest.approx(first[2]['rows'][0]['last'], abs=4) and row['best'] is None
     info = load_run(tmp_path/'out/student').info
-    assert info['stages'][1]['bytes'] > 0 and f'recipe {tmp_path}/mine.toml' in s.command()
+    assert info['stages'][1]['bytes'] > 0 and f'recipe {tmp_path}/mine.toml' in job.command()
 
 def test_the_real_thing_is_comparable(first):
     "With the sizes of [real] and the recipe's own settings, nothing is said against the comparison"
     r = read_recipe('cifar100_vgg13_vgg8')
     info = dict(data=dict(n_train=50_000, n_valid=10_000), images=dict(classes=['c']*100))
-    s = settings_of(r, 'nowhere', labels_only=True, seed=3, device='cpu')
-    assert unlike(r, s, info) == [] and 'Not comparable' not in table_md(r, beside(r, first[0]/'out'), [], s.command())
-    assert unlike(r, settings_of(r, 'nowhere', train_epochs=24, device='cpu'), info) == ['other settings (train_epochs 24)']
+    job = recipe_job(r, 'nowhere', labels_only=True, seed=3, device='cpu')
+    s, rows = job.settings, records(beside(r, first[0]/'out'))
+    assert unlike(r, s, info) == [] and 'Not comparable' not in table_md(r, rows, [], job.command())
+    assert unlike(r, RecipeSettings(r['name'], train_epochs=24, device='cpu'), info) == ['other settings (train_epochs 24)']
     assert unlike(r, s, info | dict(images=dict(classes=['c']*20))) == ['20 classes, not 100']
 
 @pytest.mark.slow
@@ -276,47 +288,46 @@ def test_each_runs_to_the_end(name, data, tmp_path):
     if r.get('teacher_weights'):
         given['teacher_weights'] = str(tmp_path/'w.safetensors')
         save_weights(build_model(r['teacher'] + ':num_classes=10'), given['teacher_weights'])
-    s = settings_of(r, data, quick=True, bs=16, size=None if 'cifar' in name else 64, labels_only=True, device='cpu', **given)
-    result = run_recipe(r, s, tmp_path/'out', say=quiet, progress=False)
-    assert result.table.set_index('network').loc[['labels only', 'stage by stage, this package'], 'last'].between(0, 100).all()
+    job = recipe_job(r, data, quick=True, bs=16, size=None if 'cifar' in name else 64, labels_only=True, device='cpu', **given)
+    result = run(job, tmp_path/'out')
+    assert pd.DataFrame(result.info['rows']).set_index('network').loc[['labels only', 'stage by stage, this package'], 'last'].between(0, 100).all()
 
 # --- a share of the pictures, and files that are cut short
 
 def test_a_share(first, data, tmp_path):
     "For the students, not for the teacher; told above the table; the rows are those that are published for a quarter"
     r = read_recipe('imagenette_resnet34_resnet10')
-    s = settings_of(r, data, share=.25, size=32, bs=4, device='cpu')
-    counts = s.loaders(quiet).train_ds.images.y.bincount().tolist()
-    whole = settings_of(r, data, size=32, bs=4, device='cpu').loaders(quiet).train_ds.images.y.bincount().tolist()
-    assert counts == [round(.25*n) for n in whole] and '--share 0.25' in s.command()
+    job = recipe_job(r, data, share=.25, size=32, bs=4, device='cpu')
+    s, counts = job.settings, students(job).train_ds.images.y.bincount().tolist()
+    whole = students(recipe_job(r, data, size=32, bs=4, device='cpu')).train_ds.images.y.bincount().tolist()
+    assert counts == [round(.25*n) for n in whole] and '--share 0.25' in job.command()
     info = dict(data=dict(n_train=2_367, n_valid=3_925), images=dict(classes=['c']*10))
-    assert '2,367 training pictures, not 9,469' in unlike(r, s, info) and any('share 0.25' in w for w in unlike(r, s, info))
+    assert '2,367 training images, not 9,469' in unlike(r, s, info) and any('share 0.25' in w for w in unlike(r, s, info))
     out = shutil.copytree(first[0]/'out', tmp_path/'out')
-    run = json.loads((out/'student/run.json').read_text())
-    run['settings']['share'] = .25
-    (out/'student/run.json').write_text(json.dumps(run))
+    found = json.loads((out/'student/run.json').read_text())
+    found['settings']['share'] = .25
+    (out/'student/run.json').write_text(json.dumps(found))
     rows = beside(r, out).set_index('network')
     assert rows.loc['labels only, a quarter of the data', ['published', 'last']].notna().all()
     assert pd.isna(rows['last']['labels only'])
     assert 'stage by stage, this package, a quarter of the data' in rows.index
 
 def test_the_share_of_a_recipe(data, tmp_path):
-    text = (root/'recipes/imagenette_resnet34_resnet10.toml').read_text()
+    text = (recipe_folder/'imagenette_resnet34_resnet10.toml').read_text()
     (tmp_path/'mine.toml').write_text(text.replace('size = 160\n', 'size = 160\nshare = 0.5\n'))
-    s, less, odd = (settings_of(read_recipe(tmp_path/'mine.toml'), data, share=n, bs=4, device='cpu') for n in (None, .1, 2))
-    assert (s.share, less.share) == (.5, .1) and 'share' not in s.given
-    with pytest.raises(ValueError, match='share is 2; expected'): odd.loaders(quiet)
+    own, less, odd = (recipe_job(tmp_path/'mine.toml', data, share=n, bs=4, device='cpu') for n in (None, .1, 2))
+    assert (own.share(), less.share()) == (.5, .1) and 'share' not in own.settings.changed(['share'])
+    with pytest.raises(ValueError, match='share is 2; expected'): students(odd)
 
 @pytest.mark.slow
 def test_a_share_to_the_end(first, data, tmp_path):
     r = read_recipe(first[0]/'tiny.toml')
     once = dict(epochs=1, head_epochs=1, train_epochs=1, bs=16)
-    s = settings_of(r, data, **once, labels_only=True, weak_teacher=True, share=.5, device='cpu')
-    result = run_recipe(r, s, tmp_path/'out', say=quiet, progress=False)
+    result = run(recipe_job(r, data, **once, labels_only=True, weak_teacher=True, share=.5, device='cpu'), tmp_path/'out')
     n = {k: load_run(tmp_path/'out'/k).info['data']['n_train'] for k in ('teacher', 'labels_only', 'student')}
-    assert n['teacher'] == 64 and n['labels_only'] == n['student'] <= 36 and 'share 0.5' in result.text
+    assert n['teacher'] == 64 and n['labels_only'] == n['student'] <= 36 and 'share 0.5' in str(result)
     assert load_run(tmp_path/'out/student').info['teacher']['labels_seen'] == 64
-    assert result.table.set_index('network')['last'][['labels only, 50 % of the data', 'teacher']].notna().all()
+    assert pd.DataFrame(result.info['rows']).set_index('network')['last'][['labels only, 50 % of the data', 'teacher']].notna().all()
 
 def test_cut_short_and_left_out(data, tmp_path, capsys):
     "Its header is sound, so it is met in a batch; with --skip-corrupt all are decoded before, and it is listed"
@@ -325,13 +336,13 @@ def test_cut_short_and_left_out(data, tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:-150])
     name, r = f'train/{path.parent.name}/{path.name}', read_recipe('imagenette_resnet34_resnet10')
     given = dict(data=tmp_path, size=32, bs=4, device='cpu')
-    late, sound = (settings_of(r, skip_corrupt=o, **given).loaders(quiet).train.new(drop_last=False) for o in (False, True))
+    late, sound = (students(recipe_job(r, skip_corrupt=o, **given)).train.new(drop_last=False) for o in (False, True))
     with pytest.raises(ValueError, match=f'{name} cannot be read .*truncated'): sum(len(y) for _, y in late)
     assert sum(len(y) for _, y in sound) == 59
     line = ['recipe', r['name'], '--data', str(tmp_path), '--plan', '--size', '64', '--bs', '4', '--device', 'cpu']
     assert main([*line, '--skip-corrupt']) == 0
     err = capsys.readouterr().err
-    assert '1 of the files in ' in err and f'are left out:\n  {name} (OSError' in err and '59 pictures to train on' in err
+    assert '1 of the files in ' in err and f'are left out:\n  {name} (OSError' in err and '59 images to train on' in err
     path.write_text('no picture')
     told(line, fr'1 of 60 files cannot be read:\n  {name} .*--skip-corrupt', capsys)
 
@@ -340,19 +351,16 @@ def test_cut_short_and_left_out(data, tmp_path, capsys):
 def test_data_from_the_environment(data, monkeypatch, capsys):
     monkeypatch.setenv('SSKD_DATA', str(data))
     assert main('recipe cifar100_vgg13_vgg8 --plan --bs 4 --device cpu'.split()) == 0
-    assert '64 pictures to train on' in capsys.readouterr().err
-    assert settings_of(read_recipe('cifar100_vgg13_vgg8'), device='cpu').data == str(data)
-    assert settings_of(read_recipe('cifar100_vgg13_vgg8'), 'elsewhere', device='cpu').data == 'elsewhere'  # goes first
+    assert '64 images to train on' in capsys.readouterr().err
+    assert recipe_job('cifar100_vgg13_vgg8', device='cpu').settings.data == str(data)
+    assert recipe_job('cifar100_vgg13_vgg8', 'elsewhere', device='cpu').settings.data == 'elsewhere'  # goes first
 
 def test_cocos_data_from_the_environment(monkeypatch, tmp_path):
-    import sskd_tutor.tasks.detection as detection
-    seen = []
-    table = pd.DataFrame(dict(last=[1.]), ['teacher'])
-    monkeypatch.setattr(detection, 'run_coco', lambda **kwargs: (seen.append(kwargs), table)[1])
+    from sskd_tutor.runs.coco import CocoSettings
     monkeypatch.setenv('SSKD_DATA', str(tmp_path))
-    for given in ([], ['--data', 'elsewhere']):
-        assert main(['recipe', 'coco_resnet50_resnet18', '--device', 'cpu', '--out', str(tmp_path/'out'), *given]) == 0
-    assert [k['folder'] for k in seen] == [str(tmp_path), 'elsewhere']
+    for given, data in ((None, str(tmp_path)), ('elsewhere', 'elsewhere')):
+        job = CocoJob(CocoSettings('coco_resnet50_resnet18', given, device='cpu'))
+        assert job.settings.data == data
 
 def real(name):
     "The folder of a recipe's set, if SSKD_DATA holds it"
@@ -368,25 +376,23 @@ def test_the_real_sets(name, tmp_path):
     ten = ':num_classes=10' if r['data'] in ('imagenette', 'imagewoof') else ''
     save_weights(build_model(r['teacher'] + ten), tmp_path/'w.safetensors')
     given = dict(quick=True, bs=16, size=None if 'cifar' in name else 64, teacher_weights=str(tmp_path/'w.safetensors'))
-    job = look(settings_of(r, **given), quiet)
-    assert dict(train=len(job.dls.train_ds), valid=len(job.dls.valid_ds), classes=len(job.classes)) == r['real']
-    s = settings_of(r, **given, share=2_000/r['real']['train'], labels_only=True)
-    result = run_recipe(r, s, tmp_path/'out', say=quiet, progress=False)
-    assert 'classes, not' not in result.text and result.table['last'].notna().sum() == 3
+    job = recipe_job(r, **given)
+    job.plan()
+    found = job.student
+    assert dict(train=len(found.dls.train_ds), valid=len(found.dls.valid_ds), classes=len(found.classes)) == r['real']
+    result = run(recipe_job(r, **given, share=2_000/r['real']['train'], labels_only=True), tmp_path/'out')
+    assert 'classes, not' not in str(result) and sum(row['last'] is not None for row in result.info['rows']) == 3
 
 def test_detection_is_sent_on(monkeypatch, capsys, tmp_path):
-    "COCO's recipe goes to the detection module, with the arguments that it knows"
-    import sskd_tutor.tasks.detection as detection
-    real, seen = inspect.signature(detection.run_coco), []
-    def spy(*args, **kwargs):
-        seen.append(real.bind(*args, **kwargs).arguments)
-        return pd.DataFrame(dict(last=[1.]), ['teacher'])
-    monkeypatch.setattr(detection, 'run_coco', spy)
-    line = f'recipe coco_resnet50_resnet18 --data {tmp_path} --quick --bs 2 --device cpu --teacher-weights w.pth --json'
-    assert main([*line.split(), '--out', str(tmp_path/'out')]) == 0
-    assert json.loads(capsys.readouterr().out) == dict(teacher=dict(last=1.))
-    assert seen == [dict(folder=str(tmp_path), out=tmp_path/'out', recipe='coco_resnet50_resnet18', weights='w.pth', device='cpu',
-        resume=False, changes=dict(epochs=1, head_epochs=1, bs=2))]
+    "COCO's recipe goes to the detection job, with the settings that it knows"
+    seen = []
+    monkeypatch.setattr(CocoJob, 'plan', lambda self: seen.append(self))
+    line = f'recipe coco_resnet50_resnet18 --data {tmp_path} --quick --bs 2 --size 64 --device cpu --teacher-weights w.pth --plan'
+    assert main(line.split()) == 0
+    job, = seen
+    assert (job.settings.data, job.settings.teacher_weights) == (str(tmp_path), 'w.pth')
+    want = dict(epochs=1, head_epochs=1, bs=2, min_size=64, max_size=107)
+    assert {k: job.numbers()[k] for k in want} == want and job.numbers()['lr'] == job.recipe['distill']['lr']
 
 # --- what is wrong
 
@@ -402,7 +408,7 @@ def told(args, says, capsys):
         'cifar100_vgg13_vgg8'], 'no data; name the folder of cifar100 with --data'),
     (['recipe', 'imagewoof_resnet34_resnet10', '--data', '.'], 'holds no imagewoof2-160 and no'), (['recipe',
         'cifar100_vgg13_vgg8', '--data', 'nowhere'], 'nowhere is not there'),
-    (['recipe', '--resume', 'nowhere'], "no recipe 'nowhere/recipe.toml'"), (['recipe', 'x', '--resume', 'y'], 'leave out x'),
+    (['recipe', '--resume', 'nowhere'], 'no interrupted run for nowhere'), (['recipe', 'x', '--resume', 'y'], 'leave out x'),
     (['recipe', '--resume', 'y', '--seed', '3'], 'leave out --seed'), (['recipe', 'coco_resnet50_resnet18',
         '--data', '.', '--train-epochs', '3'], 'takes no --train-epochs'),
     (['recipe', 'coco_resnet50_resnet18', '--data', '.', '--share', '.5'], 'takes no --share'),
@@ -423,7 +429,7 @@ def test_bad_use(args, says, capsys, tmp_path, monkeypatch):
         'size is 32.5; expected a whole number'),
     ('head_epochs = 40', 'head_epochs = 40\nloss = "l2"', "loss is 'l2'")])
 def test_recipes_that_cannot_be_read(old, new, says, tmp_path):
-    text = (root/'recipes/cifar100_resnet56_resnet20.toml').read_text()
+    text = (recipe_folder/'cifar100_resnet56_resnet20.toml').read_text()
     assert old in text
     (tmp_path/'mine.toml').write_text(text.replace(old, new, 1))
     with pytest.raises(ValueError, match=says): read_recipe(tmp_path/'mine.toml')
@@ -441,8 +447,8 @@ def test_a_teacher_that_has_learnt_nothing(data, tmp_path, capsys):
         'the teacher is right on .*images.json.*--train-epochs.*--teacher-weights.*--weak-teacher', capsys)
 
 def test_looking_trains_nothing(data, tmp_path):
-    s = settings_of(read_recipe(tiny_recipe(tmp_path)), data, bs=16, device='cpu')
-    job = look(s, quiet)
-    before = tensors_sha256(job.student)
-    look(s, quiet)
-    assert tensors_sha256(job.student) == before and [p.name for p in tmp_path.iterdir()] == ['tiny.toml']
+    job = recipe_job(tiny_recipe(tmp_path), data, bs=16, device='cpu')
+    job.plan()
+    before = tensors_sha256(job.student.student)
+    job.plan()
+    assert tensors_sha256(job.student.student) == before and [p.name for p in tmp_path.iterdir()] == ['tiny.toml']

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from sskd_tutor.runs import report
 from sskd_tutor.viz import training as plots
 from sskd_tutor.runs.job import check_folder, load_run, run_files, save_run
 from sskd_tutor.core.files import file_sha256
@@ -28,7 +29,7 @@ info = dict(title='A run <by hand>', settings=dict(n=4_000, seed=0), results=dic
             teacher=dict(name='full', labels_seen=60_000, sha256='a'*64), seconds=20.,
             data=dict(sha256='b'*64, n_train=4_000, n_valid=2_000), command='sskd_tutor demo --like run.json',
             environment=dict(time='2026-01-01T00:00:00+00:00', device_name='x86_64', threads=2))
-extra = lambda folder, history, info: plots.report_html(history, info, folder/'report.html')
+extra = lambda folder, history, info: report.report_html(history, info, folder/'report.html')
 
 @pytest.fixture
 def net(): return tutorial_resnet(width=2, blocks=1)
@@ -153,12 +154,12 @@ def test_page_is_plain_about_labels(folder):
     text = (folder/'report.html').read_text()
     assert 'has seen 60,000 labels, both students 4,000' in text and 'A run &lt;by hand&gt;' in text
     assert '2.40 points above' in text
-    same = plots.seen(info | dict(teacher=dict(name='same-data', labels_seen=4_000)))
+    same = report.seen(info | dict(teacher=dict(name='same-data', labels_seen=4_000)))
     assert 'no label that the students have not' in same
-    unknown = plots.seen(info | dict(teacher=dict(name='mine', labels_seen=None)))
+    unknown = report.seen(info | dict(teacher=dict(name='mine', labels_seen=None)))
     assert 'is not known; both students have seen 4,000' in unknown
-    assert 'proves nothing' in plots.outcome(info | dict(results=dict(teacher=94., labels_only=86., distilled=86.5)))
-    assert 'below' in plots.outcome(info | dict(results=dict(teacher=94., labels_only=88., distilled=80.)))
+    assert 'proves nothing' in report.outcome(info | dict(results=dict(teacher=94., labels_only=86., distilled=86.5)))
+    assert 'below' in report.outcome(info | dict(results=dict(teacher=94., labels_only=88., distilled=80.)))
 
 flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
          '--disable-component-update', '--disable-sync']

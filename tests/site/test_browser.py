@@ -249,7 +249,7 @@ def test_alignment_lesson(page, lab):
 # --- without a notebook
 
 def test_report_slides_from_disk(page, tmp_path):
-    from sskd_tutor.runs.report import write_report
+    from sskd_tutor.runs.job import write_report
     shutil.copytree(example, tmp_path/'run')
     page.goto(write_report(tmp_path/'run').as_uri())
     page.wait_for_selector('.slider-group', state='attached')

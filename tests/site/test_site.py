@@ -13,7 +13,7 @@ from nbdev.config import get_config, nbpath2html
 
 import test_browser
 from conftest import root, tracked
-from sskd_tutor.nets.small import d as modidx
+from sskd_tutor._modidx import d as modidx
 
 browser, page, shots = test_browser.browser, test_browser.page, test_browser.shots  # its fixtures
 cfg = get_config(root)
@@ -106,7 +106,7 @@ def test_everything_exported_is_documented_and_can_be_linked_to(pages):
 def test_names_lead_to_the_page_that_defines_them(pages):
     found = {html: [a['href'] for a in p.of_class('name')] for html, p in pages.items()}
     assert sum(map(len, found.values())) > 100
-    assert '#mimic_nmse' in found['losses.html'] or any(h.endswith('losses.html#mimic_nmse') for hs in found.values() for h in hs)
+    assert '#mimic_nmse' in found['distill/losses.html'] or any(h.endswith('losses.html#mimic_nmse') for hs in found.values() for h in hs)
 
 def test_figures_are_live(pages):
     kind = 'application/vnd.plotly.v1+json'
@@ -116,7 +116,7 @@ def test_figures_are_live(pages):
     assert drawn == saved and sum(saved.values()) > 30  # none is hidden: a figure without its code is `#| echo: false`
 
 def test_formulas_are_drawn_without_a_script(pages):
-    assert sum(t == 'math' for t, _ in pages['losses.html'].tags) >= 7
+    assert sum(t == 'math' for t, _ in pages['distill/losses.html'].tags) >= 7
     assert not [n for n, p in pages.items() if re.search(r'\$[^$]*\\(frac|mathrm|sum|alpha)\b', p.text)]
 
 # --- where it leads

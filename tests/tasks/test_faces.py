@@ -15,8 +15,9 @@ import sskd_tutor.distill.fit  # noqa: F401
 from sskd_tutor.core.device import Bf16
 from sskd_tutor.compare.runner import loaders
 from sskd_tutor.data.images import embedded_fashion, mean, std
-from sskd_tutor.tasks.faces import (EmbeddingHead, all_pairs, check_open_set, embed, embedder, face_net, faces_teacher, lfw_lists,
-    lfw_names, lfw_pairs, lfw_people, pair_scores, pooled, roc, tar_at_far, templates, verification)
+from sskd_tutor.tasks.faces import EmbeddingHead, check_open_set, embed, embedder, face_net, faces_teacher
+from sskd_tutor.tasks.pairs import all_pairs, pooled, roc, tar_at_far, templates, verification
+from sskd_tutor.tasks.lfw import lfw_lists, lfw_names, lfw_pairs, lfw_people, pair_scores
 from sskd_tutor.data.made import crowds, made_up, pieces
 from sskd_tutor.measure.gauge import Gauge
 from sskd_tutor.nets.weights import teacher_path, weights_meta
@@ -76,7 +77,7 @@ def test_bad_tests(crowd):
     for bad, labels, word in [(e, y*0, 'no impostor'), (e, torch.arange(40), 'no genuine'), (e[:9], y, 'expected'),
                               (e*math.inf, y, '40 of 40')]:
         with pytest.raises(ValueError, match=word): all_pairs(bad, labels)
-    with pytest.raises(ValueError, match='identity 0 has 10 pictures, a template takes 11'): templates(y, 11)
+    with pytest.raises(ValueError, match='identity 0 has 10 images, a template takes 11'): templates(y, 11)
     with pytest.raises(ValueError, match='size is 0'): templates(y, 0)
     with pytest.raises(ValueError, match='1 of 4 scores'): roc(torch.tensor([1, math.nan, 0, 0]), torch.arange(4) > 1)
     with pytest.raises(ValueError, match='all 4 pairs are genuine'): roc(torch.rand(4), torch.ones(4).bool())
@@ -90,7 +91,7 @@ def test_templates(crowd, size):
     by_hand = [sum(e[i]/e[i].norm() for i in row.tolist()) for row in members]
     assert torch.allclose(pooled(e, members), torch.stack([v/v.norm() for v in by_hand]), atol=1e-6)
 
-def test_one_picture_is_a_template_of_one(crowd):
+def test_one_image_is_a_template_of_one(crowd):
     e, y = crowd
     members, owners = templates(y, 1)
     a, b = all_pairs(pooled(e, members), owners)[:2], all_pairs(e, y)[:2]
@@ -309,7 +310,7 @@ def test_damaged_lists(lfw, line, word):
     (lfw/'lfw_home/pairs.txt').write_text(f'1\t1\n{line}\n')
     with pytest.raises(ValueError, match=f'cannot be read as LFW.*{word}'): lfw_pairs('10_folds', lfw)
 
-def test_damaged_picture(lfw):
+def test_damaged_image(lfw):
     path = lfw/'lfw_home/lfw_funneled/Ann_Jr./Ann_Jr._0001.jpg'
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(ValueError, match='cannot be read as LFW'): lfw_pairs('10_folds', lfw)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastai.callback.core import Callback
+from sskd_tutor.core.events import RunCallback
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.learner import Learner
@@ -24,7 +25,7 @@ from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.distill.callbacks import mimic_net
 from sskd_tutor.tasks.masks import camvid_dls, read_camvid, scene_codes, scene_dls
 from sskd_tutor.distill.checkpoint import Checkpoint
-from sskd_tutor.data.images import Views
+from sskd_tutor.data.views import Views
 from sskd_tutor.core.files import pkg_data
 from sskd_tutor.runs.export import export_student
 from sskd_tutor.distill.joint import joint_gmacs
@@ -173,7 +174,7 @@ class Modes(Callback):
 
 def test_ten_stages_each_alone_and_the_head(dls):
     learn, teacher, modes = learner(dls), the_teacher(), Modes()
-    class Watch(Callback):
+    class Watch(RunCallback):
         def skip_phase(self, learn, run): self.before = state(run.student)
         def end_phase(self, learn, run): parts[learn.sskd_phase] = moved(self.before, run.student)
     parts, before = {}, tensors_sha256(teacher)
@@ -281,7 +282,7 @@ def test_stitched_through_itself_is_the_teacher():
         assert torch.equal(stitched_maps(twin, alike, teacher, s, x), teacher(x)), s
 
 def test_stitched_sees_nothing_of_the_teachers_encoder():
-    "Where the student's maps are all zero the picture cannot matter, but for the last layer, which sees it"
+    "Where the student's maps are all zero the image cannot matter, but for the last layer, which sees it"
     teacher, x = segment_stages(tiny(6, seed=1, last_cross=False)).eval(), images()
     student, zero = copy.deepcopy(teacher), dict.fromkeys(teacher.stages, nn.Threshold(float('inf'), 0.))
     a, b = (stitched_maps(student, zero, teacher, 'enc5', o) for o in (x, images(seed=1)))
@@ -377,16 +378,16 @@ def spoil(folder, how):
         im.putpalette([0, 0, 0, 128, 0, 0])
         im.save(mask)
     if how == 'cut image': image.write_bytes(image.read_bytes()[:200])
-    if how == 'cut mask': mask.write_bytes(b'not a picture')
+    if how == 'cut mask': mask.write_bytes(b'not a image')
 
 missing, wrong = FileNotFoundError, ValueError
 
 @pytest.mark.parametrize('how,error,match', [
-    ('no images', wrong, 'holds no pictures'), ('no folder', missing, 'no folders images and labels'),
+    ('no images', wrong, 'holds no images'), ('no folder', missing, 'no folders images and labels'),
     ('no codes', missing, 'codes.txt is missing'), ('empty codes', wrong, 'codes.txt is empty'),
     ('few codes', wrong, 'codes.txt names 0 to 1'), ('no mask', missing, 'lacks 1 of 8 masks: 00002_P.png'),
-    ('strange valid', wrong, 'not in images: elsewhere.png'), ('all valid', wrong, '8 of 8 pictures are held out'),
-    ('size', wrong, '00002_P.png has 95x96 pixels, its picture 96x96'), ('palette', wrong, 'colors or a palette'),
+    ('strange valid', wrong, 'not in images: elsewhere.png'), ('all valid', wrong, '8 of 8 images are held out'),
+    ('size', wrong, '00002_P.png has 95x96 pixels, its image 96x96'), ('palette', wrong, 'colors or a palette'),
     ('255', wrong, '00002_P.png has the number 255, codes.txt names 0 to 10'),
     ('cut image', wrong, r'1 of 8 pairs cannot be opened: 00002.png \(OSError'),
     ('cut mask', wrong, r'00002_P.png \(UnidentifiedImageError')])
@@ -403,7 +404,7 @@ def test_sizes_that_make_no_batch(folder):
     assert first_batch(camvid_dls(folder, bs=6, size=(32, 48), device='cpu').train)[1].shape == (6, 32, 48)
     with pytest.raises(ValueError, match="expected 'RGB' or 'L'"): camvid_dls(folder, mode='gray')
 
-def test_masks_move_with_their_pictures():
+def test_masks_move_with_their_images():
     scenes = make_scenes(8)
     lit = scenes._replace(x=scenes.masks[:, None].clone())
     plain, views = (first_batch(scene_dls(lit, lit, bs=8, views=v, device='cpu').train) for v in (None, Views(crop=8, erase=0)))

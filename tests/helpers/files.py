@@ -1,0 +1,60 @@
+"""Small files in the formats of well-known sets."""
+import numpy as np
+from PIL import Image
+from scipy.io import savemat
+import sskd_tutor.distill.fit  # noqa: F401, patches Learner
+from sskd_tutor.data.images import embedded_fashion, vocab
+from sskd_tutor.data.formats import (cifar_sets)
+
+fashion = embedded_fashion('valid')
+
+def picture(i, size=32): return Image.fromarray(fashion.x[i, 0].numpy()).convert('RGB').resize((size, size))
+
+def record(i, label): return label + np.asarray(picture(i)).transpose(2, 0, 1).tobytes()
+
+def write_cifar(folder, kind='cifar100', n=20, n_test=10):
+    "Each label byte before the class is 255, which no class has"
+    _, train, test, n_labels, names = cifar_sets[kind]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder/names).write_text('\n'.join(vocab) + '\n\n')
+    start = 0
+    for f, k in [*((f, n//len(train)) for f in train), (test, n_test)]:
+        data = [record(i, bytes([255]*(n_labels - 1) + [int(fashion.y[i])])) for i in range(start, start + k)]
+        (folder/f).write_bytes(b''.join(data))
+        start += k
+    return folder
+
+def write_folders(folder, spans, ext='png', groups=False, names=vocab):
+    for part, span in spans.items():
+        for i in span:
+            name = names[int(fashion.y[i])]
+            d = folder/part/(('shoes' if int(fashion.y[i]) in (5, 7, 9) else 'others') if groups else '')/name
+            d.mkdir(parents=True, exist_ok=True)
+            picture(i).save(d/f'{name}_{i}.{ext}', format='png' if ext == 'png' else 'jpeg')
+    return folder
+
+wnids = [f'n{i:08d}' for i in (9, 3, 5, 1, 7, 2, 8, 4, 6, 10)]
+
+numbers = {w: k for k, w in enumerate(wnids, 1)}  # the kit's order is not that of the names
+
+def write_devkit(top):
+    fields = 'ILSVRC2012_ID WNID words gloss num_children children wordnet_height num_train_images'.split()
+    rows = [(k, w, 'a, b', '-', 0, [], 0, 1300) for w, k in numbers.items()] + [(11, 'n99999999', 'all', '-', 10,
+        list(range(1, 11)), 1, 0)]
+    (top/'ILSVRC2012_devkit_t12/data').mkdir(parents=True)
+    savemat(top/'ILSVRC2012_devkit_t12/data/meta.mat', dict(synsets=np.array(rows, [(f, 'O') for f in fields])))
+    truth = ''.join(f'{numbers[wnids[int(fashion.y[i])]]}\n' for i in range(60, 80))
+    (top/'ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt').write_text(truth)
+
+def write_kaggle(top):
+    rows = [f'ILSVRC2012_val_{k:08d},{wnids[int(fashion.y[i])]} 1 2 30 31 {wnids[0]} 3 4 20 20 ' for k,
+        i in enumerate(range(60, 80), 1)]
+    (top/'LOC_val_solution.csv').write_text('\n'.join(['ImageId,PredictionString', *rows[::-1]]))  # Kaggle's is in no order
+
+def write_imagenet(top, val='flat', below=''):
+    write_folders(top/below, dict(train=range(60)), 'JPEG', names=wnids)
+    if val == 'folders': return write_folders(top/below, dict(val=range(60, 80)), 'JPEG', names=wnids)
+    (top/below/'val').mkdir()
+    for k, i in enumerate(range(60, 80), 1): picture(i).save(top/below/f'val/ILSVRC2012_val_{k:08d}.JPEG', format='jpeg')
+    dict(devkit=write_devkit, kaggle=write_kaggle).get(val, lambda top: None)(top)
+    return top
