@@ -8,14 +8,15 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/viz/tradeoffs.html.md"""
 __all__ = ['place_names', 'accuracy_against_cost', 'fidelity_against_accuracy', 'push_apart', 'accuracy_against_labels',
            'accuracy_against_width', 'sensitivity']
 
-# %% ../../nbs/viz/05b_tradeoffs.ipynb #1e2a7dfc
+# %% ../../nbs/viz/05b_tradeoffs.ipynb #5daac1a0
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from scipy.optimize import isotonic_regression
 
-from ..compare.verdicts import named, parsed
-from .comparison import add_method, add_teacher, around, finish, hovers, look, means_of
+from ..compare.methods import parsed
+from ..compare.verdicts import named
+from .comparison import add_marks, add_teacher, around, finish, hovers, look, means_of
 from .style import Theme, paper, see_through
 
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #d943dbb0
@@ -85,7 +86,7 @@ def _add_names(fig, table, x, x_range, y_range, height):
         how = dict(showarrow=False, xshift=dx, yshift=-dy) if near else line
         fig.add_annotation(x=row[x], y=row['mean'], text=named(row.method), font_size=12, **how)
 
-# %% ../../nbs/viz/05b_tradeoffs.ipynb #91b497bc
+# %% ../../nbs/viz/05b_tradeoffs.ipynb #025cea8b
 def _cloud(fig, m, table, x, x_range, teacher, theme, title, joined=False):
     "Points with whiskers and names; the table is of `means_of`, with a column `x`"
     add_teacher(fig, teacher)
@@ -94,7 +95,7 @@ def _cloud(fig, m, table, x, x_range, teacher, theme, title, joined=False):
     y_range = around(table.low, table.high, table['mean'], teacher, room=.1, m=m)
     mode = 'lines+markers' if joined else 'markers'
     for method, rows in table.groupby('method', sort=False):
-        add_method(fig, method, rows[x], rows['mean'], hovers(m, rows), rows.get('x_half'), rows.half, mode,
+        add_marks(fig, method, rows[x], rows['mean'], hovers(m, rows), rows.get('x_half'), rows.half, mode,
                    1, .5)
     _add_names(fig, table, x, x_range, y_range, height)
     fig.update_xaxes(range=x_range).update_yaxes(range=y_range, title=f'{m.words}, {m.unit}')
@@ -160,7 +161,7 @@ def _name_ends(fig, title, theme, height, ends, edge, y_range):
     methods = [method for _, _, method in ends]
     return finish(fig, title, theme, height, methods, 36 + 6.6*max(len(named(method)) for method in methods))
 
-# %% ../../nbs/viz/05b_tradeoffs.ipynb #09d0872d
+# %% ../../nbs/viz/05b_tradeoffs.ipynb #2fde9c36
 def _aside(place, n):
     "How far the i-th of n lines is moved aside, from -.5 to .5"
     return place/max(1, n - 1) - .5
@@ -177,7 +178,7 @@ def _lines(runs, x, words, title, measure, teacher, theme, but):
         rows = table[table.method == method].sort_values(x)
         at = rows[x]*10**(.05*wide*_aside(i, len(methods)))
         says = hovers(m, rows, lambda row: f'<br>{words} {row[x]:,}')
-        add_method(fig, method, at, rows['mean'], says, half_y=rows.half)
+        add_marks(fig, method, at, rows['mean'], says, half_y=rows.half)
         ends.append((np.log10(at.iloc[-1]), rows['mean'].iloc[-1], method))
     x_range = [first - .06*wide, first + 1.05*wide]
     y_range = around(table['mean'], table.low, table.high, teacher, m=m)
@@ -254,7 +255,7 @@ def _add_method_band(fig, row, says, x_range):
     fig.add_scatter(x=x_range, y=[row['mean']]*2, mode='lines', line=dict(color=color, width=2, dash='dot'),
                     name=row.method, showlegend=False, hovertemplate=says + '<extra></extra>')
 
-# %% ../../nbs/viz/05b_tradeoffs.ipynb #55920e8f
+# %% ../../nbs/viz/05b_tradeoffs.ipynb #b3fb5c6c
 def sensitivity(
     runs: pd.DataFrame,              # comparable; settings in brackets in the method's name
     setting: str = 'weight',
@@ -274,7 +275,7 @@ def sensitivity(
     mode = 'lines+markers' if lines.x.dtype == float else 'markers'
     for i, (line, rows) in enumerate(lines.sort_values('x').groupby('line', sort=False)):
         at = rows.x + .03*_aside(i, n)*(x_range[1] - x_range[0])
-        add_method(fig, line, at, rows['mean'], hovers(m, rows), half_y=rows.half, mode=mode)
+        add_marks(fig, line, at, rows['mean'], hovers(m, rows), half_y=rows.half, mode=mode)
         ends.append((at.iloc[-1], rows['mean'].iloc[-1], line))
     fig.update_yaxes(range=y_range, title=f'{m.words}, {m.unit}')
     fig.update_xaxes(range=x_range, title=setting, tickangle=0, **ticks)

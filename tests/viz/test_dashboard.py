@@ -12,7 +12,8 @@ from fastai.metrics import accuracy
 import sskd_tutor.distill.fit  # noqa: F401, gives Learner its fit_sskd
 from sskd_tutor.viz import panels
 from sskd_tutor.viz.dashboard import Board, LiveAlignment, chips, sealed
-from sskd_tutor.data.images import ImageSet, balanced, embedded_fashion, fashion_dls
+from sskd_tutor.data.loaders import ImageSet, fashion_dls
+from sskd_tutor.data.images import balanced, embedded_fashion
 from sskd_tutor.viz.explorer import Explorer, following, views
 from sskd_tutor.measure.recording import Recording
 from sskd_tutor.nets.weights import fashion_teacher

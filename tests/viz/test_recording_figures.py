@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sskd_tutor.measure.recording import Recording, measure_columns, step_columns
-from sskd_tutor.viz import alignment, maps, outcome
+import sskd_tutor.viz.alignment, sskd_tutor.viz.maps, sskd_tutor.viz.outcome
 from sskd_tutor.viz.alignment import channel_match, cka_map, measure_curves, pair_curve, projection
 from sskd_tutor.viz.gallery import chapters_of, figures as registered, gallery, save_figures
 from sskd_tutor.viz.maps import feature_maps, map_wall
@@ -17,7 +17,7 @@ from sskd_tutor.viz.moments import moment
 from sskd_tutor.viz.motion import animated, redraw
 from sskd_tutor.viz.outcome import agreement, cost_panel, reliability
 from sskd_tutor.viz.style import gray
-from sskd_tutor.runs.report import write_report
+from sskd_tutor.runs.job import write_report
 from sskd_tutor.runs.job import save_run
 from sskd_tutor.nets.small import tutorial_resnet
 from test_report import flags, history, info
@@ -110,7 +110,7 @@ def test_live_figure_is_changed_in_place(rec):
     with pytest.raises(ValueError, match='same function'): redraw(live, cka_map(rec))
 
 def test_every_figure_is_in_the_gallery(rec):
-    public = [getattr(module, name) for module in (alignment, maps, outcome) for name in module.__all__]
+    public = [getattr(module, name) for module in (sskd_tutor.viz.alignment, sskd_tutor.viz.maps, sskd_tutor.viz.outcome) for name in module.__all__]
     of_recording = [f for f in public if inspect.isfunction(f) and f.__annotations__.get('rec') is Recording]
     assert {f for f, _ in gallery(rec).values()} == set(of_recording) - {pair_curve}  # `measure_curves` draws it
     assert all(f(rec, **kw).layout.title.text for f, kw in gallery(rec).values())
