@@ -29,7 +29,7 @@ from ..data.loaders import fashion_dls
 from ..data.images import fashion_sha256, mean, std
 from ..distill.costs import step_macs
 from ..distill.plan import Plan
-from ..measure.recording import RecordAlignment
+from ..measure.recorder import RecordAlignment
 from ..nets.small import tutorial_resnet
 from ..nets.staged import StagedNet
 from ..nets.weights import fashion_teacher, load_weights, save_weights, teachers

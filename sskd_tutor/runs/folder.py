@@ -32,7 +32,7 @@ from ..distill.cache import CacheFeatures
 from ..distill.check import first_batch
 from ..distill.pairing import Pairing, pair_stages
 from ..distill.plan import Plan
-from ..measure.recording import RecordAlignment
+from ..measure.recorder import RecordAlignment
 from ..nets.feed import make_feed
 from ..nets.weights import load_weights, save_weights, weights_meta
 from ..nets.words import build_model
