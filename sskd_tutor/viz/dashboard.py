@@ -26,7 +26,8 @@ from .alignment import cka_map, measure_curves
 from .walls import map_wall
 from .style import color_of
 from .training import stage_timeline
-from ..measure.recording import RecordAlignment, Recording
+from ..measure.recorder import RecordAlignment
+from ..measure.recording import Recording
 from ..core.tables import columns
 
 # %% ../../nbs/viz/09_dashboard.ipynb #7d8f1af9

@@ -10,6 +10,7 @@ from scipy import stats
 
 from sskd_tutor.viz import comparison as C
 import sskd_tutor.compare.verdicts as V
+from sskd_tutor.compare.methods import methods
 
 pair = dict(pair='w32b2 > w32b1', width=32, labels=2_000, images=2_000, budget='5200 gmacs', evaluated_on='test', study='equal')
 
@@ -143,8 +144,8 @@ def test_less_can_be_better():
 def test_names_of_methods():
     assert V.parsed('attention[weight=10,at=last]+ft') == ('attention', dict(weight='10', at='last'), 'ft')
     assert V.named('sskd+kd') == 'stage by stage + KD fine-tune' and V.named('new_one') == 'new one'
-    words = [V.named(m) for f in C.families.values() for m in f.split()]
-    assert len(set(words)) == len(words) == len(V.method_words)
+    words = [V.named(m) for m in methods]
+    assert len(set(words)) == len(words)
     for bad in ('', 'attention[weight=10', 'kd+'):
         with pytest.raises(ValueError, match='no name of a method'): V.parsed(bad)
 
@@ -249,7 +250,7 @@ def test_figure_is_pure_and_labeled(name):
     with pytest.raises(ValueError, match='light'): figures[name](theme='blue')
 
 def test_one_look_a_method_everywhere():
-    looks = [C.look(m) for f in C.families.values() for m in f.split()]
+    looks = [C.look(m) for m in methods]
     assert len(set(looks)) == len(looks)
     for f in figures.values():
         drawn = [t for t in f().data if t.type == 'scatter' and 'markers' in t.mode and 'seeds' not in t.name]
