@@ -28,7 +28,8 @@ from fastcore.all import delegates, patch
 
 from ..core.device import learner_device, quiet
 from ..core.tables import columns
-from ..measure.recording import RecordAlignment, Recording
+from ..measure.recorder import RecordAlignment
+from ..measure.recording import Recording
 from .gallery import figures as registered
 from .motion import animated
 from .panels import PageTheme, drawn, framed, laid, no_widgets, panel, said, show, still_theme
