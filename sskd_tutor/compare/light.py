@@ -1,4 +1,4 @@
-"""A teacher of a few thousand weights, trained in seconds on images that have nothing to do with the task; and a teacher that is a rule.
+"""A tiny teacher, trained in seconds on images that have nothing to do with the task; and one that is a rule.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/compare/light.html.md"""
 
@@ -30,12 +30,14 @@ from ..data.made import digit_set
 # %% ../../nbs/compare/00_light.ipynb #2f99f632
 def _tiny_net(n_classes):
     width = 1 if n_classes <= 10 else 2   # of the images, in digits
-    features = [nn.Conv2d(1, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d((2, 2*width))]
-    return nn.Sequential(*features, nn.Flatten(), nn.Linear(64*width, n_classes))
+    features = [nn.Conv2d(1, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU()]
+    pool = nn.AdaptiveAvgPool2d((2, 2*width))
+    return nn.Sequential(*features, pool, nn.Flatten(), nn.Linear(64*width, n_classes))
 
 def _simple_dls(images, n_classes, seed):
     cpu = torch.device('cpu')
-    train = DeviceDL(ImageSet(images, 0, list(range(n_classes))), bs=64, shuffle=True, drop_last=True, seed=seed,
+    images = ImageSet(images, 0, list(range(n_classes)))
+    train = DeviceDL(images, bs=64, shuffle=True, drop_last=True, seed=seed,
                      after_batch=[IntToFloatTensor()], device=cpu)
     return DataLoaders(train, train.new(shuffle=False), device=cpu)
 
@@ -69,7 +71,8 @@ def tiny_teacher(
 def _check_in_order(y, n_classes):
     whole = len(y) % n_classes == 0
     if not whole or not (y.view(n_classes, -1) == torch.arange(n_classes)[:, None]).all():
-        raise ValueError("the images must be in the order of their classes, as many of each: digit_set(n_classes, n)")
+        raise ValueError("the images must be in the order of their classes, as many of each: "
+                         "digit_set(n_classes, n)")
 
 class SoftTargets:
     "What a teacher said about simple images, by their class"
@@ -100,7 +103,8 @@ def virtual_logits(
     a: float = .99,    # probability of the right class, 0.9 or more in the paper
 ) -> Tensor:           # (b,n_classes), log-probabilities
     "The teacher that is a rule (Yuan et al., 2020, arXiv 1909.11723): `virtual_logits(y, 10)`"
-    if not 1/n_classes < a < 1: raise ValueError(f"a is {a}; expected more than 1/{n_classes} and less than 1")
+    if not 1/n_classes < a < 1:
+        raise ValueError(f"a is {a}; expected more than 1/{n_classes} and less than 1")
     others = torch.full((len(y), n_classes), (1 - a)/(n_classes - 1), device=y.device).log()
     right = torch.full_like(others[:, :1], a).log()
     return others.scatter(1, y[:, None], right)
@@ -173,7 +177,7 @@ class LightTeacher(SoftLoss):
         self.targets.to(device)
         self.critic.to(device)
         self.rng = torch.Generator(device).manual_seed(self.seed)
-        self.answers = None   # (of the student, of the teacher), as probabilities, until the critic has learned from them
+        self.answers = None   # probabilities of the student and the teacher, until the critic has learned
 
 # %% ../../nbs/compare/00_light.ipynb #f4231345
 @patch

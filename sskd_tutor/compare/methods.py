@@ -34,7 +34,7 @@ from ..core.errors import Registry, nearest
 from ..distill.cache import CacheFeatures
 from ..distill.callbacks import StopOnNaN
 from ..distill.check import first_batch
-from ..distill.costs import step_macs
+from ..distill.costs import step_macs, total_gmacs
 from ..distill.phase import ValidEvery
 from ..distill.joint import Term, joint_gmacs
 from ..distill.losses import (StitchedLoss, as_loss, attention_loss, dkd_loss, mimic_mse, mimic_nmse,
@@ -209,7 +209,7 @@ class Head(Phase):
         learn = trial.learner(trial.student)
         x, y = first_batch(learn.dls.train)
         macs = step_macs(trial.student.to(x.device), ['head'], learn.loss_func, lambda _: y[:2], x[:2])
-        return lambda epochs: macs*_images_trained(learn, epochs)/1e9
+        return lambda epochs: total_gmacs(macs, _images_trained(learn, epochs), {}, {})
 
     def run(self, trial, epochs):
         learn, cost = trial.learner(trial.student), self.cost(trial)

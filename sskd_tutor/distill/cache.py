@@ -94,7 +94,8 @@ def _check_settings(views, where, folder):
     if where not in get_args(Where):
         raise ValueError(f"where is {where!r}; expected 'auto', 'device', 'host' or 'disk'")
     if views < 1:
-        raise ValueError(f"views is {views}; expected 1 or more. For fresh views in each epoch leave the cache out")
+        raise ValueError(f"views is {views}; expected 1 or more. "
+                         "For fresh views in each epoch leave the cache out")
     if folder is not None and where != 'disk':
         raise ValueError(f"folder is given, but where is {where!r}; pass where='disk'")
 
@@ -238,8 +239,8 @@ def _row_dtype(self: CacheFeatures, part, which, tap):
     largest = tap.abs().max()
     if largest > torch.finfo(torch.float16).max:
         name = self.taps[part].name_of(which)
-        raise FloatingPointError(f"{name} gives values up to {largest:.3g}, which {torch.float16} cannot hold; "
-                                 "use CacheFeatures(half=False)")
+        raise FloatingPointError(f"{name} gives values up to {largest:.3g}, which {torch.float16} "
+                                 "cannot hold; use CacheFeatures(half=False)")
     return torch.float16
 
 @patch

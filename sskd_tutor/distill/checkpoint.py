@@ -399,7 +399,8 @@ def keep(self: Checkpoint,
     "Save the run as it stands"
     self.last, nets = time.monotonic(), trained_tensors(self.distillation)
     if rank_distrib() or not all(value.isfinite().all() for value in nets.values()): return
-    progress = dict(done=self.done, phase=self.phase, rows=self.distillation.rows, costs=self.distillation.costs)
+    run = self.distillation
+    progress = dict(done=self.done, phase=self.phase, rows=run.rows, costs=run.costs)
     state = self.snapshot(learn, epoch, batch, fit, machine=machine_settings(learn), **progress, nets=nets,
                           callbacks=callback_states(all_callbacks(learn)))
     try: write_snapshot(self.folder, state)

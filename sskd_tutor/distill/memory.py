@@ -60,7 +60,7 @@ class Store:
     def nbytes(self) -> int: return self.rows.numel()*self.rows.element_size()
 
     def keep(self): "Called once, when the store is complete; `DiskStore` gives its file its final name"
-    def set_aside(self, what): "Called if the rows are not what `what` gives now; only those of a disk can be stale"
+    def set_aside(self, what): "Called if the rows are not what `what` gives now; only those on a disk can be"
     def drop(self): "Called when nobody needs the rows any more"
 
 # %% ../../nbs/distill/09_memory.ipynb #186f8707

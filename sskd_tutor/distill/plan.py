@@ -1,4 +1,4 @@
-"""What a run must compute, what it can remember, and what that costs: decided on paper, before anything trains.
+"""What a run computes, what it remembers, and what that costs: decided on paper, before anything trains.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/distill/plan.html.md"""
 
@@ -334,7 +334,7 @@ def _seconds(self: Plan):
 # %% ../../nbs/distill/08_plan.ipynb #941638fd
 @patch(as_prop=True)
 def table(self: Plan) -> pd.DataFrame:
-    "A row for each phase: what it is fed, bytes held, 10^9 multiply-adds (validation apart), seconds if measured"
+    "A row per phase: what it is fed, bytes held, 10^9 multiply-adds (validation apart), seconds if measured"
     student, teacher = [self._peaks(route) for route in self.routes()]
     inputs, hints = [self.needs(network, self.epochs) for network in networks]
     rows = []

@@ -1,4 +1,4 @@
-"""Train faster in bfloat16, channels-last or compiled, with the same result up to a stated tolerance; one method picks what suits the device.
+"""Train faster, in bfloat16, channels-last or compiled, with the same result up to a stated tolerance.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/distill/precision.html.md"""
 
@@ -111,10 +111,12 @@ class FusedAdam(OptimWrapper):
         wd: float = 0.01,     # decoupled weight decay, of what has more than one dimension
     ):
         groups = _decay_groups(params, wd)
-        super().__init__(groups, torch.optim.AdamW, convert_groups=False, lr=lr, betas=(mom, sqr_mom), eps=eps, fused=True)
+        super().__init__(groups, torch.optim.AdamW, convert_groups=False, lr=lr, betas=(mom, sqr_mom),
+                         eps=eps, fused=True)
 
     def _set_hyper(self, k, v):   # `fit` gives one weight decay for all
-        if k == 'wd': v = [value if _decays(group[0]) else value*0 for value, group in zip(v, self.param_lists)]
+        groups = zip(v, self.param_lists)
+        if k == 'wd': v = [value if _decays(params[0]) else value*0 for value, params in groups]
         super()._set_hyper(k, v)
 
 # %% ../../nbs/distill/03_precision.ipynb #1c8b509a
@@ -131,8 +133,8 @@ def layout_fault(
     if device.type != 'cpu': return None
     unsafe = [name for name, m in net.named_modules() if _is_unsafe(m)]
     if not unsafe: return None
-    return (f"{unsafe[0]} is a 1x1 convolution with a stride and fewer than 16 channels, whose gradient in channels_last "
-            "writes outside its memory on CPUs (github.com/uxlfoundation/oneDNN/issues/6035)")
+    return (f"{unsafe[0]} is a 1x1 convolution with a stride and fewer than 16 channels, whose gradient in "
+            "channels_last writes outside its memory on CPUs (github.com/uxlfoundation/oneDNN/issues/6035)")
 
 # %% ../../nbs/distill/03_precision.ipynb #2788ff29
 Precision = Literal['fp32', 'bf16', 'fp16']
@@ -142,7 +144,8 @@ def _checked_precision(precision, device):
     if precision not in get_args(Precision):
         raise ValueError(f"precision is {precision!r}; expected 'fp32', 'bf16', 'fp16' or None")
     if precision == 'fp16' and not kind_of(device).fastai_amp:
-        raise ValueError(f"precision='fp16' needs a GPU and this learner is on {device}; expected 'bf16' or 'fp32'")
+        raise ValueError(f"precision='fp16' needs a GPU and this learner is on {device}; "
+                         "expected 'bf16' or 'fp32'")
     return precision
 
 def _check_compiler(device):
@@ -163,10 +166,10 @@ def _checked_layout(channels_last, precision, net, device):
 # %% ../../nbs/distill/03_precision.ipynb #4d006fa9
 @patch
 def tuned(self: Learner,
-    precision: Precision | None = None,  # 'fp16' on GPUs only; None: bf16 where the device is fast in it, else fp32
+    precision: Precision | None = None,  # 'fp16' on GPUs only; None: bf16 if the device is fast in it
     channels_last: bool | None = None,   # None: with bf16 and fp16, where nothing speaks against it
     compile: bool | dict = False,        # the stage that learns; a dict: arguments of `torch.compile`
-    fused: bool = True,                  # `FusedAdam` in place of fastai's Adam, if that is the learner's `opt_func`
+    fused: bool = True,                  # `FusedAdam` in place of fastai's Adam, if `opt_func` is that
 ) -> Learner:
     "Train as suits the device: `learn.tuned()`; call it again to choose anew"
     device = learner_device(self)

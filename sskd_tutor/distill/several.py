@@ -72,8 +72,8 @@ def _lost_a_process(error):
 def _check_trainer(learn, n_processes):
     trainer = getattr(learn, 'distributed_trainer', None)
     if trainer is None or trainer.accelerator.num_processes != n_processes:
-        raise ValueError(f"{n_processes} processes were started (WORLD_SIZE={n_processes}), but this learner trains "
-                         "alone in each; write `with learn.distrib(): learn.fit_sskd(...)` "
+        raise ValueError(f"{n_processes} processes were started (WORLD_SIZE={n_processes}), but this learner "
+                         "trains alone in each; write `with learn.distrib(): learn.fit_sskd(...)` "
                          "(needs `pip install accelerate`)")
     return trainer
 

@@ -23,6 +23,7 @@ from torchvision.models import resnet18, resnet34
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.distill.callbacks import mimic_net
+from sskd_tutor.core.device import quiet
 from sskd_tutor.tasks.masks import camvid_dls, read_camvid, scene_codes, scene_dls
 from sskd_tutor.distill.checkpoint import Checkpoint
 from sskd_tutor.data.views import Views
@@ -62,7 +63,7 @@ def learner(dls, width=4, cbs=()):
     return Learner(dls, segment_stages(tiny(width)), metrics=MeanIoU(), cbs=list(cbs))
 
 def quietly(learn, what, *args, **kwargs):
-    with learn.no_bar(), learn.no_logging(): return getattr(learn, what)(*args, **kwargs)
+    with quiet(learn): return getattr(learn, what)(*args, **kwargs)
 
 def the_teacher(): return segment_stages(tiny(6, seed=1)).eval()
 
