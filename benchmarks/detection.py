@@ -20,7 +20,7 @@ from sskd_tutor.tasks.boxes import CocoSet, detection_dls
 from sskd_tutor.core.files import pkg_data
 from sskd_tutor.tasks.detection import (StagedDetector, detection_learner, detection_map, detection_teacher, small_detector,
     staged_pair)
-from sskd_tutor.distill.fit import ValidEvery
+from sskd_tutor.distill.phase import ValidEvery
 from sskd_tutor.distill.costs import step_macs
 from sskd_tutor.core.state import environment
 from sskd_tutor.data.made import make_scenes, write_coco

@@ -25,7 +25,8 @@ from sskd_tutor.compare.runner import loaders
 from sskd_tutor.data.views import Views
 from sskd_tutor.data.images import embedded_fashion, mean, std, vocab
 from sskd_tutor.core.files import pkg_data
-from sskd_tutor.tasks.faces import check_open_set, embed, face_net, faces_teacher, identities, verification
+from sskd_tutor.tasks.faces import check_open_set, embed, face_net, faces_teacher, identities
+from sskd_tutor.tasks.pairs import verification
 from sskd_tutor.data.made import crowds, made_up
 from sskd_tutor.distill.joint import joint_gmacs
 from sskd_tutor.distill.check import first_batch

@@ -13,7 +13,7 @@ from fastai.vision.all import Learner, norm_bias_params
 from torch import Tensor, nn
 
 import sskd_tutor.distill.precision  # noqa: F401, gives Learner its tuned
-from sskd_tutor.distill.fit import ValidEvery
+from sskd_tutor.distill.phase import ValidEvery
 from sskd_tutor.distill.losses import mimic_nmse
 from sskd_tutor.nets.staged import StagedNet, count_macs
 from sskd_tutor.nets.taps import tapped

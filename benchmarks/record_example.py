@@ -14,7 +14,7 @@ from sskd_tutor.data.images import fashion_sha256
 from sskd_tutor.core.files import pkg_data
 from sskd_tutor.runs.demo import (DemoSettings, labels_history, labels_macs, new_learner, percent_right, teacher_card)
 from sskd_tutor.distill.check import first_batch
-from sskd_tutor.measure.recording import RecordAlignment
+from sskd_tutor.measure.recorder import RecordAlignment
 from sskd_tutor.core.state import environment, tensors_sha256
 from sskd_tutor.core.tables import records
 from sskd_tutor.runs.job import save_run

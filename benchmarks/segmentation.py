@@ -23,7 +23,7 @@ from fastai.vision.all import Learner
 import sskd_tutor.distill.precision  # noqa: F401, patches Learner.tuned
 from sskd_tutor.tasks.masks import scene_dls
 from sskd_tutor.core.files import pkg_data
-from sskd_tutor.distill.fit import ValidEvery
+from sskd_tutor.distill.phase import ValidEvery
 from sskd_tutor.distill.joint import joint_gmacs
 from sskd_tutor.distill.check import first_batch
 from sskd_tutor.distill.costs import step_macs

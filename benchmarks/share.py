@@ -11,7 +11,7 @@ from fastai.vision.all import Learner, accuracy, set_seed
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.data.loaders import fashion_dls
-from sskd_tutor.measure.recording import RecordAlignment
+from sskd_tutor.measure.recorder import RecordAlignment
 from sskd_tutor.nets.weights import fashion_teacher
 from sskd_tutor.nets.small import tutorial_resnet
 

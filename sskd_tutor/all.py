@@ -24,7 +24,8 @@ from .nets.taps import tapped
 from .nets.cut import as_stages
 from .measure.alignment import NMSE, cka, stitched_accuracy
 from .measure.fidelity import agreement, fidelity, predictive_kl
-from .measure.recording import RecordAlignment, Recording
+from .measure.recorder import RecordAlignment
+from .measure.recording import Recording
 from .distill.adapters import make_adapter
 from .distill.losses import StitchedLoss, kd_loss, mimic_mse, mimic_nmse
 from .distill.callbacks import FreezeStages, MimicFeatures, StitchedAccuracy, StopOnNaN

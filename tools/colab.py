@@ -55,20 +55,24 @@ def for_colab(
     lesson = read_lesson(path)
     cells = [cleaned(c, lessons.as_posix()) for c in lesson.nb.cells]
     here = re.escape(f'{get_config().git_url}/blob/{get_config().branch}/{lessons.as_posix()}/')
+    def to_colab(m): return in_colab(m[1]) if m[1] in stay else m[0]
     for c in cells:
         if c.cell_type == 'code': c.outputs = []
-        else: c.source = re.sub(here + r'([\w.]+\.ipynb)', lambda m: in_colab(m[1]) if m[1] in stay else m[0], c.source)
+        else: c.source = re.sub(here + r'([\w.]+\.ipynb)', to_colab, c.source)
     cells[0].source += '\n\n' + badge(path.name)
     cells.insert(1, first_cell(lesson.name))
     kernel = dict(name='python3', display_name='Python 3', language='python')
-    meta = dict(kernelspec=kernel, colab=dict(provenance=[]), **dict(accelerator='GPU') if lesson.name in wants_gpu else {})
+    meta = dict(kernelspec=kernel, colab=dict(provenance=[]))
+    if lesson.name in wants_gpu: meta['accelerator'] = 'GPU'
     return nbformat.v4.new_notebook(cells=cells, metadata=meta)
 
 def main():
     root = get_config().config_path
-    to, paths = Path(sys.argv[1] if sys.argv[1:] else root/'colab'), sorted((root/lessons).glob('*.ipynb'))
+    to = Path(sys.argv[1] if sys.argv[1:] else root/'colab')
+    paths = sorted((root/lessons).glob('*.ipynb'))
+    names = [p.name for p in paths]
     shutil.rmtree(to, ignore_errors=True)
     to.mkdir(parents=True)
-    for p in paths: nbformat.write(for_colab(p, [p.name for p in paths]), to/p.name)
+    for p in paths: nbformat.write(for_colab(p, names), to/p.name)
 
 if __name__ == '__main__': main()

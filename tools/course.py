@@ -21,16 +21,23 @@ def fail(where, what): raise CourseError(f'{where}: {what}')
 
 # --- reading
 
+@dataclass
+class Solution:
+    code: str
+    note: str   # for the instructor; '' if there is none
+
 def solutions_in(
     file: Path,  # percent format: `# %% 3.2`, code, `# note: ...` lines
-) -> dict:       # id -> (code, note)
+) -> dict:       # id -> Solution
     "The solutions of a lesson"
     found = {}
     for part in re.split(r'^# %% *', file.read_text(), flags=re.M)[1:]:
-        id, _, body = part.partition('\n')
-        if (id := id.strip()) in found: fail(file.name, f'the solution of {id} is there twice')
+        head, _, body = part.partition('\n')
+        id = head.strip()
+        if id in found: fail(file.name, f'the solution of {id} is there twice')
+        code = re.sub(r'^# note:.*\n?', '', body, flags=re.M).strip()
         note = ' '.join(re.findall(r'^# note: ?(.*)$', body, re.M))
-        found[id] = re.sub(r'^# note:.*\n?', '', body, flags=re.M).strip(), note
+        found[id] = Solution(code, note)
     return found
 
 @dataclass
@@ -54,12 +61,13 @@ def task_in(
     lines = cell.source.rstrip().split('\n')
     calls = [i for i, line in enumerate(lines) if re.match(r'\s*check\(', line)]
     if cell.cell_type != 'code' or not calls: return
-    first = lines[calls[0]].strip()
+    first, last = lines[calls[0]].strip(), lines[-1]
     if calls != [len(lines) - 1]: fail(where, f'`{first}` is not the last line of its cell, or not the only check there')
-    if not (m := call.match(lines[-1])): fail(where, f"`{lines[-1]}` is not of the form check('3.2', name)")
-    found = heading.findall(above.source) if above is not None and above.cell_type == 'markdown' else []
-    if not found: fail(where, f'no `### Exercise {m[1]} · Title` with `*kind, level n of 3*` above check({m[1]!r})')
-    id, title, kind, level = found[-1]
+    m = call.match(last)
+    if not m: fail(where, f"`{last}` is not of the form check('3.2', name)")
+    headings = heading.findall(above.source) if above is not None and above.cell_type == 'markdown' else []
+    if not headings: fail(where, f'no `### Exercise {m[1]} · Title` with `*kind, level n of 3*` above check({m[1]!r})')
+    id, title, kind, level = headings[-1]
     if id != m[1]: fail(where, f'the heading says Exercise {id}, the code check({m[1]!r})')
     if kind not in kinds or not 1 <= int(level) <= 3:
         fail(where, f'exercise {id} is *{kind}, level {level}*; expected one of {kinds}, level 1 to 3')
@@ -77,29 +85,43 @@ class Lesson:
     def title(self): return re.match(r'# (.+)', self.nb.cells[0].source)[1]
 
 def read_lesson(path):
-    nb = nbformat.read(path, 4)
-    found = ((c.id, task_in(f'{path.name}, cell {i}', c, nb.cells[i - 1] if i else None)) for i, c in enumerate(nb.cells))
-    return Lesson(path, nb, {id: t for id, t in found if t})
+    nb, tasks = nbformat.read(path, 4), {}
+    for i, cell in enumerate(nb.cells):
+        task = task_in(f'{path.name}, cell {i}', cell, nb.cells[i - 1] if i else None)
+        if task: tasks[cell.id] = task
+    return Lesson(path, nb, tasks)
+
+def all_solutions(folder):
+    "id -> Solution, of all lessons"
+    solved = {}
+    for file in sorted(folder.glob('*.py')):
+        for id, solution in solutions_in(file).items():
+            if id in solved: fail(file.name, f'the solution of {id} is there twice')
+            solved[id] = solution
+    return solved
+
+def agree(where, task, seen, solved, registry, solutions):
+    "Fail unless an exercise is new, has a solution, and its check has the same title"
+    if task.id in seen: fail(where, f'exercise {task.id} is in {seen[task.id]} already')
+    if task.id not in solved: fail(where, f'exercise {task.id} has no solution in {solutions.name}/')
+    if task.id not in registry: fail(where, f'no check is registered for exercise {task.id}')
+    title = registry[task.id]
+    if title != task.title: fail(where, f'{task.id} is {task.title!r} here and {title!r} to its check')
 
 def read_course(
     lessons: Path,           # folder of notebooks
     solutions: Path,         # folder of *.py
     registry: dict,          # id -> title of the exercises for which there is a check
-) -> tuple:                  # lessons, and id -> (code, note)
+) -> tuple:                  # lessons, and id -> Solution
     "All lessons and solutions, once they agree with each other and with the registered checks"
-    course, solved, seen = [read_lesson(p) for p in sorted(lessons.glob('*.ipynb'))], {}, {}
-    for f in sorted(solutions.glob('*.py')):
-        for id, s in solutions_in(f).items():
-            if id in solved: fail(f.name, f'the solution of {id} is there twice')
-            solved[id] = s
-    for where, t in ((lesson.path.name, t) for lesson in course for t in lesson.tasks.values()):
-        if t.id in seen: fail(where, f'exercise {t.id} is in {seen[t.id]} already')
-        if t.id not in solved: fail(where, f'exercise {t.id} has no solution in {solutions.name}/')
-        if t.id not in registry: fail(where, f'no check is registered for exercise {t.id}')
-        if registry[t.id] != t.title: fail(where, f'{t.id} is {t.title!r} here and {registry[t.id]!r} to its check')
-        seen[t.id] = where
-    if more := sorted(solved.keys() - seen): fail(solutions.name, f'solutions without an exercise: {more}')
-    if more := sorted(registry.keys() - seen): fail('the registry', f'checks without an exercise: {more}')
+    course, solved, seen = [read_lesson(p) for p in sorted(lessons.glob('*.ipynb'))], all_solutions(solutions), {}
+    for lesson in course:
+        for task in lesson.tasks.values():
+            agree(lesson.path.name, task, seen, solved, registry, solutions)
+            seen[task.id] = lesson.path.name
+    unasked, unused = sorted(solved.keys() - seen), sorted(registry.keys() - seen)
+    if unasked: fail(solutions.name, f'solutions without an exercise: {unasked}')
+    if unused: fail('the registry', f'checks without an exercise: {unused}')
     return course, solved
 
 def registered():  # id -> title
@@ -122,41 +144,56 @@ def absolute(
 
 def plain(cell): return re.sub(r'\A(#\|.*\n)+', '', cell.source + '\n').rstrip('\n')
 
+def flag_of(cell):
+    "'slow', 'gpu' or 'notest', if a cell carries it"
+    found = re.search(r'^#\| *(slow|gpu|notest)', cell.source, re.M)
+    return found[1] if found else None
+
 def cleaned(cell, folder, stay=()):
     "A cell without nbdev's directives, without prompt numbers"
     c = nbformat.from_dict(dict(cell, metadata={}))
     if c.cell_type == 'markdown': c.source = absolute(c.source, folder, stay)
-    if c.cell_type == 'code':
-        slow, c.source, c.execution_count = re.search(r'^#\| *(slow|gpu|notest)', c.source, re.M), plain(c), None
-        if slow: c.metadata['tags'] = [slow[1]]
-        for o in c.outputs:
-            if 'execution_count' in o: o.execution_count = None
+    if c.cell_type != 'code': return c
+    flag = flag_of(c)
+    if flag: c.metadata['tags'] = [flag]
+    c.source, c.execution_count = plain(c), None
+    for o in c.outputs:
+        if 'execution_count' in o: o.execution_count = None
     return c
 
-def empty(cell, source, id, tag):
-    return nbformat.v4.new_code_cell(source, id=id, metadata=dict(cell.metadata, tags=[*cell.metadata.get('tags', []), tag]))
+def tagged(cell, source, id, tag):
+    "A cell without outputs, with one more tag"
+    tags = [*cell.metadata.get('tags', []), tag]
+    return nbformat.v4.new_code_cell(source, id=id, metadata=dict(cell.metadata, tags=tags))
 
-def versions(cell, task, solved):
+def versions(cell, task, solution):
     "kind of copy -> the cells that stand there for an exercise"
-    code, note = solved[task.id]
-    skeleton, solution = (empty(cell, f'{s}\n\n{task.call}', cell.id + end, tag)
-                          for s, end, tag in ((task.skeleton, '', 'skeleton'), (code, '-s', 'solution')))
-    notes = [nbformat.v4.new_markdown_cell(f'> **For the instructor.** {note}', id=cell.id + '-n')] if note else []
-    return dict(student=[skeleton], instructor=[solution, *notes], both=[skeleton, solution])
+    skeleton = tagged(cell, f'{task.skeleton}\n\n{task.call}', cell.id, 'skeleton')
+    solved = tagged(cell, f'{solution.code}\n\n{task.call}', f'{cell.id}-s', 'solution')
+    notes = []
+    if solution.note:
+        text = f'> **For the instructor.** {solution.note}'
+        notes.append(nbformat.v4.new_markdown_cell(text, id=f'{cell.id}-n'))
+    return dict(student=[skeleton], instructor=[solved, *notes], both=[skeleton, solved])
+
+def copy_of(lesson, solved, kind, stay):
+    "One kind of copy of a lesson"
+    cells = []
+    for old in lesson.nb.cells:
+        new, task = cleaned(old, 'nbs/lessons', stay), lesson.tasks.get(old.id)
+        if task is None: cells.append(new)
+        else: cells += versions(new, task, solved[task.id])[kind]
+    return nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=lesson.nb.metadata.kernelspec))
+
+copy_kinds = 'student', 'instructor', 'both'
 
 def copies(
     lesson: Lesson,
-    solved: dict,
-    stay=(),         # names of files that lie beside the copy, too
-) -> dict:           # 'student', 'instructor', 'both' -> notebook
+    solved: dict,     # id -> Solution
+    stay=(),          # names of files that lie beside the copy, too
+) -> dict:            # 'student', 'instructor', 'both' -> notebook
     "The copies of a lesson"
-    made = {}
-    for kind in ('student', 'instructor', 'both'):
-        cells = [(c, cleaned(c, 'nbs/lessons', stay)) for c in lesson.nb.cells]
-        cells = [[new] if old.id not in lesson.tasks else versions(new, lesson.tasks[old.id], solved)[kind] for old, new in cells]
-        spec = lesson.nb.metadata.kernelspec
-        made[kind] = nbformat.v4.new_notebook(cells=[c for cs in cells for c in cs], metadata=dict(kernelspec=spec))
-    return made
+    return {kind: copy_of(lesson, solved, kind, stay) for kind in copy_kinds}
 
 def write_course(
     course, solved,  # from `read_course`
@@ -164,7 +201,7 @@ def write_course(
 ):
     "Every copy of every lesson; what was there before goes"
     names = [lesson.path.name for lesson in course]
-    for kind in ('student', 'instructor', 'both'): shutil.rmtree(to/kind, ignore_errors=True)
+    for kind in copy_kinds: shutil.rmtree(to/kind, ignore_errors=True)
     for lesson in course:
         for kind, nb in copies(lesson, solved, names).items():
             (to/kind).mkdir(parents=True, exist_ok=True)
@@ -172,9 +209,10 @@ def write_course(
 
 def main():
     root = get_config().config_path
+    to = Path(sys.argv[1] if sys.argv[1:] else root/'_course')
     try: course, solved = read_course(root/'nbs/lessons', root/'course/solutions', registered())
     except CourseError as e: sys.exit(f'The course cannot be made. {e}')
-    write_course(course, solved, to := Path(sys.argv[1] if sys.argv[1:] else root/'_course'))
+    write_course(course, solved, to)
     print(f'{to}: {len(course)} lessons, {len(solved)} exercises; student, instructor and both')
 
 if __name__ == '__main__': main()

@@ -63,25 +63,34 @@ def blocks(text):  # paragraphs, lists, tables, fences; each whole
 
 class Deck:
     "Slides in columns, one column for each `##`; what stands under a heading shares slides as long as there is room"
-    def __init__(self): self.columns, self.heading, self.held, self.size = [[]], '', [], 0
+    def __init__(self):
+        self.columns, self.heading = [[]], ''
+        self.held, self.size = [], 0   # of the slide in the making; size in letters of text
 
     def flush(self):
+        "Finish the slide in the making"
         if self.held: self.columns[-1].append('\n'.join([self.heading, *self.held]))
         self.held, self.size = [], 0
 
-    def add(self, html, size):  # size: in letters of text
+    def add(self, html, size):
         if self.size + size > room: self.flush()
         self.held.append(html)
         self.size += size
 
     def text(self, md):
-        for b in blocks(md):
-            if m := re.match(r'(#+) .+\n*', b):
-                self.flush()
-                if len(m[1]) <= 2: self.columns.append([])
-                self.heading, b = as_html(m[0]), b[m.end():]
-                if m[1] == '#' and self.columns == [[], []]: self.held.append('')  # the title alone is a slide, too
-            if b.strip(): self.add(as_html(b), len(b))
+        for block in blocks(md):
+            heading = re.match(r'(#+) .+\n*', block)
+            if heading:
+                self.begin(heading[0], level=len(heading[1]))
+                block = block[heading.end():]
+            if block.strip(): self.add(as_html(block), len(block))
+
+    def begin(self, heading, level):
+        "A new slide, in a new column if the heading is of the first or second level"
+        self.flush()
+        if level <= 2: self.columns.append([])
+        self.heading = as_html(heading)
+        if level == 1 and self.columns == [[], []]: self.held.append('')  # the title alone is a slide, too
 
     def code(self, code, said):
         lines = 2 + code.count('\n') + said.count('\n') + bool(said)
@@ -94,41 +103,58 @@ class Deck:
         self.columns[-1].append(f'<img class="figure" alt="" src="{src}">')
 
     def html(self):
-        column = lambda slides: '<section>' + '\n'.join(f'<section>{s}</section>' for s in slides) + '</section>'
         self.flush()
-        return '\n'.join(map(column, filter(None, self.columns)))
+        sections = []
+        for column in filter(None, self.columns):
+            slides = '\n'.join(f'<section>{slide}</section>' for slide in column)
+            sections.append(f'<section>{slides}</section>')
+        return '\n'.join(sections)
 
-def short(cell):  # code worth showing
+def short(cell):
+    "The code of a cell if it is worth showing, else ''"
     lines = plain(cell).strip().split('\n')
-    hidden = re.match(r'#\| *(hide|echo: *false)', cell.source) or all(re.match(r'(from|import|#) ?|$', s) for s in lines)
-    return '' if hidden or len(lines) > code_lines else '\n'.join(lines)
+    hidden = re.match(r'#\| *(hide|echo: *false)', cell.source)
+    only_imports = all(re.match(r'(from|import|#) ?|$', line) for line in lines)
+    return '' if hidden or only_imports or len(lines) > code_lines else '\n'.join(lines)
+
+def is_short_text(data): return data.keys() == {'text/plain'} and len(data['text/plain']) < 200
+
+def add_output(made, data):
+    "A table, a text or an image that a cell has shown"
+    html, text = data.get('text/html', ''), data.get('text/markdown', '')
+    if 'fastprogress' in html + text: return  # how long it took on the machine that saved the page
+    if '<table' in html: made.table(re.sub(r'(?s)<style.*?</style>', '', html))
+    elif text: made.text(text)
+    elif 'image/png' in data: made.figure(f"data:image/png;base64,{data['image/png'].strip()}")
+
+def add_code(made, cell, is_task, images):
+    "A cell's code, if it is short, and what it has shown"
+    outs = [o.data for o in cell.outputs if 'data' in o and plotly not in o.data]
+    if is_task: outs = []
+    said = f"<pre>{escape(outs.pop()['text/plain'])}</pre>" if outs and is_short_text(outs[-1]) else ''
+    code = short(cell)
+    if code: made.code(code, said)
+    for data in outs: add_output(made, data)
+    for f in images: made.figure(f'data:image/svg+xml;base64,{b64encode(f.read_bytes()).decode()}')
 
 def deck(lesson, images):
     "The slides of a lesson; `images`: cell id -> SVG files"
     made = Deck()
-    for c in lesson.nb.cells:
-        if c.cell_type == 'markdown': made.text(absolute(c.source, 'nbs/lessons'))
-        if c.cell_type != 'code': continue
-        said, outs = '', [o.data for o in c.outputs if 'data' in o and c.id not in lesson.tasks and plotly not in o.data]
-        if outs and not outs[-1].keys() - {'text/plain'} and len(outs[-1]['text/plain']) < 200:
-            said = f"<pre>{escape(outs.pop()['text/plain'])}</pre>"
-        if code := short(c): made.code(code, said)
-        for data in outs:
-            html = data.get('text/html', '')
-            if 'fastprogress' in html + data.get('text/markdown', ''): continue  # how long it took whoever saved the page
-            if '<table' in html: made.table(re.sub(r'(?s)<style.*?</style>', '', html))
-            elif 'text/markdown' in data: made.text(data['text/markdown'])
-            elif 'image/png' in data: made.figure(f"data:image/png;base64,{data['image/png'].strip()}")
-        for f in images.get(c.id, []): made.figure(f'data:image/svg+xml;base64,{b64encode(f.read_bytes()).decode()}')
+    for cell in lesson.nb.cells:
+        if cell.cell_type == 'markdown': made.text(absolute(cell.source, 'nbs/lessons'))
+        if cell.cell_type == 'code': add_code(made, cell, cell.id in lesson.tasks, images.get(cell.id, []))
     return made
 
 def write_deck(path, to):
     "One lesson's deck; how many slides"
     lesson = read_lesson(path)
-    with tempfile.TemporaryDirectory() as d:
-        figs = {Path(d)/f'{id}_{i}': f for id, fs in figures_in(lesson.nb).items() for i, f in enumerate(fs)}
-        draw(figs, 'svg')
-        images = {id: [Path(d)/f'{id}_{i}.svg' for i in range(len(fs))] for id, fs in figures_in(lesson.nb).items()}
+    with tempfile.TemporaryDirectory() as folder:
+        drawn, images = {}, {}   # path without suffix -> figure; cell id -> SVG files
+        for id, figs in figures_in(lesson.nb).items():
+            names = [Path(folder)/f'{id}_{i}' for i in range(len(figs))]
+            drawn.update(zip(names, figs))
+            images[id] = [name.with_name(f'{name.name}.svg') for name in names]
+        draw(drawn, 'svg')
         made = deck(lesson, images)
     (to/f'{path.stem}.html').write_text(page.format(title=escape(lesson.title), slides=made.html()))
     return sum(map(len, made.columns))

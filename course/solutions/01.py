@@ -7,7 +7,7 @@ guess = 1/2**2/2  # half the channels on both sides of a convolution, half the b
 
 # %% 1.2
 def conv_macs(c_in, c_out, k, side):
-    "Multiply-adds of one convolution, for one picture"
+    "Multiply-adds of one convolution, for one image"
     return c_in*k*k * c_out*side*side
 # note: Common mistakes: the number of weights (without the pixels), `side` once instead of squared, multiplications and
 # note: additions counted apart. A stride needs no case of its own, since `side` is that of the output.
@@ -25,17 +25,17 @@ def most_confused(answers, y):
 def bits(p):
     "Doubt of each row of probabilities, in bits"
     return -(p*p.clamp(1e-12).log2()).sum(1)
-# note: Three bugs: summed over the pictures too; natural logarithm; 0 times log 0 is nan. The last one is the nasty one: it
+# note: Three bugs: summed over the images too; natural logarithm; 0 times log 0 is nan. The last one is the nasty one: it
 # note: only shows when the teacher is so sure that a probability underflows to 0. `torch.special.entr(p).sum(1)/math.log(2)`
 # note: is as good.
 
 # %% 1.5
 def student_for(budget):
-    "A network with the teacher's stages and at most `budget` multiply-adds a picture"
+    "A network with the teacher's stages and at most `budget` multiply-adds an image"
     def cost(width): return tutorial_resnet(width=width, blocks=1).stage_table(torch.zeros(1, 1, 28, 28)).macs.sum()
     width = 1
     while cost(width + 1) <= budget: width += 1
     return tutorial_resnet(width=width, blocks=1)
-# note: Cost grows with the square of the width, so a search by ones is fast enough. Who wants to waste less also tries
+# note: Cost grows with the square of the width, so a search by ones is fast enough. To waste less, also try
 # note: `blocks`. Common mistakes: one fixed network; a budget used to a tenth; two stages, which leaves one stage of the
 # note: teacher without a pupil.

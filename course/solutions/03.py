@@ -1,6 +1,6 @@
 # %% 3.1
 guess = 9
-# note: Three batch norms with three buffers each: running_mean, running_var, num_batches_tracked. The usual guess is 0; who says 6 forgets the counter.
+# note: Three batch norms with three buffers each: running_mean, running_var, num_batches_tracked. The usual guess is 0; a 6 forgets the counter.
 # note: Let the class say which of the nine a resumed run would notice, and which a cache.
 
 # %% 3.2
@@ -29,7 +29,7 @@ def train_stage(student, adapter, teacher, stage, batches, epochs):
             loss.backward()
             opt.step()
     return loss.item()
-# note: The adapter was in no optimizer, and `student.train()` in each epoch undid the `eval()` above: a fit loop that calls `model.train()` does the same to whoever freezes before the fit.
+# note: The adapter was in no optimizer, and `student.train()` in each epoch undid the `eval()` above: a fit loop that calls `model.train()` does the same if you freeze before the fit.
 # note: Neither shows in the loss, which falls in both versions. That is the point.
 
 # %% 3.5

@@ -34,7 +34,7 @@ def resume(net, opt, state):
 
 # %% 4.5
 def fair_epochs(run, student, x, y, images):
-    "Epochs of ordinary training that cost as much as the run"
+    "Epochs on labels only that cost as much as the run"
     net = copy.deepcopy(student)
     step = count_macs(lambda: F.cross_entropy(net(x), y).backward())/len(x)
     return max(1, round(run.gmacs*1e9/(step*images)))

@@ -18,22 +18,22 @@ def my_cka(X, Y):
     X, Y = X - X.mean(0), Y - Y.mean(0)
     K, L = X @ X.T, Y @ Y.T
     return (K*L).sum()/(K.norm()*L.norm())
-# note: Behind a ReLU all features are positive, so without centring every image is like every other, for any network.
+# note: Behind a ReLU all features are positive, so without centering every image is like every other, for any network.
 # note: Common mistake: the mean over the channels of an image, `X.mean(1)`, which a constant for each channel survives.
 
 # %% 5.4
 def debiased_cka(X, Y):
     "Linear CKA without an image's likeness to itself"
-    def centerd(X):
+    def centered(X):
         K, n = X @ X.T, len(X)
         K = K - K.diag().diag()
         rows = K.sum(0, keepdim=True)/(n - 2)
         K = K - rows - rows.T + K.sum()/((n - 1)*(n - 2))
         return K - K.diag().diag()
-    K, L = centerd(X.double()), centerd(Y.double())
+    K, L = centered(X.double()), centered(Y.double())
     return (K*L).sum()/(K.norm()*L.norm())
-# note: Centring the features first changes nothing here, since the centring of the matrix removes it; both are right.
-# note: Common mistakes: dividing by n, zeroing the diagonal only after centring, forgetting to zero it at the end.
+# note: Centering the features first changes nothing here, since the centering of the matrix removes it; both are right.
+# note: Common mistakes: dividing by n, zeroing the diagonal only after centering, forgetting to zero it at the end.
 
 # %% 5.5
 def hide(f, head):
@@ -43,5 +43,5 @@ def hide(f, head):
     place = torch.stack([(said[:i] == c).sum() for i, c in enumerate(said)])
     return f + 100*f.std()*unseen[place % len(unseen)]
 # note: The n-th image of each class goes to the n-th place, so those that share a place are of different classes.
-# note: Lower still, about -0.4: the last eigenvectors of the debiased, centerd Gram matrix, each along
+# note: Lower still, about -0.4: the last eigenvectors of the debiased, centered Gram matrix, each along
 # note: an unseen direction of its own.

@@ -1,7 +1,7 @@
 # %% 6.1
 my_guess = ['sskd', 'simultaneous[weight=100]', 'label_smoothing', 'labels', 'kd']
-# note: Features say tens of thousands of numbers a picture, and the budget is small. The tempting mistake is `kd` before
-# note: `labels`: its epochs are dearer, since the teacher must be paid.
+# note: Features say tens of thousands of numbers an image, and the budget is small. The tempting mistake is `kd` before
+# note: `labels`: its epochs cost more, since the teacher must be paid.
 
 # %% 6.2
 def paired_interval(a, b):
@@ -9,7 +9,7 @@ def paired_interval(a, b):
     d = (a - b).dropna()
     half = stats.t.ppf(.975, len(d) - 1)*d.std()/len(d)**.5
     return d.mean(), d.mean() - half, d.mean() + half
-# note: pandas subtracts by index, so `(a - b).dropna()` does all the matching. Whoever takes `.to_numpy()` loses it.
+# note: pandas subtracts by index, so `(a - b).dropna()` does all the matching. If you take `.to_numpy()` you lose it.
 # note: Common mistakes: 1.96 instead of t, `np.std` (which divides by n), `len(a - b)`, which counts the missing run.
 
 # %% 6.3

@@ -1,6 +1,6 @@
 # %% 7.1
 guess = .93
-# note: The tempting guess is the product of both accuracies, about 0.85. But hard pictures are hard for both, and even most of
+# note: The tempting guess is the product of both accuracies, about 0.85. But hard images are hard for both, and even most of
 # note: the wrong answers coincide.
 
 # %% 7.2
@@ -8,7 +8,7 @@ def agreement_on(teacher, student, dl):
     "Share of the images of a loader to which both give the same answer"
     same = torch.cat([teacher(x).argmax(1) == student(x).argmax(1) for x, _ in dl])
     return same.float().mean().item()
-# note: The loader shuffles, and augments: two passes see different pictures in another order. One pass, both networks.
+# note: The loader shuffles, and augments: two passes see different images in another order. One pass, both networks.
 # note: Common mistake: the mean of the batches' means, which lets each image of a small last batch count for more.
 
 # %% 7.3

@@ -17,17 +17,17 @@ def in_our_order(logits, theirs, ours):
 
 # %% 10.3
 gigabytes = 32*28*28*4*10_000*4/1e9
-# note: 100 kB a picture, 4.0 GB in all. The usual slips: four bytes or four views forgotten.
+# note: 100 kB an image, 4.0 GB in all. The usual slips: four bytes or four views forgotten.
 
 # %% 10.4
 settings = dict(epochs=8, head_epochs=4, views=2, budget='150 MB', half=True)
-# note: Half precision and two views together; each alone is too large or computes too much. The validation pictures are
+# note: Half precision and two views together; each alone is too large or computes too much. The validation images are
 # note: remembered too.
 
 # %% 10.5
 def answers(net, images, mean, std):
-    "The logits of pictures that come from a camera"
+    "The logits of images that come from a camera"
     x = (images/255 - mean)/std
     return net.eval()(x)
-# note: Both faults are silent. In train mode a picture's answer depends on its neighbors, and asking changes the
+# note: Both faults are silent. In train mode an image's answer depends on its neighbors, and asking changes the
 # note: statistics.

@@ -123,8 +123,9 @@ def _width(net):
     return next((p.shape[0] for p in net.parameters() if p.dim() == 4), '')
 
 # %% ../../nbs/compare/03_runner.ipynb #e85c0d94
-columns = ('method pair width labels images seed epochs gmacs accuracy_last accuracy_best agreement kl ece teacher_data '
-           'seconds budget accuracy_valid accuracy_teacher evaluated_on settings device date').split()
+columns = ('method pair width labels images seed epochs gmacs accuracy_last accuracy_best agreement kl ece '
+           'teacher_data seconds budget accuracy_valid accuracy_teacher evaluated_on settings device '
+           'date').split()
 
 def run_cell(
     cell: Cell,
@@ -143,8 +144,9 @@ def run_cell(
     row = cell.row | close | dict(
         width=width, epochs=round(trial.passes, 1), gmacs=round(trial.gmacs, 1), seconds=round(seconds),
         accuracy_last=exam.accuracy(last), accuracy_best=exam.accuracy(best), ece=round(ece(last, exam.y), 4),
-        accuracy_valid='' if valid is None else round(100*valid, 2), accuracy_teacher=exam.accuracy(exam.teacher),
-        teacher_data=cell.told.teacher_data, device=environment(device)['device_name'], date=date.today())
+        accuracy_valid='' if valid is None else round(100*valid, 2),
+        accuracy_teacher=exam.accuracy(exam.teacher), teacher_data=cell.told.teacher_data,
+        device=environment(device)['device_name'], date=date.today())
     return {name: str(row[name]) for name in columns}
 
 # %% ../../nbs/compare/03_runner.ipynb #2c9fd699
@@ -213,7 +215,8 @@ def read_runs(
     whole = head.rstrip('\n') + '\n' + ''.join(good)
     if damaged:
         where = f'kept in {path.name}.cut' if repair else 'left out'
-        print(f"{path}: {len(damaged)} damaged or cut off; {where}, such runs are made again", file=sys.stderr)
+        told = f"{path}: {len(damaged)} damaged or cut off; {where}, such runs are made again"
+        print(told, file=sys.stderr)
         if repair: _set_aside(path, whole, damaged)
     return _as_table(whole)
 
@@ -248,7 +251,7 @@ def plans(
 # %% ../../nbs/compare/03_runner.ipynb #2402cfaa
 def plan_table(
     s: Study,
-) -> pd.DataFrame:    # a row for each kind of run: its phases, 10^9 multiply-adds of one run, and how many runs
+) -> pd.DataFrame:    # a row for each kind of run: phases, 10^9 multiply-adds of one, how many runs
     "What the runs of a study are, and what they cost"
     rows = []
     for cell, phases, gmacs in plans(cells(s)):
@@ -319,16 +322,16 @@ class _Log:
 
     def take(self, cell, row, error):
         self.done += 1
-        what = (f"{cell.method}, {cell.pair.words}, {cell.labels} of {cell.images} labels, {cell.row['budget']}, "
-                f"seed {cell.seed}")
+        what = (f"{cell.method}, {cell.pair.words}, {cell.labels} of {cell.images} labels, "
+                f"{cell.row['budget']}, seed {cell.seed}")
         if row is None:
             self.failed.append((what, error))
             self.say(f"failed: {what}")
             return
         append_run(self.path, row)
         left = (time.time() - self.begin)/self.done*(self.total - self.done)
-        self.say(f"[{self.done}/{self.total}] {what}: {row['accuracy_last']} %, {row['gmacs']} G, {row['seconds']} s; "
-                 f"about {left/60:.0f} min to go")
+        self.say(f"[{self.done}/{self.total}] {what}: {row['accuracy_last']} %, {row['gmacs']} G, "
+                 f"{row['seconds']} s; about {left/60:.0f} min to go")
 
 # %% ../../nbs/compare/03_runner.ipynb #7365fc73
 def _keep_busy(pool, todo, n_workers, log):
@@ -350,8 +353,8 @@ def _run_all(todo, path, jobs, say):
     with OneThread(threads), _pool(places, threads) as pool:
         try: _keep_busy(pool, todo, len(places), log)
         except BrokenProcessPool as e:
-            raise RuntimeError(f"a worker was killed, by the system if memory ran out; what is done is in {path}, "
-                               "the same command goes on, with fewer --jobs if need be") from e
+            raise RuntimeError("a worker was killed, by the system if memory ran out; what is done is in "
+                               f"{path}, the same command goes on, with fewer jobs if need be") from e
         except KeyboardInterrupt:
             for process in list((pool._processes or {}).values()): process.terminate()
             say(f"interrupted; what is done is in {path}, the same command goes on")
@@ -399,7 +402,8 @@ def groups(
 ) -> list:             # of (what they have in common, in words, DataFrame)
     "Runs that may be compared with each other: same pair, labels, images and budget"
     found = []
-    for (pair, labels, images, budget), part in runs.groupby(['pair', 'labels', 'images', 'budget'], sort=False):
+    same = ['pair', 'labels', 'images', 'budget']
+    for (pair, labels, images, budget), part in runs.groupby(same, sort=False):
         words = f"{pair}, {labels:,} labels of {images:,} images, {budget}"
         found.append((words, part.reset_index(drop=True)))
     return found

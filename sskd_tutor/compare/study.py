@@ -1,4 +1,4 @@
-"""What is compared: methods, seeds, images, pairs and budgets from one short config, each checked before anything trains.
+"""What is compared: methods, seeds, images, pairs and budgets, all checked before anything trains.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/compare/study.html.md"""
 
@@ -79,7 +79,8 @@ def load_data(
     "The images that a word means"
     words = ['embedded', 'full']
     if word in words: return _fashion(word, folder)
-    if ':' not in word: raise ValueError(f"no data {word!r}; {nearest(word, words)}, or package.module:function")
+    if ':' not in word:
+        raise ValueError(f"no data {word!r}; {nearest(word, words)}, or package.module:function")
     train, test = from_module(word, 'data')()
     return Data(train, test, f'{word}-{len(test.y)}')
 
@@ -95,14 +96,9 @@ def overlap(
     "How many of the exam questions were in the textbook?"
     return len(_prints(seen) & _prints(test))
 
-# %% ../../nbs/compare/02_study.ipynb #06d79ae3
-class _Indexed:
-    "TRANSITION, to be removed: s['seeds'] for s.seeds"
-    def __getitem__(self, name): return getattr(self, name)
-
 # %% ../../nbs/compare/02_study.ipynb #47e6a7c1
 @dataclass(frozen=True)
-class Pair(_Indexed):
+class Pair:
     "Who teaches whom, and what the teacher has seen"
     teacher: str             # a network in a word, as for `build_net`
     student: str
@@ -160,7 +156,8 @@ def _leak(data, folder):
     "A remark on training images that are test images, or ''"
     found = load_data(data, folder)
     n = overlap(found.train, found.test)
-    return f"{n} of the test images ({found.evaluated_on}) are among the training images of {data!r}." if n else ''
+    if not n: return ''
+    return f"{n} of the test images ({found.evaluated_on}) are among the training images of {data!r}."
 
 # %% ../../nbs/compare/02_study.ipynb #34987a79
 @dataclass(frozen=True)
@@ -181,7 +178,7 @@ def _is_positive(value): return isinstance(value, Number) and type(value) is not
 def _is_share(value): return _is_positive(value) and value < 1
 def _is_precision(value): return value in ('float32', 'bfloat16')
 def _is_primary(value): return value is None or isinstance(value, (list, tuple)) and len(value) == 2
-def _is_pair(value): return isinstance(value, Mapping) and all(isinstance(word, str) for word in value.values())
+def _is_pair(value): return isinstance(value, Mapping) and all(_is_text(word) for word in value.values())
 
 def _is_budget(value):
     if not isinstance(value, Mapping) or list(value) not in (['epochs'], ['gmacs']): return False
@@ -189,16 +186,17 @@ def _is_budget(value):
 
 # %% ../../nbs/compare/02_study.ipynb #59ca1f1c
 @dataclass
-class Study(_Indexed):
+class Study:
     "What is compared; `study` makes one from a config and checks it"
     methods: list = _setting(None, "a method's name", _is_text, several=True)
     seeds: list = _setting(5, 'whole numbers from 0 to 2**32-1', _is_seed, several=True)   # or how many
     pairs: list = _setting((dict(teacher='teacher', student='tutorial:blocks=1'),),        # of `Pair`
                            '{teacher = "...", student = "..."}', _is_pair, several=True)
-    labels: list = _setting(None, 'a whole number of images, 1 or more', _is_count, several=True)  # none: all images
+    labels: list = _setting(None, 'a whole number of images, 1 or more', _is_count, several=True)  # None: all
     images: list = _setting(5_000, 'a whole number, 1 or more', _is_count, several=True)
-    budget: list = _setting((dict(gmacs=5_200),), '{epochs = ...} or {gmacs = ...}, above 0', _is_budget, several=True)
-    primary: list = _setting(None, 'two methods', _is_primary)   # the comparison that is named before the runs
+    budget: list = _setting((dict(gmacs=5_200),),
+                            '{epochs = ...} or {gmacs = ...}, above 0', _is_budget, several=True)
+    primary: list = _setting(None, 'two methods', _is_primary)   # the comparison named before the runs
     data: str = _setting('embedded', 'a word', _is_text)
     folder: str = fashion_folder                                 # of the official Fashion-MNIST files
     lr: float = _setting(5e-3, 'a number above 0', _is_positive)
@@ -207,7 +205,7 @@ class Study(_Indexed):
     holdout: float = _setting(.2, 'a share between 0 and 1', _is_share)
     precision: str = _setting('float32', "'float32' or 'bfloat16'", _is_precision)
     memory: str = '3 GB'                                         # for what is remembered
-    allow_seen: bool = False                                     # report what the guard objects to, with a remark
+    allow_seen: bool = False                                     # report in spite of the guard, with a remark
 
 # %% ../../nbs/compare/02_study.ipynb #c95c3f24
 def _as_list(name, given):
@@ -244,7 +242,8 @@ def _as_pair(given):
 def _check_together(s):
     "Rules about several settings"
     if s.labels and max(s.labels) > min(s.images):
-        raise ValueError(f"labels is {max(s.labels)}, images {min(s.images)}; expected no more labels than images")
+        raise ValueError(f"labels is {max(s.labels)}, images {min(s.images)}; "
+                         "expected no more labels than images")
     for method in s.methods: phases_of(method)   # its error names what does not exist
     for method in s.primary or []:
         if method in s.methods: continue
@@ -312,7 +311,7 @@ def budget_words(
 
 # %% ../../nbs/compare/02_study.ipynb #db1dd76c
 @dataclass(frozen=True)
-class Cell(_Indexed):
+class Cell:
     "One run that is to be made"
     method: str
     pair: Pair

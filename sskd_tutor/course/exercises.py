@@ -22,6 +22,7 @@ class Lesson:
     title: str
     module: str   # below `sskd_tutor.course`
 
+# %% ../../nbs/course/13_exercises.ipynb #2b1ffc70
 lessons = {  # number, or 'M' -> Lesson
     '1': Lesson('Why distill', 'lesson_01'),
     '2': Lesson('Features, not logits', 'lesson_02'),
@@ -50,6 +51,7 @@ def lesson_of(
     "The lesson of an exercise"
     return str(id).split('.')[0]
 
+# %% ../../nbs/course/13_exercises.ipynb #0e03ebd1
 def check(
     id: str,      # of the exercise: '3.2'; 'M.1' in the bug museum
     answer,       # what the exercise asks for
@@ -64,6 +66,7 @@ def _place(ex):
     lesson, _, number = ex.id.partition('.')
     return list(lessons).index(lesson), int(number)
 
+# %% ../../nbs/course/13_exercises.ipynb #c255afd9
 def all_exercises() -> list:  # of Exercise, in the order of the course
     "Every exercise of the course"
     for lesson in lessons: load_checks(lesson)
@@ -75,10 +78,12 @@ def _mark(ex, records):
     if record is None: return '○'
     return '✓' if record.passed else '✗'
 
+# %% ../../nbs/course/13_exercises.ipynb #711f63c0
 def _exercise_row(ex, records):
     tries = records.get(ex.id, Record()).tries
     return dict(exercise=ex.id, title=ex.title, state=_mark(ex, records), tries=tries)
 
+# %% ../../nbs/course/13_exercises.ipynb #995ec5a9
 def _lesson_row(lesson, exs, records):
     marks = [_mark(ex, records) for ex in exs]
     return dict(lesson=lesson, title=lessons[lesson].title, exercises=' '.join(marks),

@@ -1,4 +1,4 @@
-"""Exercises that check themselves: your answer runs on fresh inputs, a wrong one is told why, and each further try earns a further hint.
+"""Exercises that check themselves: your answer runs on fresh inputs, and a wrong one is told why.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/course/grading.html.md"""
 
@@ -82,6 +82,7 @@ def need(
     "Raise `Wrong` unless ok"
     if not ok: raise Wrong(f"Expected {wanted}, got {shown(got)}.")
 
+# %% ../../nbs/course/00_grading.ipynb #401a52fb
 def need_function(
     answer,
     call: str,    # how it will be called: 'freeze(net, k)'
@@ -108,6 +109,7 @@ def _line_in(f, error):
     lines = [frame.line for frame in frames if frame.filename == file]
     return lines[-1] if lines else ''
 
+# %% ../../nbs/course/00_grading.ipynb #ce277521
 def _error_in_words(error, line, given):
     says = f"Your code raised {type(error).__name__}: {str(error).strip() or 'no message'}"
     if line: says += f" in `{line}`"
@@ -135,6 +137,7 @@ def _does_nothing(f):
     steps = [step for step in dis.get_instructions(f) if step.opname not in ('RESUME', 'NOP')]
     return all(step.opname in harmless and step.argval in (None, ...) for step in steps)
 
+# %% ../../nbs/course/00_grading.ipynb #548a58ac
 def untouched(
     answer,
 ) -> bool:    # `...`, None, a function that does nothing, or a tuple of nothing but these
@@ -157,12 +160,14 @@ class Verdict:
 
     def __bool__(self): return self.passed is True
 
+# %% ../../nbs/course/00_grading.ipynb #12c61146
 @patch(as_prop=True)
 def word(self: Verdict) -> str:
     "The verdict in two words"
     if self.passed is None: return '○ open'
     return '✓ right' if self.passed else '✗ not yet'
 
+# %% ../../nbs/course/00_grading.ipynb #f622be6f
 @patch
 def __repr__(self: Verdict):
     hints = [f'Hint {i}: {hint}' for i, hint in enumerate(self.hints, 1)]
@@ -213,6 +218,7 @@ def _judged(ex, answer):
             why = f"The check broke off with {type(e).__name__}: {str(e).strip()[:300]}."
             return Verdict(ex.id, ex.title, False, f"{why} That happens when an answer is not {ex.wants}.")
 
+# %% ../../nbs/course/00_grading.ipynb #8df0438b
 def exercise_of(
     id: str,
 ) -> Exercise:
@@ -222,6 +228,7 @@ def exercise_of(
     near = sorted(i for i in exercises if i.split('.')[0] == lesson)
     raise ValueError(f"there is no exercise {id!r}; expected one of {near or sorted(exercises)}")
 
+# %% ../../nbs/course/00_grading.ipynb #82fbf5ea
 def said(
     id: str,
     answer,
@@ -237,6 +244,7 @@ class Record:
     passed: bool = False   # once right stays right
     date: str = ''         # of the latest try
 
+# %% ../../nbs/course/00_grading.ipynb #ef22bd19
 def progress_file() -> Path:
     "Where progress is kept"
     return Path(os.environ.get('SSKD_PROGRESS') or xdg_state_home()/'sskd_tutor'/'progress.json')
@@ -250,6 +258,7 @@ def _records(raw):
         raise ValueError('not a table of tries')
     return {id: Record(r['tries'], bool(r.get('passed')), r.get('date', '')) for id, r in rows.items()}
 
+# %% ../../nbs/course/00_grading.ipynb #0b0a1582
 def read_progress() -> dict:  # id -> Record
     "What was tried so far; a damaged file is set aside, not deleted"
     path = progress_file()

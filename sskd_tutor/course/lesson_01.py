@@ -24,6 +24,7 @@ def student_share() -> float:
     teacher = tutorial_resnet(width=32, blocks=2)
     return sum(p.numel() for p in student.parameters())/sum(p.numel() for p in teacher.parameters())
 
+# %% ../../nbs/course/02_lesson_01.ipynb #4b86177f
 @exercise('1.1', 'How much smaller is half?',
     wants="a number between 0 and 1, the student's share of the teacher's parameters",
     hints=[
@@ -112,6 +113,7 @@ def _two_classes(out):
     need(0 <= a < 10 and 0 <= b < 10, 'two class numbers from 0 to 9', (a, b))
     return a, b
 
+# %% ../../nbs/course/02_lesson_01.ipynb #94475f3c
 @exercise('1.3', 'What is taken for what?',
     wants='a function `most_confused(answers, y)` that returns two class numbers: the true one, '
         'and what it is taken for',
@@ -179,6 +181,7 @@ def _reductions(table):
     "stage -> by how much its map is smaller than the image"
     return table.reduction[:-1].to_dict()
 
+# %% ../../nbs/course/02_lesson_01.ipynb #0beb834d
 def need_to_fit(
     net,               # the learner's network
     teacher: StagedNet,
@@ -200,6 +203,7 @@ def need_to_fit(
     if macs < .6*budget:
         raise Wrong(f"{told} that leaves {1 - macs/budget:.0%} unused. A larger student fits.")
 
+# %% ../../nbs/course/02_lesson_01.ipynb #e0326043
 @exercise('1.5', 'A student for a budget', wants='a function `student_for(budget)` that returns a network',
     hints=[
         '`tutorial_resnet(width=w, blocks=1)` builds a student, '

@@ -28,6 +28,7 @@ def _four_numbers(answer):
     need(len(guess) == 4, 'four numbers, `(images, channels, height, width)`', guess)
     return guess
 
+# %% ../../nbs/course/03_lesson_02.ipynb #d0ec563d
 @exercise('2.1', 'The shape of a tap', wants='four numbers, `(images, channels, height, width)`', hints=[
     'The first number counts images. No stage changes it.',
     'Each stage after the first halves the side of the maps.',
@@ -72,6 +73,7 @@ def check_tap(answer):
     return ('Each stage of a fresh network: the right tap, with its gradient, and nothing left behind, '
         'not even after an error.')
 
+# %% ../../nbs/course/03_lesson_02.ipynb #50d563db
 def _check_tap_of(answer, net, stage):
     x = noise(3)
     tap, truth = run(answer, net, stage, x), net.forward_to(x, stage)
@@ -97,6 +99,7 @@ def at_each_pixel(
     "A matrix and a constant, applied to the channels of each pixel"
     return F.conv2d(tap, W[:, :, None, None], b)
 
+# %% ../../nbs/course/03_lesson_02.ipynb #56768985
 @exercise('2.3', 'One matrix at every pixel', wants='a function `at_each_pixel(tap, W, '
     'b)` that returns a tensor (images, d, height, width)', hints=[
     'Take one pixel of one image: its c channel values are a vector, and `W` has the shape (d,c). '
@@ -162,6 +165,7 @@ def left_by_damages() -> dict:  # name -> share of the variance
     with torch.no_grad(): hint = shipped().forward_to(some, 'stage2')
     return {name: left_over(damage(hint), hint) for name, damage in damages.items()}
 
+# %% ../../nbs/course/03_lesson_02.ipynb #2ef50a50
 @exercise('2.4', 'What can an adapter undo?', wants=f"a set of names out of {list(damages)}", hints=[
     'An adapter sees one pixel at a time, with all its channels. '
     'Which damages keep everything about a pixel *at that pixel*?',
@@ -194,6 +198,7 @@ def _heard(m, x, channel, i, j):
     value = run(m, x)[0, channel, i, j]
     return torch.autograd.grad(value, x)[0][0].abs()
 
+# %% ../../nbs/course/03_lesson_02.ipynb #edf24c62
 def need_linear(
     m: nn.Module,  # maps (b,c,side,side) to (b,d,side,side)
     c: int,
@@ -233,6 +238,7 @@ def _check_adapter(answer, tap_shape, hint_shape):
         raise Wrong(f"{pair} it has nothing that could learn which channel is which.")
     if tap_shape[1:] == hint_shape[1:]: need_linear(m, tap_shape[0], hint_shape[0], 8)
 
+# %% ../../nbs/course/03_lesson_02.ipynb #9f6e97a3
 @exercise('2.5', 'An adapter of your own', wants='a function `my_adapter(tap_shape, '
     'hint_shape)` that returns an `nn.Module`', hints=[
     'Three cases: the shapes agree (`nn.Identity`), only the channels differ (`nn.Conv2d` with a window of '

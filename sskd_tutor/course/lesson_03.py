@@ -77,6 +77,7 @@ def _why_weights_moved(net, names):
     return ('no gradient reaches them, but what was left in their `.grad` is zero and not None, '
         'so the optimizer steps them all the same')
 
+# %% ../../nbs/course/04_lesson_03.ipynb #517f48fd
 def need_others_still(
     net: StagedNet,
     before: dict,      # what `bits` gave
@@ -94,6 +95,7 @@ def need_others_still(
     raise Wrong(f"While {stage} learned, {len(its)} buffers of {part} changed, for example `{its[0]}`. "
         "No optimizer does that, a forward pass in train mode does.")
 
+# %% ../../nbs/course/04_lesson_03.ipynb #54eab488
 def need_learned(
     net: StagedNet,
     before: dict,      # what `bits` gave
@@ -184,6 +186,7 @@ def _need_student_right(student, before, stage):
         raise Wrong(f"{len(others)} buffers of {part_of(others[0])} changed, for example `{others[0]}`: "
             "in some epoch a frozen stage was in train mode.")
 
+# %% ../../nbs/course/04_lesson_03.ipynb #ee3f8e61
 def _need_stage_learned(student, before, stage):
     moved, weights = changed(before, student), weights_of(student)
     if not [name for name in moved if name in weights]:
@@ -191,6 +194,7 @@ def _need_stage_learned(student, before, stage):
     if not [name for name in moved if name not in weights]:
         raise Wrong(f"{stage} learned in eval mode: its own batch-norm statistics never saw an image.")
 
+# %% ../../nbs/course/04_lesson_03.ipynb #602b32c7
 @exercise('3.4', 'Two bugs in a loop that runs', wants='a function `train_stage(student, adapter, teacher, '
     'stage, batches, epochs)`', hints=[
     'Find out what moves and what stands still. One thing moves that should not, '
@@ -222,6 +226,7 @@ def _next_float(t):
     infinity = torch.tensor(torch.inf)
     with torch.no_grad(): t.view(-1)[0] = torch.nextafter(t.view(-1)[0], infinity)
 
+# %% ../../nbs/course/04_lesson_03.ipynb #c6eadf5f
 def _first_batch_norm(module):
     return next(m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
 
@@ -249,6 +254,7 @@ def two_parts_learn(net):
     _add_to(net.head, .1)
     _add_to(net.stages['stage3'], .1)
 
+# %% ../../nbs/course/04_lesson_03.ipynb #ba72a9db
 changes = {  # in words -> what happens, and the parts that it changes
     'nothing at all': (nothing_happens, []),
     'all weights of stage3 grow by half': (weights_grow, ['stage3']),
@@ -276,6 +282,7 @@ def _check_detected(answer, what, happens, parts):
     extra = sorted(set(out) - set(parts), key=str)
     if extra: raise Wrong(f"A false alarm: {what}, and `what_moved` names {extra}.")
 
+# %% ../../nbs/course/04_lesson_03.ipynb #a311215c
 @exercise('3.5', 'A detector for what moved', wants='a function `what_moved(net, action)`', hints=[
     'Look before the action, call it, look again, compare. What you keep from the first look must not '
     'change with the network.',

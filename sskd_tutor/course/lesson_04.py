@@ -42,6 +42,7 @@ def accuracy_of_strangers(
         right.append((logits.argmax(1) == y).float().mean())
     return torch.stack(right).mean().item()
 
+# %% ../../nbs/course/05_lesson_04.ipynb #e395f46e
 @exercise('4.1', 'A stranger in front of the teacher', wants='a number from 0 to 1', hints=[
     'The rest of the teacher is excellent. But what does it get to see?',
     'Ten classes, as many images of each. What does a pure guess reach?'])
@@ -72,6 +73,7 @@ class Pair:
     def nets(self, stage) -> dict:  # name -> nn.Module, in the order in which they are called
         return dict(student=self.student, adapter=self.adapters[stage], teacher=self.teacher)
 
+# %% ../../nbs/course/05_lesson_04.ipynb #d15dd1b1
 def random_pair() -> Pair:
     "A pair with random weights, and statistics that are those of no batch"
     def shape(width, k): return width*2**k, 28//2**k, 28//2**k
@@ -104,6 +106,7 @@ class Labeled:
         right = sum((net(x).argmax(1) == y).sum() for x, y in self.batches)
         return right/sum(n for n, _ in self.right)
 
+# %% ../../nbs/course/05_lesson_04.ipynb #b3028e9e
 def labeled_for(
     pair: Pair,
     stage: str,
@@ -130,6 +133,7 @@ def _accuracy_slips(pair, labeled):
         Slip(own, 'That is the accuracy of the student with its own head.'),
         Slip(teachers, 'That is the accuracy of the teacher alone.')]
 
+# %% ../../nbs/course/05_lesson_04.ipynb #fb403eaa
 def _check_stitched(answer, pair, stage, labeled):
     nets = pair.nets(stage)
     before = {name: bits(net) for name, net in nets.items()}
@@ -149,6 +153,7 @@ def _check_stitched(answer, pair, stage, labeled):
         raise Wrong(f"The number is right. But the {name} was in train mode before and is in eval mode now: "
             "if you train on, nothing will tell you.")
 
+# %% ../../nbs/course/05_lesson_04.ipynb #55612913
 @exercise('4.2', 'Stitched accuracy, by hand', wants='a function `stitched(student, adapter, teacher, '
     'stage, dl)`', hints=[
     'Three calls, one after the other: the student up to the stage, the adapter, the rest of the teacher. '
@@ -170,6 +175,7 @@ def _logits_slip(out, x, student, teacher):
     return slip_of(out, [Slip(student(x), ": they are those of the student's own head."),
         Slip(teacher(x), ': they are those of the whole teacher.')], same)
 
+# %% ../../nbs/course/05_lesson_04.ipynb #8931e895
 @exercise('4.3', 'A head without a label',
     wants='a function `with_teachers_head(student, adapter, teacher)`', hints=[
     'What stitched accuracy at the last stage measures is already a whole network. Write it down as one.',
@@ -208,11 +214,13 @@ def _train(net, opt, batches):
         opt.step()
         opt.zero_grad()
 
+# %% ../../nbs/course/05_lesson_04.ipynb #1e59f9e1
 def _fresh(state=None):
     net = thin(width=4)
     if state: net.load_state_dict(state)
     return net, torch.optim.AdamW(net.parameters(), lr=.01)
 
+# %% ../../nbs/course/05_lesson_04.ipynb #80657557
 def _need_as_saved(net, at_save, after_detour):
     "Raise `Wrong` unless the network is as it was when the checkpoint was made"
     if not changed(after_detour, net):
@@ -223,6 +231,7 @@ def _need_as_saved(net, at_save, after_detour):
         raise Wrong(f"Resumed, {len(moved)} tensors are not those of the moment when the checkpoint was "
             f"made, for example `{moved[0]}`.")
 
+# %% ../../nbs/course/05_lesson_04.ipynb #22f0d27d
 @exercise('4.4', 'A checkpoint that forgets', wants='two functions, `(save, resume)`', hints=[
     'Look at a weight inside the checkpoint, train one step, and look again.',
     '`state_dict()` hands out the tensors themselves. `copy.deepcopy` makes a copy.',
@@ -279,6 +288,7 @@ def _epoch_slips(epochs, step, forward, n):
         Slip(14, 'that is as many epochs as the run had, not as much work: '
             'an epoch with a teacher costs more')]
 
+# %% ../../nbs/course/05_lesson_04.ipynb #372f38af
 def _check_epochs(answer, width, images, epochs):
     student, x, y = tutorial_resnet(width=width, blocks=1), noise(5), torch.randint(10, (5,))
     step = count_macs(lambda: F.cross_entropy(student(x), y).backward())/len(x)
@@ -294,6 +304,7 @@ def _check_epochs(answer, width, images, epochs):
     if out > epochs: raise Wrong(f"{told}: {out/epochs:.2g} times too many.")
     raise Wrong(f"{told}; labels only would be starved.")
 
+# %% ../../nbs/course/05_lesson_04.ipynb #ec63b942
 @exercise('4.5', 'A fair opponent', wants='a function `fair_epochs(run, student, x, y, images)`', hints=[
     '`run.gmacs` is all that the run has spent, in units of 10^9 multiply-adds, the teacher included. '
     'What does one epoch of training on labels cost?',

@@ -27,6 +27,7 @@ def example() -> Recording:
     "The recorded run that travels with the package"
     return Recording.load(pkg_data/'example_recording')
 
+# %% ../../nbs/course/06_lesson_05.ipynb #398d3f2b
 def own_stitched(
     measures: pd.DataFrame,  # of a recording
     stage: str,
@@ -71,6 +72,7 @@ def _measures_at(step, steps, student):
         rows.append(dict(where, measure=measure, control=control, **interval))
     return rows
 
+# %% ../../nbs/course/06_lesson_05.ipynb #9ad3edcb
 def made_up_measures(
     steps: int = 12,
 ) -> pd.DataFrame:   # as a run leaves it
@@ -86,6 +88,7 @@ def _first_above(rows, level):
     above = rows[rows.value > level]
     return (int(above.step.iloc[0]), int(above.epoch.iloc[0])) if len(above) else (None, None)
 
+# %% ../../nbs/course/06_lesson_05.ipynb #afe43232
 def _check_first_above(f, measures, stage, level):
     with_controls = measures[(measures.measure == 'stitched') & (measures.student == stage)]
     step, epoch = _first_above(own_stitched(measures, stage), level)
@@ -103,6 +106,7 @@ def _check_first_above(f, measures, stage, level):
             "steps do not.")
     raise Wrong(f"{told} you say {out}.")
 
+# %% ../../nbs/course/06_lesson_05.ipynb #ff1679ee
 @exercise('5.2', 'When did it get there?', wants='a function `first_above(measures, stage, '
     'level)` that gives the number of a step, or None', hints=[
     "Which rows of the table are the student's own? Look at the columns `measure`, `student` and `control`.",
@@ -129,12 +133,14 @@ def usual_cka(
     y = y.double() - y.double().mean(0)
     return ((x.T @ y).norm()**2/((x.T @ x).norm()*(y.T @ y).norm())).item()
 
+# %% ../../nbs/course/06_lesson_05.ipynb #3ef1f6ea
 def bare(
     gram: Tensor,   # (n,n)
 ) -> Tensor:
     "A matrix without its diagonal"
     return gram - gram.diag().diag()
 
+# %% ../../nbs/course/06_lesson_05.ipynb #ccf50370
 def _hsic(K, L):
     n, K, L = len(K), bare(K), bare(L)
     same = (K*L).sum()
@@ -142,6 +148,7 @@ def _hsic(K, L):
     cross = 2/(n - 2)*K.sum(0) @ L.sum(0)
     return (same + sums - cross).item()/(n*(n - 3))
 
+# %% ../../nbs/course/06_lesson_05.ipynb #c5a87edc
 def unbiased_cka(
     x: Tensor,   # (n,c)
     y: Tensor,   # (n,d)
@@ -163,6 +170,7 @@ def _on_copies(f):
     def say(a, b): return number(run(f, a.clone(), b.clone()), 'one number')
     return say
 
+# %% ../../nbs/course/06_lesson_05.ipynb #d307cab4
 def _need_invariant(say, x, y):
     got = say(x, y)
     shifted = say(x, y - y.mean(0)*(1 + torch.rand(y.shape[1])/5))
@@ -177,6 +185,7 @@ def _need_invariant(say, x, y):
     for what, value in (('itself', say(x, x)), ('seven times itself', say(x, 7*x))):
         if not near(value, 1): raise Wrong(f"A tap beside {what} must give 1; yours gives {value:.3f}.")
 
+# %% ../../nbs/course/06_lesson_05.ipynb #cf40a619
 @exercise('5.3', "A colleague's CKA", wants='a function `my_cka(X, Y)` that gives one number', hints=[
     "The C of CKA is for centered. What is not centered here?",
     "Two networks of which one adds 3 to every feature see the same. "
@@ -198,11 +207,13 @@ def check_cka(answer):
 # %% ../../nbs/course/06_lesson_05.ipynb #60d0c731
 def _cosine(K, L): return ((K*L).sum()/(K.norm()*L.norm())).item()
 
+# %% ../../nbs/course/06_lesson_05.ipynb #f9187602
 def _u_centered(G):
     "A matrix whose rows and columns sum to zero, if its diagonal is not counted"
     n, rows = len(G), G.sum(0, keepdim=True)/(len(G) - 2)
     return G - rows - rows.T + G.sum()/((n - 1)*(n - 2))
 
+# %% ../../nbs/course/06_lesson_05.ipynb #927e3b4f
 def half_debiased(
     x: Tensor,   # (n,c)
     y: Tensor,   # (n,d)

@@ -65,6 +65,7 @@ def two_methods(
     a, b = accuracies(80.5), accuracies(80)
     return a, b.iloc[:n][::-1]
 
+# %% ../../nbs/course/07_lesson_06.ipynb #9e1ac2ce
 def t_interval(
     mean: float,
     se: float,      # standard error
@@ -80,6 +81,7 @@ def _welch(a, b):
     df = (va + vb)**2/(va**2/(len(a) - 1) + vb**2/(len(b) - 1))
     return t_interval(a.mean() - b.mean(), (va + vb)**.5, df)
 
+# %% ../../nbs/course/07_lesson_06.ipynb #5ff499c8
 def interval_slips(
     a: pd.Series,
     b: pd.Series,
@@ -118,6 +120,7 @@ def _check_interval(f, a, b):
     otherwise = f'It is {truth[0]:.2f} ({truth[1]:.2f} to {truth[2]:.2f}).'
     same_or_tell(out, truth, interval_slips(a, b), otherwise, 1e-5, told)
 
+# %% ../../nbs/course/07_lesson_06.ipynb #ca10bec3
 @exercise('6.2', 'Seed by seed',
     wants='a function `paired_interval(a, b)` that gives (mean, low, high)', hints=[
     "Both are pandas Series with the seed as index, and pandas subtracts by index. "
@@ -168,6 +171,7 @@ def _check_adjusted(f, p):
     told = f"Of {m} p-values, the smallest {p.min():.4f}:"
     same_or_tell(out, truth, holm_slips(p), became, 1e-9, told)
 
+# %% ../../nbs/course/07_lesson_06.ipynb #53249a5e
 @exercise('6.3', 'Twenty-two at once',
     wants='a function `adjusted(p)` that gives as many numbers as `p` has', hints=[
     "Sort the p-values. The smallest of m is multiplied by m, the next by m - 1, the last by 1.",
@@ -226,6 +230,7 @@ def check_accuracy_of_best(answer):
 
 # %% ../../nbs/course/07_lesson_06.ipynb #b7b19d29
 asked_pair = dict(teacher='teacher:same-data', student='tutorial:width=16,blocks=1')
+
 asked_methods = {'sskd_teacher_head', 'kd_soft'}
 
 def need_asked_question(
@@ -245,6 +250,7 @@ def need_asked_question(
         raise Wrong(f"The question is about {' and '.join(sorted(asked_methods))}; "
             f"the methods are {s.methods}.")
 
+# %% ../../nbs/course/07_lesson_06.ipynb #9d86b610
 def need_fair_design(
     s: Study,
 ):

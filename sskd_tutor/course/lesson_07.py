@@ -25,6 +25,7 @@ def share_of_equal(
     "How often two lists of classes agree"
     return (a == b).double().mean().item()
 
+# %% ../../nbs/course/08_lesson_07.ipynb #d9076f7a
 @exercise('7.1', 'How often do they agree?', wants='a share between 0 and 1', hints=[
     "If they only agreed where both are right, and were right independently of each other, "
     "it would be the product of both accuracies. Is a hard image hard for one of them only?",
@@ -70,6 +71,7 @@ def _check_agreement(f, one, other, bs):
             f"in batches of {bs} and a last one of 3; you say {got:.4f}. Every image counts the same, "
             "not every batch.")
 
+# %% ../../nbs/course/08_lesson_07.ipynb #d90bfb7c
 @exercise('7.2', 'It does not even agree with itself', wants='a function `agreement_on(teacher, student, '
     'dl)` that gives a share', hints=[
     "Give it the same network twice. What should come out, and what does?",
@@ -92,6 +94,7 @@ def kl(
     "KL of each row of logits `s` from those of `t`"
     return (t.softmax(1)*(t.log_softmax(1) - s.log_softmax(1))).sum(1)
 
+# %% ../../nbs/course/08_lesson_07.ipynb #6bcc3574
 def kl_slips(
     t: Tensor,   # logits (n,classes)
     s: Tensor,   # logits (n,classes)
@@ -121,6 +124,7 @@ def _check_sure_networks(f):
         raise Wrong(f"{told} The logarithm of a softmax that has become 0 is the trouble.")
     if not near(got, truth): raise Wrong(f"{told} Something was cut off on the way.")
 
+# %% ../../nbs/course/08_lesson_07.ipynb #a0215fd1
 @exercise('7.3', 'How far from the teacher?', wants='a function `my_kl(teacher, '
     'student)` of two sets of logits that gives one number', hints=[
     "Probabilities first: a softmax over the classes, for each image by itself.",

@@ -1,4 +1,4 @@
-"""The checks of lesson 8: what the labels touch, a head without training, and a study that could have gone the other way.
+"""The checks of lesson 8: what the labels touch, a head without training, and a fair study.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/course/lesson_08.html.md"""
 
@@ -24,7 +24,7 @@ from torch import Tensor
 import sskd_tutor.distill.fit  # noqa: F401, gives Learner its fit_sskd
 from ..compare.methods import Stages, phases_of
 from ..compare.study import Study, study
-from ..compare.verdicts import parsed
+from ..compare.methods import parsed
 from ..core.device import quiet
 from ..core.state import bits
 from .grading import Wrong, exercise, need, need_function, number, run
@@ -47,6 +47,7 @@ def distilled(
     def flat(part): return torch.cat([t.float().flatten() for t in bits(part).values()])
     return {name: flat(part) for name, part in student.parts.items()}
 
+# %% ../../nbs/course/09_lesson_08.ipynb #43479216
 def touched_by_labels() -> dict:  # part -> largest difference
     "Distill twice, with right labels and with wrong ones, and compare"
     some, _ = balanced(embedded_fashion(), 4)
@@ -86,6 +87,7 @@ def turned(
     q = torch.linalg.qr(torch.randn(7, 7))[0]
     return [F.pad(p, (0, 7 - p.shape[1])) @ q for p in points]
 
+# %% ../../nbs/course/09_lesson_08.ipynb #c17fb1c1
 @dataclass
 class Case:
     "A question for `nearest_class`"
@@ -114,8 +116,10 @@ def clusters() -> Case:
             'so a class with long features wins. Nearest is a matter of distance.'),
         Slip(labels[farthest], 'It takes the class that is farthest away.')])
 
+# %% ../../nbs/course/09_lesson_08.ipynb #aed2b496
 def _on_a_line(*xs): return torch.tensor([[float(x), 0.] for x in xs])
 
+# %% ../../nbs/course/09_lesson_08.ipynb #0869f5a7
 def nearest_image_misleads() -> Case:
     "The nearest image is of one class, the nearest mean of the other"
     a, b = torch.randperm(50)[:2]
@@ -124,6 +128,7 @@ def nearest_image_misleads() -> Case:
         f'It answers {int(a)}: the class of the nearest single image. The nearest *mean* is at 8.')
     return Case(features, known, torch.stack([a, a, b]), b[None], [Slip(a[None], says)])
 
+# %% ../../nbs/course/09_lesson_08.ipynb #f6d67e62
 def sum_misleads() -> Case:
     "A class of three images whose mean is near and whose sum is far"
     a, b = torch.randperm(50)[:2]
@@ -143,6 +148,7 @@ def _answers(f, case):
     need(got.shape == (n,), f"a tensor of shape ({n},)", got)
     return got
 
+# %% ../../nbs/course/09_lesson_08.ipynb #618ee7ec
 def _check_case(f, case):
     got = _answers(f, case)
     wrong = (got != case.want).nonzero()
@@ -153,6 +159,7 @@ def _check_case(f, case):
     def same(a, b): return bool((a == b).all())
     raise Wrong(slip_of(got, case.slips, same) or otherwise)
 
+# %% ../../nbs/course/09_lesson_08.ipynb #199276dd
 def one_image_a_class() -> Case:
     "Features of the real teacher, of one known image a class and of 200 others"
     taken, left = balanced(embedded_fashion('valid'), 1)
@@ -160,6 +167,7 @@ def one_image_a_class() -> Case:
     def features(images): return shipped().forward_to(as_seen(images)).mean((2, 3))
     with torch.no_grad(): return Case(features(some), features(taken), taken.y, some.y, [])
 
+# %% ../../nbs/course/09_lesson_08.ipynb #b2f5a599
 @exercise('8.2', 'A head without training',
     wants='a function `nearest_class(features, known, labels)`', hints=[
     'For each class that occurs in `labels` take the mean of its rows of `known`. '
@@ -185,6 +193,7 @@ def _mimic_curves(best, stitched_best, n):
     return dict(train_loss=.9 - .1*epochs, valid_loss=1.01*gap, nmse=gap,
         stitched=.9 - .05*wave(stitched_best), seconds=1 + torch.rand(n))
 
+# %% ../../nbs/course/09_lesson_08.ipynb #6f98f9f5
 def made_up_history(
     best: int,          # epoch after which stage1 mimics best on held-out images
     stitched_best: int, # epoch after which it is stitched best
@@ -244,6 +253,7 @@ def sees_all(
     "Does a method look at images that have no label?"
     return any(not phase.labels for phase in phases_of(method))
 
+# %% ../../nbs/course/09_lesson_08.ipynb #2e8548ed
 def has_teacher(
     method: str,
 ) -> bool:
@@ -273,10 +283,12 @@ def fair_rival(
         raise Wrong(f"`{rival}` has no teacher; the claim is about what else one can do with it.")
     return rival
 
+# %% ../../nbs/course/09_lesson_08.ipynb #faea1501
 def _half_width(n):
     "Half of a 95 % interval over n seeds, in standard errors"
     return stats.t.ppf(.975, n - 1)
 
+# %% ../../nbs/course/09_lesson_08.ipynb #6ec6b1a8
 def _need_fair_budget(s, rival):
     if any('epochs' in budget for budget in s.budget):
         raise Wrong("Equal epochs: an epoch of `sskd` passes the images once for each stage, "

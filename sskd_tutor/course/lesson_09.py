@@ -33,6 +33,7 @@ def doubts(
     shares = mean_of/mean_of.sum(1, keepdim=True)
     return shares[~torch.eye(10, dtype=torch.bool)]
 
+# %% ../../nbs/course/10_lesson_09.ipynb #710b41a4
 def doubts_together() -> float:
     "Correlation of the real teacher's doubts about clothes with the tiny teacher's about digits"
     clothes, _ = balanced(embedded_fashion('valid'), 30)
@@ -69,6 +70,7 @@ def _drawn(f, c, k, n):
     need(is_right_shape, f"a tensor of shape ({n}, {c}), an answer for each of {n} labels", out)
     return y, out[:, 0].long(), out[:, 1].long()
 
+# %% ../../nbs/course/10_lesson_09.ipynb #55b9e85c
 def _need_even(place, k, n):
     "Raise `Wrong` unless each of k answers comes about equally often in n draws"
     if len(place.unique()) == 1:
@@ -84,6 +86,7 @@ def _need_even(place, k, n):
         raise Wrong(f"In {n} draws one answer came {low} times and another {high} times; "
             f"each should come about {n//k} times.")
 
+# %% ../../nbs/course/10_lesson_09.ipynb #b22a2051
 @exercise('9.2', 'One answer for each label', wants='a function `draw(table, y)`', hints=[
     'The table has three sizes. Which of them does `torch.randint` have to know?',
     '`len(table)` is its *first* size.',
@@ -118,6 +121,7 @@ def _check_smoothing(f, n):
         f"wrong one {eps/n:.4f}; "
         f"the rule gives them {a:.4f} and {(1 - a)/(n - 1):.4f}. The gradients differ by up to {off:.1g}.")
 
+# %% ../../nbs/course/10_lesson_09.ipynb #b8969af9
 @exercise('9.3', 'The rule is label smoothing',
     wants='a function `smoothing(a, n)` that gives a number', hints=[
     'Write down what label smoothing gives to the right class, and what to a wrong one, for any `eps`.',
@@ -148,6 +152,7 @@ def _loss(f, *args):
     if not out.isfinite(): raise Wrong(f"The loss is {out.item()}.")
     return out
 
+# %% ../../nbs/course/10_lesson_09.ipynb #1c0cd959
 def _has_grad(t): return t.grad is not None and bool(t.grad.any())
 
 # %% ../../nbs/course/10_lesson_09.ipynb #0fa77e4c
@@ -195,6 +200,7 @@ def need_fool(
         raise Wrong("A small step along `fool` lowers the student's score, "
             f"from {before:.4f} to {after:.4f}. It should rise.")
 
+# %% ../../nbs/course/10_lesson_09.ipynb #ecab8a2a
 def need_steep(
     fool,       # the learner's, (critic, written) -> loss
 ):

@@ -49,6 +49,7 @@ def need_fit(
             f"The teacher has {teachers:,}.")
     return n
 
+# %% ../../nbs/course/11_lesson_10.ipynb #6e7fb62c
 def need_learning(
     staged: StagedNet,
 ):
@@ -59,6 +60,7 @@ def need_learning(
         learns = any(p.grad is not None and p.grad.any() for p in part.parameters())
         if not learns: raise Wrong(f"{name} cannot learn: none of its weights gets a gradient.")
 
+# %% ../../nbs/course/11_lesson_10.ipynb #3b621fef
 @exercise('10.1', 'A network of your own', wants='a function `my_net()` that makes an nn.Module', hints=[
     'Three stages: convolutions at 28 pixels, a step of stride 2, convolutions at 14, another step, '
     'convolutions at 7. Then a mean over the positions and a linear layer.',
@@ -83,6 +85,7 @@ def _leaves_something(p):
     here = torch.arange(len(p))
     return bool((p == here).any() or (p[p] == here).any())
 
+# %% ../../nbs/course/11_lesson_10.ipynb #afc0c45f
 def two_orders(
     n: int = 7,
 ) -> tuple:      # (theirs, ours), lists of names
@@ -95,11 +98,13 @@ def two_orders(
 # %% ../../nbs/course/11_lesson_10.ipynb #9bcc1309
 def _places(names, among): return torch.tensor([among.index(name) for name in names])
 
+# %% ../../nbs/course/11_lesson_10.ipynb #cc4686e6
 def _column_of(v, logits):
     "The column of `logits` that equals v; None if there is none"
     same = [i for i in range(logits.shape[1]) if torch.equal(v, logits[:, i])]
     return same[0] if same else None
 
+# %% ../../nbs/course/11_lesson_10.ipynb #3cdbae5f
 @exercise('10.2', 'In your order', wants='a function `in_our_order(logits, theirs, ours)`', hints=[
     'Column 0 of the result belongs to `ours[0]`. In which column of `logits` does that name stand?',
     '`theirs.index(name)` says where a name stands.',
@@ -172,6 +177,7 @@ def _need_enough(plan):
     if plan.views < 2:
         raise Wrong("One view: the same look at each image in every epoch. It takes at least 2.")
 
+# %% ../../nbs/course/11_lesson_10.ipynb #7f923459
 @exercise('10.4', 'A plan that fits', wants='a dict: epochs, head_epochs, views, budget, half', hints=[
     'Remembering saves work and takes room. First let `budget` say how much room there is; '
     'what does the work come to then?',
@@ -204,6 +210,7 @@ def _run_and_watch(net, f, *args):
     try: return run(f, net, *args), seen
     finally: handle.remove()
 
+# %% ../../nbs/course/11_lesson_10.ipynb #786c77e6
 @exercise('10.5', 'The answer of a camera', wants='a function `answers(net, images, mean, std)`', hints=[
     'What is the largest pixel of a uint8 image, and for which range are `mean` and `std`?',
     'In which of its two modes does a network come out of training, and what does batch norm do there?',

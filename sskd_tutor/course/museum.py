@@ -29,6 +29,7 @@ def _shares_of_right(net, x, y):
         return (asked(x).argmax(1) == y).double().mean().item()
     with torch.no_grad(): return share(False), share(True)
 
+# %% ../../nbs/course/12_museum.ipynb #c5039f63
 def need_modes(
     net,
     modes: dict,   # module -> was it in train mode?
@@ -57,6 +58,7 @@ def _half_finished(n_finished):
     for stage in list(net.stages.values())[:n_finished]: stage.eval()
     return net, x, y % 10
 
+# %% ../../nbs/course/12_museum.ipynb #a27c42fa
 def _check_accuracy_of(f, n_finished):
     net, x, y = _half_finished(n_finished)
     truth, awake = _shares_of_right(net, x, y)
@@ -81,6 +83,7 @@ def _check_accuracy_of(f, n_finished):
         raise Wrong("The share is right, and all modes are as they were. But gradients are switched on: "
             "each measurement keeps every map of every layer for a backward pass that never comes.")
 
+# %% ../../nbs/course/12_museum.ipynb #89fc547b
 @exercise('M.1', 'A measurement that leaves traces', wants='a function `accuracy_of(net, x, y)`', hints=[
     "Which mode was each part in before your function was called, and which one is it in afterwards? "
     "It is asked after each epoch, while stage 2 learns behind a finished stage 1.",
@@ -149,6 +152,7 @@ def _walk(tap, net, images, truth):
     finally: hook.remove()
     return counts
 
+# %% ../../nbs/course/12_museum.ipynb #4225ca24
 @exercise('M.2', 'Remembered for whom?',
     wants='a function `remembering(net, stage)` that returns a function `tap(idx, view, x)`', hints=[
     "A batch is not the same batch because it begins with the same image. "
@@ -189,10 +193,12 @@ class Normalization:
     @property
     def pair(self): return self.mean, self.std
 
+# %% ../../nbs/course/12_museum.ipynb #03af95ce
 def some_normalization() -> Normalization:
     "Means and standard deviations of three channels"
     return Normalization(.2 + .4*torch.rand(3, 1, 1), .15 + .3*torch.rand(3, 1, 1))
 
+# %% ../../nbs/course/12_museum.ipynb #84a1b037
 def hint_slips(
     teacher,              # in eval mode
     stage: str,
@@ -246,6 +252,7 @@ def _check_hint(f, stage):
     if got.requires_grad:
         raise Wrong('The hint is right, but it asks for gradients: `backward` will walk through the teacher.')
 
+# %% ../../nbs/course/12_museum.ipynb #0e6f05e0
 @exercise('M.3', "Somebody else's teacher", wants='a function `hint(teacher, stage, x, own, theirs)`', hints=[
     "What has been done to the images before they reach your function? Compute the mean of `x`: "
     "images between 0 and 1 have no such mean.",
@@ -270,6 +277,7 @@ class Start:
         "What it will draw first"
         return torch.rand((), generator=torch.Generator().set_state(self.luck)).item()
 
+# %% ../../nbs/course/12_museum.ipynb #2c460ee0
 def _looking(name, log, draws):
     "A method that notes its start, then moves every weight and draws some numbers"
     def method(student):
@@ -279,6 +287,7 @@ def _looking(name, log, draws):
         return f'{name}, {torch.rand(draws).sum():.6f}, {next(student.parameters()).sum():.6f}'
     return method
 
+# %% ../../nbs/course/12_museum.ipynb #c9e236ea
 def _different(a, b): return [name for name in a.weights if not torch.equal(a.weights[name], b.weights[name])]
 
 # %% ../../nbs/course/12_museum.ipynb #c38cd2a5
@@ -298,6 +307,7 @@ def starts_of(
     if never: raise Wrong(f"The method {never[0]!r} was never called.")
     return log
 
+# %% ../../nbs/course/12_museum.ipynb #6594ec1d
 def need_same_start(
     starts: dict,   # name -> Start, in the order in which they were called
 ):
@@ -318,6 +328,7 @@ def need_same_start(
                 f"that of {first!r} was {starts[first].first_number:.3f}. "
                 "Its images will come in another order.")
 
+# %% ../../nbs/course/12_museum.ipynb #7f20bcc0
 @exercise('M.4', 'The same start', wants='a function `fair_runs(make_student, methods, seed)`', hints=[
     "Print the first weight of each student when its method begins. Which of them do you recognize?",
     "`copy.copy` makes a new network out of the *same* tensors. `copy.deepcopy` copies these, too.",
@@ -345,6 +356,7 @@ class Known:
     number: int      # of the image that went in
     mirrored: bool
 
+# %% ../../nbs/course/12_museum.ipynb #1cf0bf6e
 def who_is_who(
     x: Tensor,     # (n,c,h,w), the images that went in
     y: Tensor,     # (n,), their labels
@@ -370,6 +382,7 @@ def who_is_who(
 # %% ../../nbs/course/12_museum.ipynb #d9a1a907
 def _numbers(images): return {one.number for one in images}
 
+# %% ../../nbs/course/12_museum.ipynb #8dffaf5c
 def need_right_split(
     n: int,          # images that went in
     share: float,    # to be held out
@@ -402,6 +415,7 @@ def need_right_split(
 # %% ../../nbs/course/12_museum.ipynb #729efc02
 def _is_pair(o): return isinstance(o, (tuple, list)) and len(o) == 2
 
+# %% ../../nbs/course/12_museum.ipynb #02c8da5a
 def _check_split(f, n, share):
     x, y, seed = torch.rand(n, 1, 6, 6), torch.arange(n)*10//n, int(torch.randint(1000, ()))
     def parts(seed):
@@ -417,6 +431,7 @@ def _check_split(f, n, share):
         raise Wrong(f"Seeds {seed} and {seed + 1} hold out the same images. "
             "If these are the first ones of the folder, they may all be of one class.")
 
+# %% ../../nbs/course/12_museum.ipynb #3ba9db2b
 @exercise('M.5', 'Twins',
     wants='a function `split(x, y, share, seed)` that returns two pairs (images, labels)', hints=[
     "Follow one image. Its mirror image is made, then all are shuffled. Where can the two of them end up?",

@@ -1,4 +1,4 @@
-"""What the checks of all lessons share: inputs that nobody has seen, what moved in a network, and which typical slip gives just this number.
+"""What the checks of all lessons share: fresh inputs, what moved in a network, and which slip was made.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/course/probes.html.md"""
 
@@ -37,6 +37,7 @@ class Slip:
     gives: object   # what comes out if it is made, on the inputs of this check
     says: str       # words for the learner who made it
 
+# %% ../../nbs/course/01_probes.ipynb #db3ff24b
 def slip_of(
     out,           # the learner's number, or several
     slips: list,   # of Slip
@@ -74,12 +75,14 @@ def pick(*options):
     "One of the options, at random"
     return options[int(torch.randint(len(options), ()))]
 
+# %% ../../nbs/course/01_probes.ipynb #63148a44
 def noise(
     n: int = 16,  # images
 ) -> Tensor:      # (n,1,28,28), float32
     "Images of noise"
     return torch.randn(n, 1, 28, 28)
 
+# %% ../../nbs/course/01_probes.ipynb #d4067b43
 def thin(
     **kwargs,     # for `tutorial_resnet`
 ) -> StagedNet:
@@ -106,6 +109,7 @@ def weights_of(
     "What an optimizer may move"
     return dict(net.named_parameters())
 
+# %% ../../nbs/course/01_probes.ipynb #d2323d69
 def part_of(
     name: str,       # of a tensor in a `StagedNet`: 'stages.stage2.0.conv.weight'
 ) -> str:            # 'stage2', 'head'
@@ -138,6 +142,7 @@ def random_statistics(
             m.running_var.uniform_(.5, 2)
     return net
 
+# %% ../../nbs/course/01_probes.ipynb #99464310
 def lived_in(
     net: nn.Module,  # a `StagedNet`; changed in place
     x: Tensor,       # images that it will be asked about

@@ -93,7 +93,9 @@ Where = Literal['auto', 'device', 'host', 'disk']
 def _check_settings(views, where, folder):
     if where not in get_args(Where):
         raise ValueError(f"where is {where!r}; expected 'auto', 'device', 'host' or 'disk'")
-    if views < 1: raise ValueError(f"views is {views}; expected 1 or more. For fresh views in each epoch leave the cache out")
+    if views < 1:
+        raise ValueError(f"views is {views}; expected 1 or more. "
+                         "For fresh views in each epoch leave the cache out")
     if folder is not None and where != 'disk':
         raise ValueError(f"folder is given, but where is {where!r}; pass where='disk'")
 
@@ -102,8 +104,8 @@ class CacheFeatures(Callback):
     "Remember what frozen stages give for each (image, view), within a budget"
     order, keeps_images = -100, True
     def __init__(self,
-        views: int = 4,                     # different views of each image; each comes again every `views` epochs
-        budget: float | str | None = None,  # bytes or e.g. '2 GB', per process; if None a third of what is free
+        views: int = 4,                     # views of each image; they come again every `views` epochs
+        budget: float | str | None = None,  # bytes or '2 GB', per process; None: a third of what is free
         where: Where = 'auto',              # 'auto': the device, or the host if that has more room
         half: bool = False,                 # keep float32 features in float16
         folder: str | Path | None = None,   # for 'disk': kept and found again; a temporary one if None
@@ -169,7 +171,8 @@ def ready(self: CacheFeatures,
 
 def _unchained(*nets):
     for net in nets:
-        if not getattr(net, 'chained', True): return f"parts of {type(net).__name__} read more than the map before them"
+        if not getattr(net, 'chained', True):
+            return f"parts of {type(net).__name__} read more than the map before them"
     return ''
 
 # %% ../../nbs/distill/10_cache.ipynb #89cb2ec1
@@ -192,8 +195,10 @@ def begin(self: CacheFeatures,
         self.fingerprints = [train.dataset.fingerprint(), valid.dataset.fingerprint()]
     self.loaders = [IndexDL.of(train, self.n_views), IndexDL.of(valid, 1)]
     nets, kept_views = dict(student=student, teacher=teacher), [plan.kept_views, min(1, plan.kept_views)]
-    self.taps = [FrozenTaps(self.loaders[part], nets, plan.kept, kept_views[part], partial(self.new_store, part))
-                 for part in (0, 1)]
+    self.taps = []
+    for part in (0, 1):
+        new_store = partial(self.new_store, part)
+        self.taps.append(FrozenTaps(self.loaders[part], nets, plan.kept, kept_views[part], new_store))
 
 @patch
 def _open_disk(self: CacheFeatures, rank):
@@ -234,7 +239,8 @@ def _row_dtype(self: CacheFeatures, part, which, tap):
     largest = tap.abs().max()
     if largest > torch.finfo(torch.float16).max:
         name = self.taps[part].name_of(which)
-        raise FloatingPointError(f"{name} gives values up to {largest:.3g}, which {torch.float16} cannot hold; use CacheFeatures(half=False)")
+        raise FloatingPointError(f"{name} gives values up to {largest:.3g}, which {torch.float16} "
+                                 "cannot hold; use CacheFeatures(half=False)")
     return torch.float16
 
 @patch
@@ -285,7 +291,8 @@ def check(self: CacheFeatures,
             if part[0] not in needed or _has_changed(taps, *part): _forget_part(taps, *part)
     self.peak = self.nbytes
 
-def _has_changed(taps, network, stage): return part_sha256(taps.nets[network], stage) != taps.weights[network, stage]
+def _has_changed(taps, network, stage):
+    return part_sha256(taps.nets[network], stage) != taps.weights[network, stage]
 
 def _forget_part(taps, network, stage):
     for which in list(taps.stores):

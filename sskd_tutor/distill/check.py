@@ -1,4 +1,4 @@
-"""A student and a teacher, looked at before anything trains: do they fit, and what will it cost?
+"""Can this student learn from this teacher, on these images? Asked before anything trains.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/distill/check.html.md"""
 
@@ -8,90 +8,174 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/distill/check.html.md"""
 __all__ = ['plain_batch', 'first_batch', 'check_float', 'check_trainable', 'check_pair']
 
 # %% ../../nbs/distill/05_check.ipynb #388d66e7
+from typing import Any
+
 import torch
 from fastai.learner import Learner
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..core.state import kept
 from ..nets.graph import channels_of
 from ..nets.staged import StagedNet
-from ..core.state import kept
 
-# %% ../../nbs/distill/05_check.ipynb #c5a6c70a
-def _run(f, what, net):  # PyTorch's error, with the cure where it is known
-    try: return f()
-    except RuntimeError as e:
-        c = channels_of(net) if 'channels' in str(e) else None
-        cure = f"; its first convolution takes {c} channel(s)" if c else ""
-        raise ValueError(f"{what} cannot run on the learner's images{cure}. Give it images of its own kind, or change the network. PyTorch says: {e}") from e
-
-def _shapes(net, what, x):  # of every tap, and of the answer; () if that is no single tensor
-    with kept(net):
-        taps, fmap = [], x.to(next(net.eval().parameters()).device)
-        for i, name in enumerate(net.stage_names):
-            fmap = _run(lambda: net.forward_to(fmap, i, after=i-1 if i else None), f"{what}'s {name}", net)
-            taps.append(fmap)
-        answer = _run(lambda: net.head(net.head_input(taps)), f"{what}'s head", net)
-        return [tuple(t.shape[1:]) for t in taps], tuple(answer.shape[1:]) if isinstance(answer, Tensor) else ()
-
-def plain_batch(dl):
-    b = dl.one_batch() if hasattr(dl, 'one_batch') else next(iter(dl))
-    return [t.as_subclass(Tensor) if isinstance(t, Tensor) else t for t in (b if isinstance(b, (list, tuple)) else [b])]
+# %% ../../nbs/distill/05_check.ipynb #a149410d
+def plain_batch(
+    dl: Any,  # fastai's or PyTorch's
+) -> list:    # images, then labels of any kind
+    "One batch, its tensors without fastai's types"
+    batch = dl.one_batch() if hasattr(dl, 'one_batch') else next(iter(dl))
+    if not isinstance(batch, (list, tuple)): batch = [batch]
+    return [part.as_subclass(Tensor) if isinstance(part, Tensor) else part for part in batch]
 
 def first_batch(
-    dl,        # fastai's or PyTorch's
-) -> tuple:    # (images, labels or None)
-    "One batch, as plain tensors"
-    b = plain_batch(dl)
-    return b[0], b[1] if len(b) > 1 else None
+    dl: Any,  # fastai's or PyTorch's
+) -> tuple:   # (images, labels or None)
+    "The images and labels of one batch"
+    images, *labels = plain_batch(dl)
+    return images, labels[0] if labels else None
 
-def _void(loss):  # the label that the loss leaves out
-    made_of = loss, getattr(loss, 'func', None)  # fastai's losses and `partial` hold the real one
-    return next((v for f in made_of if (v := getattr(f, 'ignore_index', getattr(f, 'keywords', {}).get('ignore_index'))) is not None), -100)
+# %% ../../nbs/distill/05_check.ipynb #c5a6c70a
+def _run(part, x, what, net):
+    "Run a part of a network, or say what is wrong with the images"
+    try: return part(x)
+    except RuntimeError as e:
+        channels = channels_of(net) if 'channels' in str(e) else None
+        cure = f"; its first convolution takes {channels} channel(s)" if channels else ""
+        raise ValueError(f"{what} cannot run on the learner's images{cure}. "
+                         f"Give it images of its own kind, or change the network. PyTorch says: {e}") from e
 
-def _check_labels(learn, y, out):  # `out`: shape of the answer, its classes first
-    if y is None: raise ValueError("the learner's batches have no labels, so the head cannot be trained; pass head_epochs=0 to keep the teacher's head")
-    if y.dim() != len(out) or y.is_floating_point() or len(out) > 1 == out[0]: return  # no class of each image, or of each pixel
-    dls, n_out, void = learn.dls, out[0], _void(learn.loss_func)
-    known = [y] + [dl.dataset.images.y for dl in dls.loaders if hasattr(dl.dataset, 'images') and y.dim() == 1]
-    known = [k for k in (k[k != void] for k in known) if len(k)]
-    low, high = min((int(k.min()) for k in known), default=0), max((int(k.max()) for k in known), default=0)
-    high = max(high, (getattr(dls, 'c', None) or 0) - 1)
-    if low < 0 or high >= n_out: raise ValueError(f"labels run from {low} to {high}, but the head has {n_out} outputs; expected 0 to {n_out - 1}")
+def _shapes(net, what, x):
+    "Shapes of every tap, and of the answer; () if that is no single tensor"
+    taps = []
+    with kept(net):
+        fmap = x.to(next(net.eval().parameters()).device)
+        for name, stage in net.stages.items():
+            fmap = _run(stage, fmap, f"{what}'s {name}", net)
+            taps.append(fmap)
+        answer = _run(net.head, net.head_input(taps), f"{what}'s head", net)
+    shapes = [tuple(tap.shape[1:]) for tap in taps]
+    return shapes, tuple(answer.shape[1:]) if isinstance(answer, Tensor) else ()
 
-def check_float(who, net):
-    odd = next((p.dtype for p in net.parameters() if p.is_floating_point() and p.dtype != torch.float32), None)
-    if odd: raise ValueError(f"weights of {who} are {odd}, the learner's images are torch.float32; call .float() on it. For half precision there are learn.to_fp16() and learn.to_bf16()")
+# %% ../../nbs/distill/05_check.ipynb #98971d31
+def _ignored_label(loss):
+    "The label that a loss leaves out; PyTorch's default if it does not say"
+    for f in (loss, getattr(loss, 'func', None)):
+        ignored = getattr(f, 'ignore_index', None)
+        if ignored is None: ignored = getattr(f, 'keywords', {}).get('ignore_index')
+        if ignored is not None: return ignored
+    return -100
 
-def check_trainable(student, head):
-    for n, m in {**student.stages, **({'head': student.head} if head else {})}.items():
-        params = list(m.parameters())
+# %% ../../nbs/distill/05_check.ipynb #0e0cf107
+def _label_range(learn, y):
+    "(lowest, highest) class that the batch, the data sets or the vocabulary hold"
+    labels = [y]
+    sets = [dl.dataset for dl in learn.dls.loaders if hasattr(dl.dataset, 'images')]
+    if y.dim() == 1: labels += [ds.images.y for ds in sets]
+    ignored = _ignored_label(learn.loss_func)
+    counted = [some[some != ignored] for some in labels]
+    counted = [some for some in counted if len(some)]
+    low = min((int(some.min()) for some in counted), default=0)
+    high = max((int(some.max()) for some in counted), default=0)
+    n_classes = getattr(learn.dls, 'c', None) or 0
+    return low, max(high, n_classes - 1)
+
+def _are_classes(y, answer_shape):
+    "Does each image, or each pixel, have a class?"
+    one_output_per_pixel = len(answer_shape) > 1 and answer_shape[0] == 1
+    return y.dim() == len(answer_shape) and not y.is_floating_point() and not one_output_per_pixel
+
+# %% ../../nbs/distill/05_check.ipynb #76187e3a
+def _check_labels(learn, y, answer_shape):
+    "`answer_shape`: of the head's answer to one image, classes first"
+    if y is None:
+        raise ValueError("the learner's batches have no labels, so the head cannot be trained; "
+                         "pass head_epochs=0 to keep the teacher's head")
+    if not _are_classes(y, answer_shape): return
+    n_out, (low, high) = answer_shape[0], _label_range(learn, y)
+    if low >= 0 and high < n_out: return
+    raise ValueError(f"labels run from {low} to {high}, but the head has {n_out} outputs; "
+                     f"expected 0 to {n_out - 1}")
+
+# %% ../../nbs/distill/05_check.ipynb #3d6a766d
+def check_float(
+    who: str,        # for the error, e.g. 'the teacher'
+    net: nn.Module,
+) -> None:
+    "Refuse a network whose weights are not float32"
+    odd = [p.dtype for p in net.parameters() if p.is_floating_point() and p.dtype != torch.float32]
+    if not odd: return
+    raise ValueError(f"weights of {who} are {odd[0]}, the learner's images are torch.float32; "
+                     "call .float() on it. For half precision there are learn.to_fp16() and learn.to_bf16()")
+
+def check_trainable(
+    student: StagedNet,
+    head: bool,          # the head will learn, too
+) -> None:
+    "Refuse a student that has a frozen part where it should learn"
+    for name, part in student.parts.items():
+        if name == 'head' and not head: continue
+        params = list(part.parameters())
         if params and not any(p.requires_grad for p in params):
-            raise ValueError(f"{n} of the student is frozen, so it cannot learn; call learn.unfreeze(), or student.requires_grad_(True)")
+            raise ValueError(f"{name} of the student is frozen, so it cannot learn; "
+                             "call learn.unfreeze(), or student.requires_grad_(True)")
+
+# %% ../../nbs/distill/05_check.ipynb #a98237dd
+def _check_staged(student, teacher):
+    for what, net in (('learn.model', student), ('the teacher', teacher)):
+        if isinstance(net, StagedNet): continue
+        raise TypeError(f"{what} is a {type(net).__name__}; expected a StagedNet. Make both with "
+                        "pair_stages(teacher, student, learn.dls), "
+                        "or one with as_stages or StagedNet.from_modules")
+
+def _check_separate(student, teacher):
+    of_student = {id(p) for p in student.parameters()}
+    shared = any(id(p) in of_student for p in teacher.parameters())
+    if student is teacher or shared:
+        raise ValueError("teacher and student share parameters; "
+                         "give a student of its own, e.g. copy.deepcopy")
+
+def _check_n_stages(student, teacher):
+    s, t = student.stage_names, teacher.stage_names
+    if len(s) == len(t): return
+    raise ValueError(f"the student has {len(s)} stages {s}, the teacher {len(t)} {t}; "
+                     "pair_stages(teacher, student, learn.dls) merges stages until both have as many, "
+                     "StagedNet.from_modules does it by hand")
+
+# %% ../../nbs/distill/05_check.ipynb #e3c23a56
+def _check_head_can_move(student, teacher):
+    if type(student).head_input is not StagedNet.head_input:
+        kind = type(student).__name__
+        raise ValueError(f"the head of {kind} takes the taps of all stages, so it cannot be the teacher's "
+                         "behind the last adapter; pass head_epochs=1 or more")
+    if not teacher.alone:
+        raise ValueError("the teacher stays whole, so its head cannot be the student's "
+                         "behind the last adapter; pass head_epochs=1 or more")
 
 # %% ../../nbs/distill/05_check.ipynb #53aa1075
 @torch.no_grad()
 def check_pair(
-    learn: Learner,        # its model is the student
+    learn: Learner,       # its model is the student
     teacher: StagedNet,
-    head: bool = True,     # will the head be trained on labels?
-) -> tuple:                # (shapes of the student's taps, of the hints), each a list of (c,h,w)
+    head: bool = True,    # will the head be trained on labels?
+) -> tuple[list, list]:   # shapes (c,h,w) of the student's taps, and of the hints
     "Find out before training what cannot work"
     student = learn.model
-    for what, net in (('learn.model', student), ('the teacher', teacher)):
-        if not isinstance(net, StagedNet):
-            raise TypeError(f"{what} is a {type(net).__name__}; expected a StagedNet. Make both with pair_stages(teacher, student, learn.dls), or one with as_stages or StagedNet.from_modules")
-    if student is teacher or {id(p) for p in student.parameters()} & {id(p) for p in teacher.parameters()}:
-        raise ValueError("teacher and student share parameters; give a student of its own, e.g. copy.deepcopy")
-    s, t = student.stage_names, teacher.stage_names
-    if len(s) != len(t): raise ValueError(f"the student has {len(s)} stages {s}, the teacher {len(t)} {t}; pair_stages(teacher, student, learn.dls) merges stages until both have as many, StagedNet.from_modules does it by hand")
-    if len(learn.dls.loaders) < 2: raise ValueError("learn.dls has no validation loader; give it one: DataLoaders(train, valid)")
-    if not head and type(student).head_input is not StagedNet.head_input:
-        raise ValueError(f"the head of {type(student).__name__} takes the taps of all stages, so it cannot be the teacher's behind the last adapter; pass head_epochs=1 or more")
-    if not head and not teacher.alone: raise ValueError("the teacher stays whole, so its head cannot be the student's behind the last adapter; pass head_epochs=1 or more")
+    _check_staged(student, teacher)
+    _check_separate(student, teacher)
+    _check_n_stages(student, teacher)
+    if len(learn.dls.loaders) < 2:
+        raise ValueError("learn.dls has no validation loader; give it one: DataLoaders(train, valid)")
+    if not head: _check_head_can_move(student, teacher)
     check_trainable(student, head)
-    for who, net in (('the student', student), ('the teacher', teacher)): check_float(who, net)
+    check_float('the student', student)
+    check_float('the teacher', teacher)
     x, y = first_batch(learn.dls.train)
-    if not x.isfinite().all(): raise ValueError(f"the images hold {int((~x.isfinite()).sum())} values that are NaN or infinite in the first batch; clean the data first")
-    (taps, out), (hints, _) = _shapes(student, 'the student', x[:2]), _shapes(teacher, 'the teacher', x[:2])
-    if head and out: _check_labels(learn, y, out if student.n_identities is None else (student.n_identities,))
+    n_bad = int((~x.isfinite()).sum())
+    if n_bad:
+        raise ValueError(f"the images hold {n_bad} values that are NaN or infinite in the first batch; "
+                         "clean the data first")
+    taps, answer_shape = _shapes(student, 'the student', x[:2])
+    hints, _ = _shapes(teacher, 'the teacher', x[:2])
+    if student.n_identities is not None and answer_shape: answer_shape = (student.n_identities,)
+    if head and answer_shape: _check_labels(learn, y, answer_shape)
     return taps, hints

@@ -20,20 +20,22 @@ import torch
 from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.schedule import ParamScheduler
 from fastai.callback.tracker import TrackerCallback
-from fastai.learner import CancelEpochException, Callback, Learner, Recorder
+from fastai.learner import CancelEpochException, Learner, Recorder
 from fastai.torch_core import rank_distrib
 from fastcore.all import L, patch
 from torch import Tensor, nn
 
 from ..core.device import learner_device
 from ..core.errors import Registry
+from ..core.events import RunCallback
 from ..core.files import clear_halves, read_snapshot, remove_snapshot, snapshots, write_snapshot
 from ..core.state import described, differences, rng_state, set_rng_state, tensors_sha256
 from .cache import CacheFeatures
 from .precision import CompileStage
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #74146713
-loader_settings = 'bs', 'batch_size', 'shuffle', 'drop_last', 'seed', 'views', 'n_views', 'shards', 'after_batch'
+loader_settings = ('bs', 'batch_size', 'shuffle', 'drop_last', 'seed', 'views', 'n_views', 'shards',
+                   'after_batch')
 
 def all_callbacks(
     learn: Learner,
@@ -45,8 +47,9 @@ def _data_settings(learn):
     loader = learn.dls.train
     images = loader.dataset
     found = {name: described(getattr(loader, name, None)) for name in loader_settings}
-    known = hasattr(type(images), 'fingerprint')   # an image set of ours
-    found |= dict(batches=len(loader), images=len(images), sha256=images.fingerprint()[:12] if known else None)
+    is_ours = hasattr(type(images), 'fingerprint')
+    sha256 = images.fingerprint()[:12] if is_ours else None
+    found |= dict(batches=len(loader), images=len(images), sha256=sha256)
     caches = [cb for cb in all_callbacks(learn) if isinstance(cb, CacheFeatures)]
     return found | dict(remembered=[dict(views=cache.n_views, half=cache.half) for cache in caches])
 
@@ -107,7 +110,8 @@ def machine_settings(
     learn: Learner,
 ) -> dict:
     "What the last bits depend on beside the settings"
-    return dict(threads=torch.get_num_threads(), torch=str(torch.__version__), device=learner_device(learn).type)
+    threads, device = torch.get_num_threads(), learner_device(learn)
+    return dict(threads=threads, torch=str(torch.__version__), device=device.type)
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #a945cd90
 @dataclass
@@ -248,7 +252,8 @@ class _ResumedFit:
         "In place of `Learner._do_fit`"
         learn = self.learn
         del learn._do_fit
-        if getattr(learn, 'sskd_run', None) is not self.run: return learn._do_fit()   # that run has failed before it came here
+        that_run_has_failed = getattr(learn, 'sskd_run', None) is not self.run
+        if that_run_has_failed: return learn._do_fit()
         if self.state['batch']: learn.all_batches = self.batches
         else: self.restore()
         try:
@@ -270,7 +275,7 @@ class _ResumedFit:
 # %% ../../nbs/distill/11_checkpoint.ipynb #4246e393
 checkpoint_format = 2
 
-class SaveFit(Callback):
+class SaveFit(RunCallback):
     "Saves a fit into a folder, so that it can go on; the parts that every checkpoint shares"
     order = 99   # behind all that changes something after a batch or an epoch
     cure = "begin anew in another folder"   # the end of an error message
@@ -299,7 +304,7 @@ def check_state(self: SaveFit,
                                + '\n  '.join(lines) + f"\nSet them back, or {self.cure}.")
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #0fe7cbd0
-class Checkpoint(SaveFit):
+class Checkpoint(SaveFit, RunCallback):
     "Saves a `fit_sskd` so that it can go on after whatever stopped it; goes into its `cbs`"
     cure = "begin anew with overwrite=True or in another folder"
     distillation = None   # the `SSKDRun` under way
@@ -312,7 +317,8 @@ class Checkpoint(SaveFit):
         overwrite: bool = False,      # remove what checkpoints there are and begin anew
         extra: dict | None = None,    # more settings that must be the same on resuming, e.g. dict(seed=0)
     ):
-        if resume and overwrite: raise ValueError("resume=True goes on from a checkpoint, overwrite=True removes it; choose one")
+        if resume and overwrite:
+            raise ValueError("resume=True goes on from a checkpoint, overwrite=True removes it; choose one")
         self.folder, self.every = Path(folder), every
         self.resume, self.overwrite, self.extra = resume, overwrite, extra
 
@@ -327,13 +333,14 @@ def begin_run(self: Checkpoint, learn: Learner, run):
     self.whole_epochs = not hasattr(learn.dls.train, 'set_epoch')
     if self.whole_epochs:
         warnings.warn(
-            "Checkpoint: the order of this loader is not a function of seed and epoch (it has no `set_epoch`), so a resumed "
-            "run repeats the epoch under way from its beginning")
+            "Checkpoint: the order of this loader is not a function of seed and epoch (it has no `set_epoch`), "
+            "so a resumed run repeats the epoch under way from its beginning")
     self.settings = run_settings(learn, run, self.extra)
     self.claim()
     if self.resume: self.state = read_snapshot(self.folder)
     if self.state: return self.go_on(learn, run)
-    if self.resume: warnings.warn(f"{self.folder} holds no whole checkpoint; the run starts from its beginning")
+    if self.resume:
+        warnings.warn(f"{self.folder} holds no whole checkpoint; the run starts from its beginning")
     self.keep(learn, must=True)
 
 @patch
@@ -366,7 +373,8 @@ def claim(self: Checkpoint):
     found = snapshots(self.folder)
     if found and not (self.resume or self.overwrite):
         raise FileExistsError(
-            f"{self.folder} holds checkpoints; pass resume=True to go on from them, overwrite=True to remove them, or name another folder")
+            f"{self.folder} holds checkpoints; pass resume=True to go on from them, overwrite=True to remove them, "
+            "or name another folder")
     self.folder.mkdir(parents=True, exist_ok=True)
     if self.overwrite:
         for path in found: remove_snapshot(path)
@@ -391,8 +399,9 @@ def keep(self: Checkpoint,
     "Save the run as it stands"
     self.last, nets = time.monotonic(), trained_tensors(self.distillation)
     if rank_distrib() or not all(value.isfinite().all() for value in nets.values()): return
-    state = self.snapshot(learn, epoch, batch, fit, machine=machine_settings(learn), done=self.done, phase=self.phase,
-                          rows=self.distillation.rows, costs=self.distillation.costs, nets=nets,
+    run = self.distillation
+    progress = dict(done=self.done, phase=self.phase, rows=run.rows, costs=run.costs)
+    state = self.snapshot(learn, epoch, batch, fit, machine=machine_settings(learn), **progress, nets=nets,
                           callbacks=callback_states(all_callbacks(learn)))
     try: write_snapshot(self.folder, state)
     except OSError as e:
@@ -404,14 +413,16 @@ def keep(self: Checkpoint,
 def _tell_full(self: Checkpoint, error):
     if not self.warned:
         warnings.warn(
-            f"no checkpoint could be written to {self.folder} ({error}); the training goes on, the older checkpoints are whole")
+            f"no checkpoint could be written to {self.folder} ({error}); "
+            "the training goes on, the older checkpoints are whole")
     self.warned = True
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #76bf4672
 @patch
 def before_fit(self: Checkpoint):
     if self.phase is None and not self.learn.lock.locked():
-        raise ValueError("Checkpoint saves a stage-by-stage distillation; pass it as learn.fit_sskd(..., cbs=Checkpoint(folder))")
+        raise ValueError("Checkpoint saves a stage-by-stage distillation; "
+                         "pass it as learn.fit_sskd(..., cbs=Checkpoint(folder))")
 
 @patch
 def before_backward(self: Checkpoint): self.stepped = False
@@ -421,7 +432,8 @@ def after_step(self: Checkpoint): self.stepped = True
 
 @patch
 def after_batch(self: Checkpoint):
-    if self.training and not self.whole_epochs and not self.recorder.train_metrics: self.keep_if_due(self.epoch, self.iter + 1)
+    if not self.training or self.whole_epochs or self.recorder.train_metrics: return
+    self.keep_if_due(self.epoch, self.iter + 1)
 
 @patch
 def after_epoch(self: Checkpoint): self.keep_if_due(self.epoch + 1, 0)
@@ -475,5 +487,5 @@ class KeepEpochs(SaveFit):
         is_last = self.epoch + 1 == self.n_epoch
         if not self.due() and not is_last: return
         self.last = time.monotonic()
-        net = dict(self.learn.model.state_dict())
-        write_snapshot(self.folder, self.snapshot(self.learn, self.epoch + 1, 0, fit_state(self.learn), net=net, callbacks={}))
+        net, fit = dict(self.learn.model.state_dict()), fit_state(self.learn)
+        write_snapshot(self.folder, self.snapshot(self.learn, self.epoch + 1, 0, fit, net=net, callbacks={}))

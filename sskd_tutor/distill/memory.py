@@ -59,8 +59,8 @@ class Store:
     @property
     def nbytes(self) -> int: return self.rows.numel()*self.rows.element_size()
 
-    def keep(self): "Called once, when the store is complete; `DiskStore` gives its file a name that can be found again"
-    def set_aside(self, what): "Called if the rows are not what `what` gives now; only rows from a disk can be stale"
+    def keep(self): "Called once, when the store is complete; `DiskStore` gives its file its final name"
+    def set_aside(self, what): "Called if the rows are not what `what` gives now; only those on a disk can be"
     def drop(self): "Called when nobody needs the rows any more"
 
 # %% ../../nbs/distill/09_memory.ipynb #186f8707
@@ -130,7 +130,7 @@ def part_sha256(
     net: StagedNet,
     stage: int,     # place of the last stage
 ) -> str:           # hex
-    "Fingerprint of the stages up to one: weights, all buffers, and each module's own numbers, texts and tensors"
+    "Fingerprint of the stages up to one: weights, buffers, and the modules' own numbers, texts and tensors"
     part = stages_up_to(net, stage)
     plain = _plain_attributes(part)
     plain_tensors = {name: value for name, value in plain.items() if isinstance(value, Tensor)}
@@ -316,9 +316,10 @@ def tap_key(
     data: str,     # fingerprint of the images
 ) -> dict:         # everything on which the rows depend; goes into JSON
     "What a remembered tap is a tap of"
-    code = repr(stages_up_to(net, stage))
-    source = dict(data=data, view=view, views=repr(dl.views), transforms=[_transform_key(t) for t in dl.after_batch.fs])
-    network = dict(code=hashlib.sha256(code.encode()).hexdigest(), weights=part_sha256(net, stage), stage=stage)
+    code = hashlib.sha256(repr(stages_up_to(net, stage)).encode()).hexdigest()
+    transforms = [_transform_key(transform) for transform in dl.after_batch.fs]
+    source = dict(data=data, view=view, views=repr(dl.views), transforms=transforms)
+    network = dict(code=code, weights=part_sha256(net, stage), stage=stage)
     rows = dict(dtype=str(store.rows.dtype), computed=str(store.tap_dtype),
                 shape=list(store.rows.shape), channels_last=store.channels_last)
     machine = dict(bs=dl.bs, device=str(dl.device), threads=torch.get_num_threads(), torch=torch.__version__)

@@ -1,4 +1,4 @@
-"""What a run must compute, what it can remember, and what that costs: decided on paper, before anything trains.
+"""What a run computes, what it remembers, and what that costs: decided on paper, before anything trains.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/distill/plan.html.md"""
 
@@ -177,10 +177,12 @@ def route(self: Work,
     costs, sizes = stages[f'{network}_{unit}'].tolist(), stages[f'{network}_bytes'].tolist()
     train = FrozenChain(costs, sizes, kept, self.views, kept_views)
     valid = FrozenChain(costs, sizes, kept, 1, min(1, kept_views))
-    return Route(kept, train.follow(self.needs(network, self.epochs)), valid.follow(self.needs(network, self.validations)))
+    train_needs, valid_needs = self.needs(network, self.epochs), self.needs(network, self.validations)
+    return Route(kept, train.follow(train_needs), valid.follow(valid_needs))
 
 # %% ../../nbs/distill/08_plan.ipynb #51964736
-# How many multiply-adds a device does in the time in which it moves a byte, roughly; other devices are like 'cuda'
+# How many multiply-adds a device does in the time in which it moves a byte, roughly;
+# other devices are like 'cuda'
 macs_per_byte = dict(cpu=20., cuda=50., disk=100.)
 
 def _subsets(n):
@@ -196,7 +198,8 @@ def _cost(self: Work, route, price):
 @patch
 def _peaks(self: Work, route):
     "Bytes held in each phase"
-    return [train.peak*self.n_stored + valid.peak*self.n_valid for train, valid in zip(route.train, route.valid)]
+    both = zip(route.train, route.valid)
+    return [train.peak*self.n_stored + valid.peak*self.n_valid for train, valid in both]
 
 # %% ../../nbs/distill/08_plan.ipynb #96e3df84
 @dataclass
@@ -262,18 +265,18 @@ def make_plan(
     schedule: dict,               # phase -> epochs
     n_train: int,                 # images an epoch trains on
     n_valid: int,                 # images of a validation
-    views: int | None = 4,        # different views; None: fresh ones in each epoch, so that nothing is remembered
+    views: int | None = 4,        # different views; None: fresh ones in each epoch, nothing is remembered
     budget: float = 1e9,          # bytes
-    device: str = 'cpu',          # 'cpu', 'cuda', 'mps', ... or 'disk': where features lie, for the price of a byte
+    device: str = 'cpu',          # or 'cuda', 'mps', ..., 'disk': where features lie, for the price of a byte
     valid_every: int = 1,         # as for `fit_sskd`
     n_stored: int | None = None,  # images of which features are held, on this machine; `n_train` if None
     stitched: bool = True,        # validation also runs the rest of the teacher, for the stitched accuracy
 ) -> Plan:
     """The cheapest way through a run within a budget.
 
-    Columns of `costs`, all per image: `student_macs` and `teacher_macs` (forward), `train_macs` (a training step),
-    `student_bytes` and `teacher_bytes` (of the taps). With `student_seconds`, `teacher_seconds` and `train_seconds`
-    the plan also says how long."""
+    Columns of `costs`, all per image: `student_macs` and `teacher_macs` (forward), `train_macs` (a training
+    step), `student_bytes` and `teacher_bytes` (of the taps). With `student_seconds`, `teacher_seconds` and
+    `train_seconds` the plan also says how long."""
     if budget < 0: raise ValueError(f"budget is {budget}; expected bytes, 0 or more")
     if views is not None and views < 1:
         raise ValueError(f"views is {views}; expected 1 or more, or None for fresh views in each epoch")
@@ -312,7 +315,8 @@ def _gmacs(self: Plan):
     for i, epochs in enumerate(self.epochs):
         frozen = (student.train[i].cost + teacher.train[i].cost)*self.n_train/1e9
         train = self.costs.train_macs.iloc[i]*self.n_train*epochs/1e9
-        rows.append(dict(gmacs_frozen=frozen, gmacs_train=train, gmacs=frozen + train, gmacs_valid=valid[i]*self.n_valid/1e9))
+        row = dict(gmacs_frozen=frozen, gmacs_train=train, gmacs=frozen + train)
+        rows.append(row | dict(gmacs_valid=valid[i]*self.n_valid/1e9))
     return pd.DataFrame(rows)
 
 @patch
@@ -330,7 +334,7 @@ def _seconds(self: Plan):
 # %% ../../nbs/distill/08_plan.ipynb #941638fd
 @patch(as_prop=True)
 def table(self: Plan) -> pd.DataFrame:
-    "A row for each phase: what it is fed, bytes held, multiply-adds in 10^9 (validation apart), seconds if they were measured"
+    "A row per phase: what it is fed, bytes held, 10^9 multiply-adds (validation apart), seconds if measured"
     student, teacher = [self._peaks(route) for route in self.routes()]
     inputs, hints = [self.needs(network, self.epochs) for network in networks]
     rows = []
@@ -399,11 +403,12 @@ def on(self: Plan,
     gpus: int,                       # in one job, each with its shard of the images
     bs: int = 128,                   # images per step and GPU
     bytes_per_second: float = 25e9,  # of the slowest link between them
-) -> pd.DataFrame:                   # bytes over the wire per step, bytes held by each, seconds if they were measured
+) -> pd.DataFrame:                   # bytes over the wire per step, bytes held by each, seconds if measured
     "The plan on several devices"
     table = self.table
     wire = 2*(gpus - 1)/gpus*self.costs.wire_bytes
-    out = pd.DataFrame(dict(wire_bytes=wire.tolist(), bytes_each=(table.bytes/gpus).tolist()), index=table.index)
+    each = dict(wire_bytes=wire.tolist(), bytes_each=(table.bytes/gpus).tolist())
+    out = pd.DataFrame(each, index=table.index)
     if 'seconds' in table:
         steps = [epochs*self.n_train/(bs*gpus) for epochs in self.epochs]
         out['seconds'] = table.seconds/gpus + wire.to_numpy()*steps/bytes_per_second

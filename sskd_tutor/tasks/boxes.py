@@ -30,11 +30,13 @@ _lists = dict(images=('id', 'file_name', 'width', 'height'),
 def _check_list(path, found, name):
     "One list of the file: is it there, with all that its entries need?"
     if not isinstance(found, dict) or not isinstance(found.get(name), list):
-        raise ValueError(f"{path} has no list {name!r}; expected COCO's format, with the lists {list(_lists)}")
+        raise ValueError(f"{path} has no list {name!r}; "
+                         f"expected COCO's format, with the lists {list(_lists)}")
     keys = _lists[name]
     for i, entry in enumerate(found[name]):
         lacks = [key for key in keys if key not in entry]
-        if lacks: raise ValueError(f"{path}: number {i} of {name} lacks {lacks}; expected {list(keys)} in each")
+        if lacks:
+            raise ValueError(f"{path}: number {i} of {name} lacks {lacks}; expected {list(keys)} in each")
 
 def _read(path):
     if not path.exists():
@@ -118,7 +120,8 @@ def _usable_boxes(found, usable_images):
 
 def _told(path, faults, most=50):
     "Faults, one per line"
-    lines = [f"{path}: {len(faults)} of its images and boxes cannot be used:", *(fault.says for fault in faults[:most])]
+    lines = [f"{path}: {len(faults)} of its images and boxes cannot be used:"]
+    lines += [fault.says for fault in faults[:most]]
     if len(faults) > most: lines.append(f'and {len(faults) - most} more')
     return '\n  '.join(lines)
 
@@ -126,14 +129,16 @@ def _told(path, faults, most=50):
 def check_coco(
     folder: str | Path,       # of the images
     annotations: str | Path,  # JSON in COCO's format
-    skip: bool | str = False, # True: leave out what is wrong, with a warning; 'no area': only boxes without an area
+    skip: bool | str = False, # True: leave out what is wrong, and warn; 'no area': only boxes without one
     whole: bool = False,      # decode each image, instead of reading its header
 ) -> dict:                    # the file's content, without what was left out
     "Find out before training what is wrong with images and boxes"
     folder, path = Path(folder), Path(annotations)
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}; expected the one that holds the images of {path.name}")
-    if skip not in (False, True, 'no area'): raise ValueError(f"skip is {skip!r}; expected False, True or 'no area'")
+        raise FileNotFoundError(f"there is no folder {folder}; "
+                                f"expected the one that holds the images of {path.name}")
+    if skip not in (False, True, 'no area'):
+        raise ValueError(f"skip is {skip!r}; expected False, True or 'no area'")
     found = _read(path)
     images, faults = _usable_images(found, folder, whole)
     boxes, more = _usable_boxes(found, images)
@@ -251,8 +256,9 @@ def _as_it_is(batch, items):
 def _check_same_classes(train, valid):
     ours, theirs = classes_of(train), classes_of(valid)
     if None in (ours, theirs) or ours == theirs: return
-    raise ValueError(f"training and validation name different classes, so that label 1 is {ours[0]!r} in one and "
-                     f"{theirs[0]!r} in the other: {ours} and {theirs}; give both annotation files the same categories")
+    raise ValueError(f"training and validation name different classes, so that label 1 is {ours[0]!r} in one "
+                     f"and {theirs[0]!r} in the other: {ours} and {theirs}; "
+                     "give both annotation files the same categories")
 
 # %% ../../nbs/tasks/00_boxes.ipynb #6b05c510
 def detection_dls(
@@ -268,7 +274,8 @@ def detection_dls(
     "fastai `DataLoaders` of images with boxes, for one kind of detector"
     device = torch.device(device or default_device())
     _check_same_classes(train, valid)
-    if len(train) < bs: raise ValueError(f"bs is {bs}, but there are only {len(train)} training images; give a smaller bs")
+    if len(train) < bs:
+        raise ValueError(f"bs is {bs}, but there are only {len(train)} training images; give a smaller bs")
     def loader(ds, training):
         kind = _Seeded if training and seed is not None else DataLoader
         transform = copy.deepcopy(detector.transform).train(training)

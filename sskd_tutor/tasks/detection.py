@@ -1,4 +1,4 @@
-"""torchvision's detectors, distilled: the backbone stage by stage without a box, then neck and heads on it with their own losses.
+"""torchvision's detectors: the backbone is distilled without a box, then neck and heads learn.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/tasks/detection.html.md"""
 
@@ -71,7 +71,7 @@ def _answering(detector, losses):
 class DetectorHead(nn.Module):
     "Neck and heads of a torchvision detector"
     def __init__(self,
-        detector: nn.Module,  # with `backbone.body`, `backbone.fpn` and `transform`, e.g. FasterRCNN, RetinaNet
+        detector: nn.Module,  # with `backbone.body`, `backbone.fpn` and `transform`, e.g. FasterRCNN
     ):
         super().__init__()
         self.neck = detector.backbone.fpn
@@ -93,14 +93,16 @@ class DetectorHead(nn.Module):
         "The detector's own losses; boxes around a crowd are left out"
         single = [t['iscrowd'] == 0 for t in targets]
         plain = [dict(boxes=t['boxes'][keep], labels=t['labels'][keep]) for t, keep in zip(targets, single)]
-        with _answering(self.heads, losses=True): return self.heads(_Seen(pyramid, sizes, self.divisible), plain)
+        with _answering(self.heads, losses=True):
+            return self.heads(_Seen(pyramid, sizes, self.divisible), plain)
 
     def detections(self,
         pyramid: tuple,
         sizes: Tensor,  # (b,2)
     ) -> list:          # of dicts: boxes (k,4), labels (k,), scores (k,), best first
         "What the detector finds, in pixels of the batch"
-        with _answering(self.heads, losses=False): return self.heads(_Seen(pyramid, sizes, self.divisible))
+        with _answering(self.heads, losses=False):
+            return self.heads(_Seen(pyramid, sizes, self.divisible))
 
 # %% ../../nbs/tasks/01_detection.ipynb #2de95e4c
 def _check_detector(detector):
@@ -108,8 +110,9 @@ def _check_detector(detector):
     backbone = getattr(detector, 'backbone', None)
     body = getattr(backbone, 'body', None)
     if hasattr(body, 'return_layers') and hasattr(backbone, 'fpn') and hasattr(detector, 'transform'): return
-    raise TypeError(f"{type(detector).__name__} is no torchvision detector with a feature pyramid; expected one like "
-                    "fasterrcnn_resnet50_fpn or retinanet_resnet50_fpn, or BackboneWithFPN inside FasterRCNN or RetinaNet")
+    raise TypeError(f"{type(detector).__name__} is no torchvision detector with a feature pyramid; "
+                    "expected one like fasterrcnn_resnet50_fpn or retinanet_resnet50_fpn, "
+                    "or BackboneWithFPN inside FasterRCNN or RetinaNet")
 
 def _stages_of(body):
     "A backbone's modules as stages that end where the neck takes a map"
@@ -193,7 +196,8 @@ def _mean_ap():
 def _on_cpu(entries, keys): return [{key: entry[key].detach().cpu() for key in keys} for entry in entries]
 
 def _update(metric, found, targets):
-    metric.update(_on_cpu(found, ('boxes', 'labels', 'scores')), _on_cpu(targets, ('boxes', 'labels', 'iscrowd')))
+    metric.update(_on_cpu(found, ('boxes', 'labels', 'scores')),
+                  _on_cpu(targets, ('boxes', 'labels', 'iscrowd')))
 
 # %% ../../nbs/tasks/01_detection.ipynb #95c93f31
 def _unwrapped(model):
@@ -219,7 +223,8 @@ class CocoMAP(Metric):
 def _n_answers(detector):
     "How many classes a detector tells apart, background included; None if it does not say"
     parts = dict(detector.named_modules())
-    if 'roi_heads.box_predictor.cls_score' in parts: return parts['roi_heads.box_predictor.cls_score'].out_features
+    scorer = parts.get('roi_heads.box_predictor.cls_score')
+    if scorer is not None: return scorer.out_features
     return getattr(parts.get('head.classification_head'), 'num_classes', None)
 
 def _check_classes(dls, net):
@@ -249,8 +254,9 @@ def staged_pair(
         transform = detector.transform
         return [[float(v) for v in transform.image_mean], [float(v) for v in transform.image_std]]
     if stats(teacher) != stats(student):
-        raise ValueError(f"the teacher's images have mean and standard deviation {stats(teacher)}, the student's "
-                         f"{stats(student)}; make the student with image_mean and image_std of the teacher")
+        raise ValueError(f"the teacher's images have mean and standard deviation {stats(teacher)}, "
+                         f"the student's {stats(student)}; make the student with image_mean and image_std "
+                         "of the teacher")
     return StagedDetector(teacher), StagedDetector(student)
 
 # %% ../../nbs/tasks/01_detection.ipynb #a1b801a9
@@ -264,7 +270,7 @@ def _place_of(ids, device):
 def detection_map(
     net: StagedDetector,
     dl,                # of `detection_dls`, e.g. its `valid`
-    ids: list = None,  # numbers that the network uses for classes 1, 2, ..., if they are others, e.g. COCO's own
+    ids: list = None,  # the network's numbers for classes 1, 2, ..., if they are others, e.g. COCO's own
 ) -> dict:             # map, map_50, map_75: COCO's, 0 to 1
     "COCO's measures of a detector"
     metric = _mean_ap()
@@ -274,7 +280,8 @@ def detection_map(
         net.eval()
         for x, sizes, targets in dl:
             found = net.head.detections(net(x.to(device)), sizes)
-            if places is not None: found = [f | dict(labels=places[f['labels'].clamp(max=max(ids))]) for f in found]
+            if places is not None:
+                found = [f | dict(labels=places[f['labels'].clamp(max=max(ids))]) for f in found]
             _update(metric, found, targets)
     result = metric.compute()
     return {name: result[name].item() for name in ('map', 'map_50', 'map_75')}
@@ -286,7 +293,8 @@ def detector_macs(
     "What training on the boxes alone costs"
     x, sizes, targets = learn.dls.train.one_batch()
     learn.model.to(x.device)
-    return step_macs(learn.model, list(learn.model.parts), lambda p, _: learn.loss_func(p, sizes, targets), lambda x: None, x)
+    def loss(pyramid, _): return learn.loss_func(pyramid, sizes, targets)
+    return step_macs(learn.model, list(learn.model.parts), loss, lambda x: None, x)
 
 # %% ../../nbs/tasks/01_detection.ipynb #13cf08c
 def _emptied(detector):

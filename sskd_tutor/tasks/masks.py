@@ -1,4 +1,4 @@
-"""Pictures with a class for each pixel: a folder in CamVid's format, looked at before anything trains, or scenes in memory, as fastai loaders.
+"""Images with a class for each pixel: CamVid's folders, or scenes in memory, as fastai loaders.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/tasks/masks.html.md"""
 
@@ -9,13 +9,16 @@ __all__ = ['scene_codes', 'MaskFiles', 'mask_of', 'read_camvid', 'camvid_dls', '
 
 # %% ../../nbs/tasks/02_masks.ipynb #00ee1273
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from fastai.vision.all import (CrossEntropyLossFlat, DataBlock, DataLoaders, FuncSplitter, ImageBlock, IntToFloatTensor, MaskBlock, Normalize, PILImage, PILImageBW,
-                               Resize, SegmentationDataLoaders, TensorImageBW, TensorMask, default_device, imagenet_stats)
+from fastai.vision.all import (
+    CrossEntropyLossFlat, DataBlock, DataLoaders, FuncSplitter, ImageBlock, IntToFloatTensor, MaskBlock,
+    Normalize, PILImage, PILImageBW, Resize, SegmentationDataLoaders, TensorImageBW, TensorMask, default_device,
+    imagenet_stats)
 from PIL import Image
 
 from ..data.loaders import DeviceDL, ImageSet
@@ -25,37 +28,91 @@ from ..core.errors import few_names
 from ..data.folders import suffixes
 from ..data.made import Scenes
 
-# %% ../../nbs/tasks/02_masks.ipynb #00e921fe
+# %% ../../nbs/tasks/02_masks.ipynb #448d7c1d
 class MaskFiles(NamedTuple):
-    "Pictures and their masks on disk"
+    "Images and their masks on disk"
     images: list  # of Path
-    masks: list   # of Path, likewise
+    masks: list   # of Path, in the same order
     valid: list   # of bool: held out?
     sizes: list   # of (w,h), pixels
     codes: list   # names of the classes; a mask's pixel is a place in this list
 
-def mask_of(image: Path) -> Path: return image.parents[1]/'labels'/f'{image.stem}_P.png'
+def mask_of(
+    image: Path,  # FOLDER/images/NAME.png
+) -> Path:        # FOLDER/labels/NAME_P.png
+    "Where an image's mask lies"
+    return image.parents[1]/'labels'/f'{image.stem}_P.png'
 
+# %% ../../nbs/tasks/02_masks.ipynb #00e921fe
+@dataclass(frozen=True)
+class _Look:
+    "An image and its mask, opened"
+    size: tuple = None       # (w,h), pixels
+    fault: str = ''          # what is wrong, '' if nothing is
+    damaged: bool = False    # one of the two cannot even be opened
+
+def _opened(path, mode=None):
+    "(size, pixels, pixels in `mode`), each read to the end"
+    with Image.open(path) as image: return image.size, np.asarray(image), np.asarray(image.convert(mode))
+
+def _cannot_open(path, error):
+    words = f'{path.name} ({type(error).__name__}: {error})'
+    return words.replace(f' {str(path)!r}', '')   # PIL repeats the whole path
+
+def _by(size): return 'x'.join(map(str, size))
+
+# %% ../../nbs/tasks/02_masks.ipynb #0d481e35
+def _mask_fault(name, raw, gray, n):
+    "What is wrong with the numbers in a mask, '' if nothing is"
+    if raw.shape != gray.shape or not (raw == gray).all():
+        return (f"{name} holds colors or a palette, which fastai would turn into gray; "
+                "save the class numbers as 8-bit gray")
+    unknown = np.flatnonzero(np.bincount(gray.ravel(), minlength=n)[n:]) + n
+    if not len(unknown): return ''
+    numbers = 'numbers' if len(unknown) > 1 else 'number'
+    return f"{name} has the {numbers} {few_names(unknown.astype(str).tolist())}, codes.txt names 0 to {n - 1}"
+
+def _look(image, mask, n):
+    try: size, *_ = _opened(image)
+    except Exception as e: return _Look(None, _cannot_open(image, e), damaged=True)
+    try: shape, raw, gray = _opened(mask, 'L')   # as fastai reads it
+    except Exception as e: return _Look(size, _cannot_open(mask, e), damaged=True)
+    if shape != size: return _Look(size, f"{mask.name} has {_by(shape)} pixels, its image {_by(size)}")
+    return _Look(size, _mask_fault(mask.name, raw, gray, n))
+
+# %% ../../nbs/tasks/02_masks.ipynb #8c78d959
 def _lines(path, what):
+    "The lines of a list"
     if not path.is_file(): raise FileNotFoundError(f"{path} is missing: {what}")
     lines = [line.strip() for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
     if not lines: raise ValueError(f"{path} is empty: {what}")
     return lines
 
-def _looked_at(image, mask, n):  # (size, what is wrong, can it not even be read?)
-    try:
-        with Image.open(image) as im:
-            im.load()
-            size = im.size
-    except Exception as e: return None, f'{image.name} ({type(e).__name__}: {e})'.replace(f' {str(image)!r}', ''), True
-    try:
-        with Image.open(mask) as im: shape, raw, read = im.size, np.asarray(im), np.asarray(im.convert('L'))  # as fastai reads it
-    except Exception as e: return size, f'{mask.name} ({type(e).__name__}: {e})'.replace(f' {str(mask)!r}', ''), True
-    if shape != size: return size, f"{mask.name} has {'x'.join(map(str, shape))} pixels, its picture {'x'.join(map(str, size))}", False
-    if raw.shape != read.shape or not (raw == read).all(): return size, f"{mask.name} holds colors or a palette, which fastai would turn into gray; save the class numbers as 8-bit gray", False
-    strange = np.flatnonzero(np.bincount(read.ravel(), minlength=n)[n:]) + n
-    if len(strange): return size, f"{mask.name} has the number{'s'[:len(strange) > 1]} {few_names(strange.astype(str).tolist())}, codes.txt names 0 to {n - 1}", False
-    return size, None, False
+def _images_in(folder):
+    found = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith('.')]
+    if not found: raise ValueError(f"{folder} holds no images; expected {', '.join(suffixes)} files")
+    return sorted(found)
+
+def _check_names(folder, images, masks, held):
+    "Has each image a mask, and is each held-out image there?"
+    lacking = [mask.name for mask in masks if not mask.exists()]
+    if lacking:
+        raise FileNotFoundError(f"{folder/'labels'} lacks {len(lacking)} of {len(masks)} masks: "
+                                f"{few_names(lacking)}. Add them, or remove their images")
+    unknown = sorted(held - {image.name for image in images})
+    if unknown:
+        raise ValueError(f"{folder/'valid.txt'} names images that are not in images: {few_names(unknown)}")
+
+def _check_looks(folder, looks, skip):
+    "Refuse masks that do not fit, and files that cannot be opened"
+    wrong = [look.fault for look in looks if look.fault and not look.damaged]
+    if wrong:
+        raise ValueError(f"{folder}: {len(wrong)} of {len(looks)} masks do not fit: "
+                         f"{few_names(wrong)}. Fix them")
+    damaged = [look.fault for look in looks if look.damaged]
+    if damaged and not skip:
+        raise ValueError(f"{folder}: {len(damaged)} of {len(looks)} pairs cannot be opened: "
+                         f"{few_names(damaged)}. Fix or remove them, or pass skip=True")
 
 # %% ../../nbs/tasks/02_masks.ipynb #00eff7d8
 def read_camvid(
@@ -65,26 +122,34 @@ def read_camvid(
 ) -> MaskFiles:
     "What a folder in CamVid's format holds, each file opened"
     folder = Path(folder)
-    if not (folder/'images').is_dir() or not (folder/'labels').is_dir(): raise FileNotFoundError(f"{folder} has no folders images and labels; expected CamVid's format, as untar_data(URLs.CAMVID) or write_camvid make it")
+    if not (folder/'images').is_dir() or not (folder/'labels').is_dir():
+        raise FileNotFoundError(f"{folder} has no folders images and labels; expected CamVid's format, "
+                                "as untar_data(URLs.CAMVID) or write_camvid make it")
     codes = _lines(folder/'codes.txt', "a line for each class, in the order of the numbers in the masks")
-    held = set(_lines(folder/'valid.txt', "the names of the pictures for validation, a line each"))
-    images = sorted(p for p in (folder/'images').iterdir() if p.suffix.lower() in suffixes and not p.name.startswith('.'))
-    if not images: raise ValueError(f"{folder/'images'} holds no pictures; expected {', '.join(suffixes)} files")
-    masks = [mask_of(p) for p in images]
-    if lacking := [m.name for m in masks if not m.exists()]: raise FileNotFoundError(f"{folder/'labels'} lacks {len(lacking)} of {len(masks)} masks: {few_names(lacking)}. Add them, or remove their pictures")
-    if strange := sorted(held - {p.name for p in images}): raise ValueError(f"{folder/'valid.txt'} names pictures that are not in images: {few_names(strange)}")
-    with ThreadPoolExecutor(workers) as pool: sizes, wrong, damaged = zip(*pool.map(lambda pair: _looked_at(*pair, len(codes)), zip(images, masks)))
-    if bad := [w for w, d in zip(wrong, damaged) if w and not d]: raise ValueError(f"{folder}: {len(bad)} of {len(masks)} masks do not fit: {few_names(bad)}. Mend them")
-    if any(damaged) and not skip: raise ValueError(f"{folder}: {sum(damaged)} of {len(masks)} pairs cannot be opened: {few_names([w for w in wrong if w])}. Mend or remove them, or pass skip=True")
-    found = MaskFiles(*([v for v, d in zip(vs, damaged) if not d] for vs in (images, masks, [p.name in held for p in images], sizes)), codes)
-    if all(found.valid) or not any(found.valid): raise ValueError(f"{folder}: {sum(found.valid)} of {len(found.valid)} pictures are held out for validation; expected some, and some to train on")
-    return found
+    held = set(_lines(folder/'valid.txt', "the names of the images for validation, a line each"))
+    images = _images_in(folder/'images')
+    masks = [mask_of(image) for image in images]
+    _check_names(folder, images, masks, held)
+    with ThreadPoolExecutor(workers) as pool:
+        looks = list(pool.map(_look, images, masks, [len(codes)]*len(images)))
+    _check_looks(folder, looks, skip)
+    whole = [i for i, look in enumerate(looks) if not look.damaged]
+    valid = [images[i].name in held for i in whole]
+    if all(valid) or not any(valid):
+        raise ValueError(f"{folder}: {sum(valid)} of {len(valid)} images are held out for validation; "
+                         "expected some, and some to train on")
+    return MaskFiles([images[i] for i in whole], [masks[i] for i in whole], valid,
+                     [looks[i].size for i in whole], codes)
 
 # %% ../../nbs/tasks/02_masks.ipynb #00e0638a
+def _gray(stats):
+    "Means and deviations of three channels, as one"
+    return [[sum(values)/3] for values in stats]
+
 def camvid_dls(
     folder: str | Path,
     bs: int = 8,
-    size=None,             # resize to this, (h,w) or a side; None: pictures stay as they are
+    size=None,             # resize to this, (h,w) or a side; None: images stay as they are
     mode: str = 'RGB',     # 'RGB' or 'L', gray
     item_tfms: list = (),  # of fastai's, as for any DataBlock
     batch_tfms: list = (), # e.g. aug_transforms()
@@ -96,12 +161,20 @@ def camvid_dls(
     "A folder in CamVid's format as fastai `DataLoaders`"
     if mode not in ('RGB', 'L'): raise ValueError(f"mode is {mode!r}; expected 'RGB' or 'L'")
     files = read_camvid(folder, skip)
-    if size is None and not item_tfms and len(set(files.sizes)) > 1: raise ValueError(f"{folder}: pictures of {len(set(files.sizes))} sizes do not make a batch; pass size=(h,w)")
-    means, stds = stats or (imagenet_stats if mode == 'RGB' else [[sum(s)/3] for s in imagenet_stats])
-    block = DataBlock((ImageBlock(PILImage if mode == 'RGB' else PILImageBW), MaskBlock(np.array(files.codes))), get_y=mask_of,
-                      splitter=FuncSplitter({p for p, v in zip(files.images, files.valid) if v}.__contains__),
-                      item_tfms=[*([Resize(size)] if size else []), *item_tfms], batch_tfms=[*batch_tfms, Normalize.from_stats(means, stds, cuda=False)])
-    dls = SegmentationDataLoaders.from_dblock(block, files.images, path=folder, bs=bs, device=torch.device(device or default_device()), **{'num_workers': 0} | kwargs)
+    n_sizes = len(set(files.sizes))
+    if size is None and not item_tfms and n_sizes > 1:
+        raise ValueError(f"{folder}: images of {n_sizes} sizes do not make a batch; pass size=(h,w)")
+    means, stds = stats or (imagenet_stats if mode == 'RGB' else _gray(imagenet_stats))
+    held = {image for image, is_valid in zip(files.images, files.valid) if is_valid}
+    block = DataBlock(
+        (ImageBlock(PILImage if mode == 'RGB' else PILImageBW), MaskBlock(np.array(files.codes))),
+        get_y=mask_of, splitter=FuncSplitter(held.__contains__),
+        item_tfms=[*([Resize(size)] if size else []), *item_tfms],
+        batch_tfms=[*batch_tfms, Normalize.from_stats(means, stds, cuda=False)])
+    device = torch.device(device or default_device())
+    kwargs = {'num_workers': 0} | kwargs
+    dls = SegmentationDataLoaders.from_dblock(
+        block, files.images, path=folder, bs=bs, device=device, **kwargs)
     dls.vocab, dls.c = files.codes, len(files.codes)
     return dls
 
@@ -109,18 +182,28 @@ def camvid_dls(
 scene_codes = ['background', *vocab]
 
 class MaskSet(ImageSet):
-    "Pictures with a mask each, (n,h,w), in the place of labels"
+    "Images with a mask each, (n,h,w), in the place of labels"
     loss_func = CrossEntropyLossFlat(axis=1)
+
     def __getitem__(self, i): return self.image_type(self.images.x[i]), TensorMask(self.images.y[i].long())
     def new_empty(self): return MaskSet(Images(*(t[:0] for t in self.images)), self.split_idx, self.vocab)
     def decode(self, o, full=True): return o
 
 class MaskDL(DeviceDL):
-    "Batches of a `MaskSet`, each mask under the view of its picture"
+    "Batches of a `MaskSet`, each mask under the view of its image"
     def draw(self, idx):
         x, y = self.dataset.take(idx)
-        if self.views is not None: x, y = self.views(x, idx, self.view), self.views(y[:, None], idx, self.view)[:, 0]
+        if self.views is not None:
+            x = self.views(x, idx, self.view)
+            y = self.views(y[:, None], idx, self.view)[:, 0]
         return TensorImageBW(x), TensorMask(y.long())
+
+# %% ../../nbs/tasks/02_masks.ipynb #c428c99d
+def _check_codes(scenes, codes):
+    largest = int(scenes.masks.max())
+    if largest < len(codes): return
+    n = len(codes)
+    raise ValueError(f"a mask has the number {largest}, but there are {n} codes, 0 to {n - 1}")
 
 def scene_dls(
     train: Scenes,
@@ -132,9 +215,11 @@ def scene_dls(
     device=None,                                   # fastai's default device if None
 ) -> DataLoaders:                                  # x: (bs,1,h,w) float32, normalized; y: (bs,h,w), int64
     "Scenes in memory as fastai `DataLoaders` that live on the device"
-    for s in (train, valid):
-        if s.masks.max() >= len(codes): raise ValueError(f"a mask has the number {int(s.masks.max())}, but there are {len(codes)} codes, 0 to {len(codes) - 1}")
-    sets = [MaskSet(Images(s.x, s.masks, torch.arange(len(s.x))), i, codes) for i, s in enumerate((train, valid))]
     device = torch.device(device or default_device())
-    kw = dict(bs=bs, after_batch=[IntToFloatTensor(), Normalize.from_stats([mean], [std], cuda=False)], device=device)
-    return DataLoaders(MaskDL(sets[0], shuffle=True, drop_last=True, views=views, seed=seed, **kw), MaskDL(sets[1], **kw), device=device)
+    after_batch = [IntToFloatTensor(), Normalize.from_stats([mean], [std], cuda=False)]
+    common = dict(bs=bs, device=device, after_batch=after_batch)
+    def images_of(scenes, split):
+        _check_codes(scenes, codes)
+        return MaskSet(Images(scenes.x, scenes.masks, torch.arange(len(scenes.x))), split, codes)
+    train_dl = MaskDL(images_of(train, 0), shuffle=True, drop_last=True, views=views, seed=seed, **common)
+    return DataLoaders(train_dl, MaskDL(images_of(valid, 1), **common), device=device)

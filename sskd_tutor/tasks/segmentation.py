@@ -1,4 +1,4 @@
-"""A class for each pixel: a U-Net of fastai's in ten stages, its data in CamVid's format, its mean IoU, and how it leaves.
+"""A class for each pixel: fastai's U-Net in ten stages, its mean IoU, and how it leaves.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/tasks/segmentation.html.md"""
 
@@ -6,19 +6,22 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/tasks/segmentation.html.md"""
 
 # %% auto #0
 __all__ = ['teacher_sha256', 'StagedUnet', 'segment_stages', 'small_unet', 'exportable', 'void_of', 'MeanIoU', 'scores',
-           'stitched_maps', 'segmentation_teacher']
+           'segmentation_learner', 'stitched_maps', 'segmentation_teacher']
 
 # %% ../../nbs/tasks/03_segmentation.ipynb #13e99050
 import copy
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 from fastai.layers import ConvLayer, NormType, PixelShuffle_ICNR, ToTensorBase
-from fastai.learner import Metric
+from fastai.data.core import DataLoaders
+from fastai.learner import Learner, Metric
 from fastai.vision.models.unet import DynamicUnet, UnetBlock
 from fastcore.all import patch
 from torch import Tensor, nn
 
+import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from .masks import scene_codes
 from ..core.files import pkg_data, verified
 from ..nets.small import Block
@@ -30,6 +33,7 @@ from ..nets.weights import load_weights
 class _First(nn.Sequential):
     "The first stage, which keeps its images for the last"
     images = None
+
     def forward(self, x):
         self.images = x
         return super().forward(x)
@@ -44,35 +48,65 @@ class _Last(nn.Sequential):
         for layer in self:
             x.orig = self.first[0].images
             y = layer(x)
-            x.orig = y.orig = None  # `y` may be `x`
+            x.orig = None
+            y.orig = None   # `y` may be `x`
             x = y
         return x
 
 # %% ../../nbs/tasks/03_segmentation.ipynb #13e87521
-def _between(layers, starts): return [layers[a:b] for a, b in zip(starts, [*starts[1:], len(layers)])]
+class _Parts(NamedTuple):
+    "The layers of a U-Net"
+    encoder: list   # of lists, one for each stage
+    decoder: list   # likewise
+    head: list
 
-def _parts(unet):  # layers of each stage of the encoder, of each of the decoder, of the head
-    encoder, layers, hooks = list(unet.layers[0]), list(unet.layers), {id(h) for h in unet.sfs}
-    ends = [i + 1 for i, m in enumerate(encoder) if hooks & {id(getattr(f, '__self__', None)) for f in m._forward_hooks.values()}]
-    ups = [i + 1 for i, m in enumerate(layers) if isinstance(m, UnetBlock)]
-    if not ups: raise ValueError("this DynamicUnet has no UnetBlock: its encoder never changes the resolution between two of its layers; give it one that does, e.g. create_body(resnet18())")
-    if len(ends) != len(ups): raise ValueError(f"this DynamicUnet has {len(ups)} UnetBlocks, but {len(ends)} hooks on its encoder: they were removed, so it cannot run; build it anew and load its weights")
-    last = max(i for i, m in enumerate(layers) if isinstance(m, ConvLayer))
-    climbs = any(isinstance(m, PixelShuffle_ICNR) for m in layers[ups[-1]:last])
-    return _between(encoder, [0, *ends]), _between(layers[:last], [1, *ups[:None if climbs else -1]]), layers[last:]
+def _cut(layers, starts):
+    "A list as several, each from one start to the next"
+    return [layers[a:b] for a, b in zip(starts, [*starts[1:], len(layers)])]
 
+def _has_hook(module, hooks):
+    owners = {id(getattr(f, '__self__', None)) for f in module._forward_hooks.values()}
+    return bool(owners & {id(hook) for hook in hooks})
+
+def _check_blocks(n_blocks, n_hooks):
+    if not n_blocks:
+        raise ValueError("this DynamicUnet has no UnetBlock: its encoder never changes the resolution "
+                         "between two of its layers; give it one that does, e.g. create_body(resnet18())")
+    if n_hooks != n_blocks:
+        raise ValueError(f"this DynamicUnet has {n_blocks} UnetBlocks, but {n_hooks} hooks on its encoder: "
+                         "they were removed, so it cannot run; build it anew and load its weights")
+
+def _parts(unet):
+    encoder, layers = list(unet.layers[0]), list(unet.layers)
+    ends = [i for i, layer in enumerate(encoder, 1) if _has_hook(layer, unet.sfs)]
+    ups = [i for i, layer in enumerate(layers, 1) if isinstance(layer, UnetBlock)]
+    _check_blocks(len(ups), len(ends))
+    last = max(i for i, layer in enumerate(layers) if isinstance(layer, ConvLayer))
+    climbs_once_more = any(isinstance(layer, PixelShuffle_ICNR) for layer in layers[ups[-1]:last])
+    starts = [1, *ups] if climbs_once_more else [1, *ups[:-1]]
+    return _Parts(_cut(encoder, [0, *ends]), _cut(layers[:last], starts), layers[last:])
+
+# %% ../../nbs/tasks/03_segmentation.ipynb #7132c187
 class StagedUnet(StagedNet):
-    "fastai's `DynamicUnet` as stages of its encoder, 'enc1', ..., and of its decoder, 'dec1', ..., sharing its modules"
+    "fastai's `DynamicUnet` as stages 'enc1', ... and 'dec1', ..., sharing its modules"
     chained = False
+
     def __init__(self, unet: DynamicUnet):
         if not isinstance(unet, DynamicUnet):
-            raise TypeError(f"StagedUnet got a {type(unet).__name__}; expected fastai's DynamicUnet, e.g. unet_learner(...).model or create_unet_model(...)")
-        encoder, decoder, head = _parts(unet)
-        first = _First(*encoder[0])
-        parts = dict(enc=[first, *(nn.Sequential(*r) for r in encoder[1:])], dec=[*(nn.Sequential(*r) for r in decoder[:-1]), _Last(first, *decoder[-1])])
-        super().__init__({f'{k}{i}': m for k, ms in parts.items() for i, m in enumerate(ms, 1)}, nn.Sequential(*head))
-        self.whole, self.n_encoder = [unet], len(encoder)  # in a list: its modules are those of the stages; alive, since a DynamicUnet takes its hooks with it
-        for m in set(self.modules()) - set(unet.modules()): m.training = unet.training
+            raise TypeError(f"StagedUnet got a {type(unet).__name__}; expected fastai's DynamicUnet, "
+                            "e.g. unet_learner(...).model or create_unet_model(...)")
+        parts = _parts(unet)
+        first = _First(*parts.encoder[0])
+        encoder = [first, *(nn.Sequential(*layers) for layers in parts.encoder[1:])]
+        decoder = [nn.Sequential(*layers) for layers in parts.decoder[:-1]]
+        decoder.append(_Last(first, *parts.decoder[-1]))
+        stages = {f'enc{i}': stage for i, stage in enumerate(encoder, 1)}
+        stages |= {f'dec{i}': stage for i, stage in enumerate(decoder, 1)}
+        super().__init__(stages, nn.Sequential(*parts.head))
+        # in a list: its modules are those of the stages; kept, since it takes its hooks with it
+        self.whole = [unet]
+        self.n_encoder = len(encoder)
+        for module in set(self.modules()) - set(unet.modules()): module.training = unet.training
 
 def segment_stages(
     unet: DynamicUnet,  # any of fastai's, in any mode; not changed
@@ -81,6 +115,11 @@ def segment_stages(
     return unet if isinstance(unet, StagedUnet) else StagedUnet(unet)
 
 # %% ../../nbs/tasks/03_segmentation.ipynb #13efe809
+def _small_stage(c_in, c_out, blocks):
+    "Blocks, of which the first halves the resolution"
+    first = Block(c_in, c_out, 2)
+    return nn.Sequential(first, *(Block(c_out, c_out, 1) for _ in range(blocks - 1)))
+
 def small_unet(
     width: int = 16,       # channels of the first stage
     blocks: int = 2,       # a stage of the encoder
@@ -91,29 +130,34 @@ def small_unet(
     **kwargs,              # for `DynamicUnet`
 ) -> DynamicUnet:
     "fastai's U-Net on five small stages"
-    widths = [c_in, *(width*f for f in (1, 1, 2, 3, 4))]
-    stage = lambda c, w: nn.Sequential(*[Block(w if i else c, w, 1 if i else 2) for i in range(blocks)])
-    return DynamicUnet(nn.Sequential(*[stage(c, w) for c, w in zip(widths, widths[1:])]), n_out, size, norm_type=norm_type, **kwargs)
+    widths = [c_in, width, width, 2*width, 3*width, 4*width]
+    encoder = nn.Sequential(*[_small_stage(a, b, blocks) for a, b in zip(widths, widths[1:])])
+    return DynamicUnet(encoder, n_out, size, norm_type=norm_type, **kwargs)
 
 # %% ../../nbs/tasks/03_segmentation.ipynb #13ee36b2
 def _emptied(unet):
-    for h in unet.sfs: h.stored = None
+    "The same U-Net; its hooks hold no map"
+    for hook in unet.sfs: hook.stored = None
     return unet
 
 @patch
 def plain(self: StagedUnet) -> DynamicUnet:
     "The network itself, in its own class"
     unet = self.whole[0]
-    if not set(self.head.children()) <= set(unet.modules()):
-        raise ValueError("the head is not the network's own: with head_epochs=0 the student keeps the last adapter and a copy of the teacher's. Train its own: head_epochs=4, or learn.fit_head(4)")
+    own = set(unet.modules())
+    if not set(self.head.children()) <= own:
+        raise ValueError("the head is not the network's own: with head_epochs=0 the student keeps the last "
+                         "adapter and a copy of the teacher's. Train its own: head_epochs=4, "
+                         "or learn.fit_head(4)")
     self.stages['enc1'].images = None
-    for m in set(unet.modules()) - set(self.modules()): m.training = self.training
+    for module in own - set(self.modules()): module.training = self.training
     return _emptied(unet)
 
+# %% ../../nbs/tasks/03_segmentation.ipynb #c1bbb81f
 def exportable(
     unet: DynamicUnet,
-) -> DynamicUnet:       # with the same keys and answers
-    "A copy without the last layer, which only makes the answer a `TensorBase`: tracing does not take that"
+) -> DynamicUnet:       # a copy with the same keys and answers
+    "A copy without the last layer, for `torch.export`"
     unet = copy.deepcopy(_emptied(unet))
     if isinstance(unet.layers[-1], ToTensorBase): unet.layers[-1] = nn.Identity()
     return unet
@@ -121,42 +165,88 @@ def exportable(
 # %% ../../nbs/tasks/03_segmentation.ipynb #13eea8ff
 def void_of(
     codes: list,
-):                # its place, or None
+) -> int | None:  # its place
     "The class that stands for 'nobody knows'"
-    return next((i for i, c in enumerate(codes) if str(c).lower() == 'void'), None)
+    for i, name in enumerate(codes):
+        if str(name).lower() == 'void': return i
 
-def _measure(name, codes, average):
-    try: import torchmetrics.classification as tm
-    except ImportError as e: raise ImportError("mean IoU is measured with torchmetrics: `pip install torchmetrics`") from e
-    return getattr(tm, name)(len(codes), average=average, ignore_index=void_of(codes))
+def _classification_metrics():
+    try: import torchmetrics.classification as metrics
+    except ImportError as e:
+        raise ImportError("mean IoU is measured with torchmetrics: `pip install torchmetrics`") from e
+    return metrics
 
+def _iou(codes, average):
+    kind = _classification_metrics().MulticlassJaccardIndex
+    return kind(len(codes), average=average, ignore_index=void_of(codes))
+
+def _pixel_accuracy(codes):
+    kind = _classification_metrics().MulticlassAccuracy
+    return kind(len(codes), average='micro', ignore_index=void_of(codes))
+
+# %% ../../nbs/tasks/03_segmentation.ipynb #e8bcce9d
 class MeanIoU(Metric):
     "Mean IoU over the whole validation set, a fastai metric"
     name = 'miou'
-    def __init__(self, codes: list = scene_codes): self.codes, self.measure = codes, _measure('MulticlassJaccardIndex', codes, 'macro')
+
+    def __init__(self,
+        codes: list = scene_codes,   # names of the classes
+    ):
+        self.codes = codes
+        self.measure = _iou(codes, 'macro')
+
     def reset(self): self.measure.reset()
-    def accumulate(self, learn): self.measure.update(*(learn.to_detach(t).as_subclass(Tensor) for t in (learn.pred.argmax(1), learn.yb[0])))
+
+    def accumulate(self, learn):
+        answer, mask = learn.to_detach(learn.pred.argmax(1)), learn.to_detach(learn.yb[0])
+        self.measure.update(answer.as_subclass(Tensor), mask.as_subclass(Tensor))
+
     @property
     def value(self): return self.measure.compute().item() if self.measure.update_called else None
 
+# %% ../../nbs/tasks/03_segmentation.ipynb #bf373e8a
 @torch.no_grad()
+def _measured(f, dl, measures):
+    "Update some measures with all answers of a function"
+    for x, y in dl:
+        answer = f(x.as_subclass(Tensor)).argmax(1).as_subclass(Tensor).cpu()
+        mask = y.as_subclass(Tensor).cpu()
+        for measure in measures: measure.update(answer, mask)
+
 def scores(
     f,                          # a network, in eval mode meanwhile, or a function: images -> (b,classes,h,w)
     dl,                         # batches of (images, masks)
     codes: list = scene_codes,  # names of the classes
-) -> dict:                      # miou and pixel_accuracy, 0 to 1; iou, a Series by class, NaN where it does not count
+) -> dict:                      # miou and pixel_accuracy, 0 to 1; iou, a Series by class, NaN if not counted
     "How good are the masks?"
-    measures = [_measure(*a) for a in (('MulticlassJaccardIndex', codes, 'macro'), ('MulticlassAccuracy', codes, 'micro'), ('MulticlassJaccardIndex', codes, 'none'))]
-    with kept(*[f] if isinstance(f, nn.Module) else []):
-        if isinstance(f, nn.Module): f.eval()
-        for x, y in dl:
-            answer, y = (t.as_subclass(Tensor).cpu() for t in (f(x.as_subclass(Tensor)).argmax(1), y))
-            for m in measures: m.update(answer, y)
-    (miou, pixels, by_class), counts = (m.compute() for m in measures), measures[2].confmat
-    nowhere = (counts.sum(0) + counts.sum(1) == 0) | (torch.arange(len(codes)) == void_of(codes))
-    return dict(miou=miou.item(), pixel_accuracy=pixels.item(), iou=pd.Series(by_class.masked_fill(nowhere, torch.nan).tolist(), codes, name='iou'))
+    mean_iou, pixels, by_class = _iou(codes, 'macro'), _pixel_accuracy(codes), _iou(codes, 'none')
+    measures = [mean_iou, pixels, by_class]
+    if isinstance(f, nn.Module):
+        with kept(f): _measured(f.eval(), dl, measures)
+    else: _measured(f, dl, measures)
+    counts = by_class.confmat   # (classes, classes): mask against answer
+    nowhere = counts.sum(0) + counts.sum(1) == 0
+    if void_of(codes) is not None: nowhere[void_of(codes)] = True
+    iou = by_class.compute().masked_fill(nowhere, torch.nan)
+    return dict(miou=mean_iou.compute().item(), pixel_accuracy=pixels.compute().item(),
+                iou=pd.Series(iou.tolist(), codes, name='iou'))
+
+# %% ../../nbs/tasks/03_segmentation.ipynb #e8e0bebb
+def segmentation_learner(
+    dls: DataLoaders,     # from `camvid_dls` or `scene_dls`
+    unet: DynamicUnet,    # with an answer for each class of `dls.vocab`
+    **kwargs,             # for `Learner`
+) -> Learner:
+    "A fastai `Learner` for a staged U-Net: `fit_one_cycle` trains all of it, `fit_sskd` distills"
+    return Learner(dls, segment_stages(unet), **dict(metrics=MeanIoU(dls.vocab)) | kwargs)
 
 # %% ../../nbs/tasks/03_segmentation.ipynb #13e15e25
+def _check_alike(student, teacher):
+    def shape(net): return net.n_encoder, len(net.stages) - net.n_encoder
+    (a, b), (c, d) = shape(student), shape(teacher)
+    if (a, b) != (c, d):
+        raise ValueError(f"the student has {a} + {b} stages, the teacher {c} + {d}; expected as many")
+
 @torch.no_grad()
 def stitched_maps(
     student: StagedUnet,  # in eval mode
@@ -166,15 +256,16 @@ def stitched_maps(
     x: Tensor,            # images, (b,c,h,w)
 ) -> Tensor:              # (b,classes,h,w)
     "The teacher's answer behind the student's stages, with the student's maps at the skips"
-    k, tap, skips = student.stage_index(stage), x, list(reversed(list(teacher.whole[0].sfs)))
-    if teacher.n_encoder != student.n_encoder or len(teacher.stages) != len(student.stages):
-        raise ValueError(f"the student has {student.n_encoder} + {len(student.stages) - student.n_encoder} stages, the teacher {teacher.n_encoder} + {len(teacher.stages) - teacher.n_encoder}; expected as many")
-    for i, name in enumerate(student.stage_names[:k + 1]):
-        tap = student.forward_to(tap, i, after=i - 1 if i else None)
+    _check_alike(student, teacher)
+    last = student.stage_index(stage)
+    skips = list(reversed(list(teacher.whole[0].sfs)))   # from the first encoder stage on
+    tap = x
+    for i, name in enumerate(student.stage_names[:last + 1]):
+        tap = student.stages[name](tap)
         seen = adapters[name](tap)
         if i < len(skips): skips[i].stored = seen
     teacher.stages['enc1'].images = x
-    return teacher.forward_from(seen, k)
+    return teacher.forward_from(seen, last)
 
 # %% ../../nbs/tasks/03_segmentation.ipynb #13ee4fa9
 teacher_sha256 = '9818a4d9272e60044577cde2cc4b5b3c4984e0070d8fd2015c6e777d89cca6c2'
@@ -183,6 +274,7 @@ def segmentation_teacher(
     device=None,     # CPU if None; `fit_sskd` moves it
 ) -> StagedUnet:     # in eval mode, frozen, float32
     "A trained teacher for scenes of Fashion-MNIST"
-    verified(path := pkg_data/'teacher_segmentation.safetensors', teacher_sha256)
+    path = pkg_data/'teacher_segmentation.safetensors'
+    verified(path, teacher_sha256)
     with torch.random.fork_rng(devices=[]): unet = small_unet()
     return segment_stages(load_weights(unet, path)).eval().requires_grad_(False).to(device)

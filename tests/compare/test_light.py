@@ -63,7 +63,7 @@ def test_counted_work_of_the_critic():
     light, p = LightTeacher(10), torch.rand(50, 10).requires_grad_()
     with FlopCounterMode(display=False) as counter:
         light.fooling(p).backward()
-        light.criticise(p.detach(), p.detach())
+        light.criticize(p.detach(), p.detach())
     assert light.gmacs(50) - light.teacher_gmacs == pytest.approx(counter.get_total_flops()/2e9, rel=1e-6)
 
 @pytest.mark.parametrize('make', [lambda: LightTeacher(10), lambda: VirtualTeacher(10)])

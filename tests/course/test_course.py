@@ -19,7 +19,7 @@ name = lambda p: p.stem
 
 head = '### Exercise 1.1 · Twice\n\n*fill in, level 1 of 3*\n\nTwice of it?'
 there = {'1.1': 'Twice'}
-links = 'See [that](02_b.ipynb#x), [this](../00_data.ipynb), [all](https://x.y).'
+links = 'See [that](02_b.ipynb#x), [this](../data/00_images.ipynb), [all](https://x.y).'
 work = "def twice(n):\n    ...  # your code\n\ncheck('1.1', twice)"
 solution = "# %% 1.1\ndef twice(n): return 2*n\n# note: Any number\n# note: will do.\n"
 
@@ -152,8 +152,10 @@ def test_nbconvert_runs_a_lesson(tmp_path, run):
     cards = [o.data['text/html'] for c in code for o in c.outputs if 'sskd-verdict' in o.get('data', {}).get('text/html', '')]
     assert len(cards) == len(read_lesson(lessons[0]).tasks)
 
+checks = sorted([*(root/'nbs/course').glob('*_lesson_*.ipynb'), *(root/'nbs/course').glob('*_museum.ipynb')])
+
 @pytest.mark.slow
-@pytest.mark.parametrize('path', sorted((root/'nbs/course').glob('*_lesson_*.ipynb')), ids=name)
+@pytest.mark.parametrize('path', checks, ids=name)
 def test_checks_say_the_same_whatever_they_draw(path, monkeypatch):
     "Their inputs are random; a typical slip must be told by its own words each time, not most of the time"
     monkeypatch.chdir(root/'nbs')

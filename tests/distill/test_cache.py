@@ -9,6 +9,7 @@ from fastai.vision.all import (Callback, CrossEntropyLossFlat, DataLoaders, Lear
 from torch import nn
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
+from sskd_tutor.core.events import RunCallback
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.core.device import Bf16
 from sskd_tutor.data.images import Images
@@ -278,7 +279,7 @@ def test_unchanged_is_found_without_a_word(on_disk, how, all_kept):
 @pytest.mark.parametrize('what', ['weights', 'attribute', 'plain', 'buffer'])
 def test_a_change_under_the_cache_is_noticed(what, all_kept):
     "A network changed by hand between two phases is not answered from memory"
-    class Shift(Callback):
+    class Shift(RunCallback):
         def end_phase(self, learn, run):
             if learn.sskd_phase == 'stage2':
                 change_kept(run.teacher, what)

@@ -98,7 +98,7 @@ def test_again_after_a_stop(event, bf16):
 def test_teeth(monkeypatch):
     "Without the undoing, the comparison fails"
     learn, teacher, everything = setting()
-    monkeypatch.setattr('sskd_tutor.distill.fit.kept', lambda *nets: nullcontext())
+    monkeypatch.setattr('sskd_tutor.distill.phase.kept', lambda *nets: nullcontext())
     monkeypatch.setattr(Reversible, 'undo', lambda self: None)
     with pytest.raises(KeyboardInterrupt): learn.fit_sskd(teacher, epochs=1, cbs=Stop('after_pred', 1, KeyboardInterrupt(), 0))
     with pytest.raises(AssertionError, match='nets'): everything.check()

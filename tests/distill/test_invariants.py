@@ -126,8 +126,8 @@ def test_teeth_teacher(monkeypatch):
     monkeypatch.setattr(MimicFeatures, 'change', lambda self, stack: self.teacher.train().requires_grad_(True))
     monkeypatch.setattr(MimicFeatures, 'before_batch',
             lambda self: setattr(self.learn, 'yb', (self.teacher.forward_to(self.xb[0], self.tap_index),)))
-    monkeypatch.setattr('sskd_tutor.distill.fit.NMSE', lambda: lambda p, y: (p - y).mean())
-    monkeypatch.setattr('sskd_tutor.distill.fit.StitchedAccuracy', lambda: lambda p, y: (p - y).mean())
+    monkeypatch.setattr('sskd_tutor.distill.phase.NMSE', lambda: lambda p, y: (p - y).mean())
+    monkeypatch.setattr('sskd_tutor.distill.phase.StitchedAccuracy', lambda: lambda p, y: (p - y).mean())
     _, _, _, mimic = watch_teacher(loss=mimic_mse)
     assert not any(s['eval'] for s in mimic) and all(s['grads'] for s in mimic)
 

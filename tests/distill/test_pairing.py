@@ -17,6 +17,7 @@ from PIL import Image
 from torch import nn
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
+from sskd_tutor.core.events import RunCallback
 from sskd_tutor.distill.adapters import Prefixed, make_adapter
 from sskd_tutor.nets.cut import as_stages
 from sskd_tutor.data.loaders import DeviceDL, ImageSet, fashion_dls
@@ -47,7 +48,7 @@ matrix = pytest.mark.parametrize('names', [*pairs, *(pytest.param(p, marks=pytes
 
 def test_the_matrix_is_large(): assert len(pairs) == 12 and len({n for p in slow_pairs for n in p}) >= 40
 
-class Invariants(Callback):
+class Invariants(RunCallback):
     "While a stage learns nothing else moves, statistics included"
     def __init__(self, *rest): self.rest, self.seen = rest, []
     def skip_phase(self, learn, run): self.before, self.others = snapshot(run.student), snapshot(*self.rest)
@@ -249,7 +250,7 @@ def test_tokens(prefix, kind):
     assert isinstance(adapter, Prefixed)
     other = x.clone()
     other[:, :, :rows[0]] += 1
-    assert torch.equal(adapter(x), adapter(other)) and torch.equal(adapter(x)[:, :, rows[1]:], adapter.picture(x[:, :, rows[0]:]))
+    assert torch.equal(adapter(x), adapter(other)) and torch.equal(adapter(x)[:, :, rows[1]:], adapter.image(x[:, :, rows[0]:]))
 
 def test_prefix_tokens_are_found():
     pairing = pair_stages(made('Isotropic')[0], Own(), (3, 64, 64))
@@ -268,9 +269,9 @@ def test_the_default_adapter_works_too():
     run = new_learner(pairing.student, noise_dls(x)).fit_sskd(pairing.teacher, epochs=1, head_epochs=1, valid_every=0)
     assert len(run.stages) == 5
 
-# --- the plan
+# --- tried out, saved, read
 
-def test_the_dry_run_changes_nothing():
+def test_trying_out_changes_nothing():
     torch.manual_seed(0)
     dls = small_dls()
     teacher, student = staged(8, c_in=3).train(), staged(4).train()
@@ -292,28 +293,28 @@ def test_broken_weights_are_found():
     says = "the teacher's stage2 gives values that are NaN"
     with pytest.raises(ValueError, match=says): pair_stages(teacher, staged(4), (1, 10, 10))
 
-def test_a_saved_plan(tmp_path):
+def test_a_saved_pairing(tmp_path):
     teacher, student = made('timm:convnext_atto')[0], made('torchvision:mobilenet_v3_small')[0]
     mine = dict(zip(as_stages(student, (3, 64, 64)).stage_names[1::3], ['stage1', 'stage4']))
     x, wants = torch.rand(2, 3, 64, 64), dict(size=96, mean=half[0], std=half[1])
     pairing = pair_stages(teacher, student, x, ends=mine, teacher_input=wants)
-    pairing.save(tmp_path/'plan.json')
-    before = (tmp_path/'plan.json').read_bytes()
-    with pytest.raises(FileExistsError, match='overwrite=True'): pairing.save(tmp_path/'plan.json')
-    assert (tmp_path/'plan.json').read_bytes() == before
-    again = pair_stages(teacher, student, torch.rand(2, 3, 64, 64), ends=Pairing.load(tmp_path/'plan.json'))
+    pairing.save(tmp_path/'pairing.json')
+    before = (tmp_path/'pairing.json').read_bytes()
+    with pytest.raises(FileExistsError, match='overwrite=True'): pairing.save(tmp_path/'pairing.json')
+    assert (tmp_path/'pairing.json').read_bytes() == before
+    again = pair_stages(teacher, student, torch.rand(2, 3, 64, 64), ends=Pairing.load(tmp_path/'pairing.json'))
     assert again.text() == pairing.text() and again.ends == mine and again.feed.size == (96, 96)
-    pairing.edited(again.ends).save(tmp_path/'plan.json', overwrite=True)
-    assert {p.name for p in tmp_path.iterdir()} == {'plan.json'}
-    plan = Pairing.load(tmp_path/'plan.json')
-    with pytest.raises(ValueError, match='the plan is for a teacher'): pair_stages(staged(4, c_in=3), student, x, ends=plan)
+    pairing.edited(again.ends).save(tmp_path/'pairing.json', overwrite=True)
+    assert {p.name for p in tmp_path.iterdir()} == {'pairing.json'}
+    saved = Pairing.load(tmp_path/'pairing.json')
+    with pytest.raises(ValueError, match='the pairing is for a teacher'): pair_stages(staged(4, c_in=3), student, x, ends=saved)
 
-@pytest.mark.parametrize('text, says', [('{"a"', 'is damaged'), ('{}', 'is no plan'), ('[]', 'is no plan'),
+@pytest.mark.parametrize('text, says', [('{"a"', 'is damaged'), ('{}', 'is no pairing'), ('[]', 'is no pairing'),
                                         ('{"format": 99, "ends": {}, "stages": {}, "teacher_input": null}', 'reads up to')])
-def test_bad_plans(text, says, tmp_path):
+def test_bad_files(text, says, tmp_path):
     (tmp_path/'p.json').write_text(text)
     with pytest.raises(ValueError, match=says): Pairing.load(tmp_path/'p.json')
-    with pytest.raises(FileNotFoundError, match='no plan at'): Pairing.load(tmp_path/'none.json')
+    with pytest.raises(FileNotFoundError, match='no pairing at'): Pairing.load(tmp_path/'none.json')
 
 # --- the learner's loaders, as fastai makes them
 
@@ -356,7 +357,7 @@ def test_picture_is_a_function_of_the_table():
     teacher, student = made('timm:convnext_atto')[0], made('torchvision:mobilenet_v3_small')[0]
     pairing = pair_stages(teacher, student, (3, 64, 64), teacher_input=dict(size=64))
     light, dark = (pairing_figure(pairing.table, pairing.names, theme=th) for th in ('light', 'dark'))
-    assert light == pairing.picture() and light.to_dict()['data'] == dark.to_dict()['data']
+    assert light == pairing.figure() and light.to_dict()['data'] == dark.to_dict()['data']
     assert light.layout.paper_bgcolor != dark.layout.paper_bgcolor
     shown = ' '.join(str(a.text) for a in light.layout.annotations)
     assert all(n in shown for n in [*pairing.split['student'].stage_names, *pairing.table.adapter])
@@ -428,20 +429,20 @@ def test_modules_listed_in_another_order(teacher, student):
     with pytest.raises(ValueError, match=r'the student takes 1 channel\(s\)'): pair_stages(Own(), Listed(1), color)
 
 def test_gray_against_color_names_what_can_be_done():
-    "The command line's word for it, and no more than the student's library can"
+    "And no more than the student's library can"
     gray, nets = torch.rand(2, 1, 64, 64), (torchvision.models.resnet18(), timm.create_model('resnet10t'), Own())
-    says = r"images have 1; load them in color, e.g. folder_dls\(..., mode='RGB'\), on the command line --mode RGB"
+    says = r"images have 1; load them in color, e.g. folder_dls\(..., mode='RGB'\)"
     mores = '$', ", or build the student with timm's in_chans=1$", r', or build the student for 1 channel\(s\)$'
     for net, more in zip(nets, mores):
         with pytest.raises(ValueError, match=says + more): pair_stages(Own(), net, gray)
     pair_stages(Own(), timm.create_model('resnet10t', in_chans=1), gray)  # the cure works
 
-def test_small_pictures_name_the_cure_of_each():
+def test_small_images_name_the_cure_of_each():
     small, deep = torch.rand(2, 3, 32, 32), torchvision.models.resnet18
-    says = r'the teacher: .*give larger ones: teacher_input=dict\(size=...\), on the command line --teacher-size, or --size'
+    says = r'the teacher: .*give larger ones: teacher_input=dict\(size=...\)'
     with pytest.raises(ValueError, match=says): pair_stages(deep(), Own(), small)
     assert pair_stages(deep(), Own(), small, teacher_input=dict(size=64)).feed.size == (64, 64)  # the cure works
-    says = 'the student: .*give larger ones: larger pictures for the learner, on the command line --size'
+    says = 'the student: .*give larger ones: larger images for the learner'
     with pytest.raises(ValueError, match=says): pair_stages(Own(), deep(), small)
     says = r'SqueezeNet cannot run on images \(2, 3, 8, 8\); give it some of its own: teacher_input='
     with pytest.raises(ValueError, match=says): pair_stages(torchvision.models.squeezenet1_1(), Own(), small[..., :8, :8])

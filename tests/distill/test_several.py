@@ -10,6 +10,8 @@ import torch
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.learner import Callback, Learner
+
+from sskd_tutor.core.events import RunCallback
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import num_distrib, rank_distrib
 
@@ -48,7 +50,7 @@ def distill(learn, teacher, loss=mimic_mse, epochs=2, seed=0, cbs=()):
 
 # --- what each process does
 
-class Visits(Callback):
+class Visits(RunCallback):
     "Which training images a run draws; the check before it, which looks at one batch of the whole, is left out"
     def begin_run(self, learn, run):
         data, self.seen = learn.dls.train.dataset, set()

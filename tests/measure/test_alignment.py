@@ -13,12 +13,14 @@ from sklearn.linear_model import Ridge
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from sskd_tutor.measure import recording as record_module
+from sskd_tutor.measure import recorder as record_module
 from sskd_tutor.measure.alignment import (attention_similarity, best_linear_adapter, channel_match, cka, cka_pairs, cosine_of, features,
     gram, half_sample_interval, match_sums, nmse_of, probe)
 from sskd_tutor.measure.fidelity import accuracy_by_class, agreement, ece, predictive_kl, reliability
 from sskd_tutor.measure.gauge import Gauge, fixed_sample, random_copy
-from sskd_tutor.measure.recording import RecordAlignment, Recording, record_files
+from sskd_tutor.measure.recorder import RecordAlignment
+from sskd_tutor.measure.recording import Recording, record_files
+from sskd_tutor.core.files import file_sha256
 from sskd_tutor.nets.staged import StagedNet
 from helpers.pairs import cpu, moved, new_learner, pair, small_dls, snapshot, staged, state
 
@@ -496,6 +498,6 @@ def test_a_recording_is_read_without_pickle(rec, tmp_path):
     rec.save(tmp_path)
     np.savez(tmp_path/'alignment.npz', images=np.array([object()], dtype=object))
     said = json.loads((tmp_path/'alignment.json').read_text())
-    said['sha256']['alignment.npz'] = record_module.file_sha256(tmp_path/'alignment.npz')
+    said['sha256']['alignment.npz'] = file_sha256(tmp_path/'alignment.npz')
     (tmp_path/'alignment.json').write_text(json.dumps(said))
     with pytest.raises(ValueError, match='allow_pickle|damaged'): Recording.load(tmp_path)

@@ -71,10 +71,10 @@ def test_the_law_can_be_broken():
 
 def test_notebooks_are_numbered_once():
     assert modules and None not in modules and len(set(order.values())) == len(pages)
-    assert all(re.fullmatch(r'\d\d', number) for _, number in order.values())
+    assert all(re.fullmatch(r'\d\d[a-z]?', number) for _, number in order.values())
     for path, nb in pages.items():
         folder = '' if path.parent.name == 'nbs' else f'{path.parent.name}.'
-        assert default_exp(nb) == folder + path.stem[3:], path
+        assert default_exp(nb) == folder + path.stem.partition('_')[2], path
 
 def test_every_module_has_a_notebook():
     found = {p.relative_to(root/'sskd_tutor').with_suffix('') for p in (root/'sskd_tutor').rglob('*.py')}

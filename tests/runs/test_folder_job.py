@@ -1,5 +1,5 @@
 """Own teacher, student and pictures, on the command line: looked at, distilled, resumed; what is wrong is told in one line."""
-import json, re, resource, shlex, shutil, signal, subprocess
+import json, re, resource, shutil, signal, subprocess
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -12,14 +12,12 @@ from safetensors.torch import load_file
 from sskd_tutor.cli import main
 from sskd_tutor.core.settings import as_words
 from sskd_tutor.data.images import embedded_fashion, vocab
-from sskd_tutor.runs.demo import DemoSettings
-from sskd_tutor.runs.demo import DemoJob
-from sskd_tutor.runs.job import checkpoints_of, claim, interrupted_job, run
+from sskd_tutor.runs.demo import DemoJob, DemoSettings
+from sskd_tutor.runs.job import checkpoints_of, claim, interrupted_job, load_run, run
 from sskd_tutor.runs.folder import FolderJob, FolderSettings, folder_images, weights_note
 from sskd_tutor.nets.words import build_model
 from sskd_tutor.distill.pairing import Pairing
 from sskd_tutor.core.files import file_sha256
-from sskd_tutor.runs.job import load_run
 from sskd_tutor.nets.staged import count_macs
 from sskd_tutor.nets.weights import load_weights, save_weights
 from sskd_tutor.core.state import tensors_sha256
@@ -311,8 +309,8 @@ def test_pairs(first, work, tmp_path, capsys):
     assert '2 pairs' in err and 'stage1 + stage2' in err
     plan['ends']['stage2'] = 'stage4'
     (tmp_path/'mine.json').write_text(json.dumps(plan))
-    told_in_one_line(line(work, pairs=str(tmp_path/'mine.json')) + ['--plan'], 'stage4.*no stage of the teacher', capsys)
-    told_in_one_line(line(work, pairs='nowhere.json') + ['--plan'], 'there is no plan at nowhere.json', capsys)
+    told_in_one_line(line(work, pairs=str(tmp_path/'mine.json')) + ['--dry-run'], 'stage4.*no stage of the teacher', capsys)
+    told_in_one_line(line(work, pairs='nowhere.json') + ['--dry-run'], 'there is no pairing at nowhere.json', capsys)
 
 def test_the_teachers_pictures_of_a_plan(work, tmp_path):
     "What nothing else says of them is read from the plan"

@@ -1,5 +1,5 @@
 """Published comparisons as files: each parses, builds and plans; small data of the exact format run through; nothing is lost."""
-import inspect, io, json, os, re, shutil, signal, subprocess
+import io, json, os, re, shutil, signal, subprocess
 from contextlib import redirect_stderr, redirect_stdout
 
 import pandas as pd
@@ -19,7 +19,6 @@ from sskd_tutor.runs.job import load_run
 from sskd_tutor.nets.weights import load_weights, save_weights
 from sskd_tutor.core.state import tensors_sha256
 from sskd_tutor.core.tables import records
-from conftest import root
 from helpers.command import call, cmd, env
 from test_folder_job import full_disk
 from helpers.files import wnids, write_cifar, write_folders, write_imagenet
@@ -423,7 +422,7 @@ def test_bad_use(args, says, capsys, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('old, new, says', [
     ('data = "cifar100"', 'data = "cifar"', "data is 'cifar'; did you mean"), ('epochs = 240', 'epochs = 0',
-        'epochs is 0; expected more than 0'), ('opt = "sgd"', 'opt = "sdg"', "did you mean 'sgd'"),
+        'epochs is 0; expected a positive number'), ('opt = "sgd"', 'opt = "sdg"', "did you mean 'sgd'"),
     ('crop = 4', 'crop = "4"', "crop is '4'; expected a whole number"), ('[real]', '[reel]',
         "has 'reel'; did you mean 'real'"), ('lr = 0.05', '', r'\[train\] lacks lr'),
     ('["KD", 70.66, "last", "RepDistiller"]', '["KD", 70.66]', 'expected .network, accuracy'), ('size = 32', 'size = 32.5',

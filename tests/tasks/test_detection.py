@@ -2,27 +2,21 @@
 import copy, json
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from fastai.callback.core import Callback
 from fastai.torch_core import set_seed
 from PIL import Image
-from safetensors.torch import load_file
 from torch.utils.data import Subset
-from torchvision.models.detection import FasterRCNN, RetinaNet, fasterrcnn_resnet50_fpn
+from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 import sskd_tutor.tasks.detection as detection
 from sskd_tutor.distill.cache import CacheFeatures
-from sskd_tutor.cli import main
 from sskd_tutor.tasks.boxes import CocoSet, check_coco, detection_dls
 from sskd_tutor.data.images import embedded_fashion
 from sskd_tutor.tasks.detection import (StagedDetector, detection_learner, detection_map, detection_teacher, save_detector,
     small_detector, staged_pair)
-from sskd_tutor.runs.coco import coco_pair, coco_sets, run_coco
 from sskd_tutor.distill.costs import stage_costs
-from sskd_tutor.runs.recipe import read_recipe
 from sskd_tutor.data.made import make_scenes, write_camvid, write_coco
 from sskd_tutor.nets.staged import count_macs
 from sskd_tutor.core.state import kept, tensors_sha256
@@ -95,20 +89,6 @@ def test_what_is_wrong_is_left_out_and_nothing_else(tmp_path):
     def unknown(found): return [a.update(category_id=1) for a in found['annotations']]
     with pytest.warns(UserWarning), pytest.raises(ValueError, match='no box is left'):
         check_coco(*spoil(tmp_path, unknown), skip=True)
-
-def test_only_flat_boxes_of_cocos_own_file_are_left_out_unasked(tmp_path):
-    folder = coco_folder(tmp_path)
-    file = folder/'annotations/instances_train2017.json'
-    found = json.loads(file.read_text())
-    found['annotations'][0]['bbox'] = [5, 5, 0, 9]
-    file.write_text(json.dumps(found))
-    with pytest.warns(UserWarning, match='1 of its images and boxes cannot be used'): train, valid = coco_sets(folder)
-    assert len(train) == 6
-    (folder/'train2017/00003.png').unlink()
-    with pytest.raises(ValueError, match='00003.png is missing'): coco_sets(folder)
-    broken = folder/'train2017/00001.png'
-    broken.write_bytes(broken.read_bytes()[:-1500])
-    with pytest.warns(UserWarning, match='They are left out'): assert len(coco_sets(folder, skip=True)[0]) == 4
 
 def test_faults_are_listed_one_a_line(tmp_path):
     write_coco(make_scenes(60, pieces=(1, 1)), tmp_path)
@@ -258,13 +238,6 @@ def test_the_teacher_finds_pieces_of_test_images(tmp_path):
 
 # --- COCO itself
 
-def coco_folder(folder):
-    for part, n in dict(train2017=6, val2017=4).items():
-        file = write_coco(make_scenes(n), folder/part)
-        (folder/'coco/annotations').mkdir(parents=True, exist_ok=True)
-        (folder/part/'images').rename(folder/'coco'/part), file.rename(folder/f'coco/annotations/instances_{part}.json')
-    return folder/'coco'
-
 def test_a_teacher_that_answers_in_cocos_numbers(tmp_path):
     ds, detector = coco(tmp_path, 4), small_detector(4)
     found = [dict(boxes=t['boxes'], labels=2*t['labels'], scores=torch.ones(len(t['labels']))) for _, t in ds]  # 2, 4, ...
@@ -272,37 +245,6 @@ def test_a_teacher_that_answers_in_cocos_numbers(tmp_path):
     net.head.detections = lambda pyramid, sizes: found
     dl = detection_dls(ds, ds, detector, 4, device='cpu').valid
     assert detection_map(net, dl, ds.category_ids)['map'] == pytest.approx(1) and detection_map(net, dl)['map'] < .5
-
-class StopAt(Callback):
-    "Ctrl-C after so many steps"
-    order = 200  # behind the checkpoint
-    def __init__(self, n): self.n = n
-    def after_batch(self):
-        self.n -= self.training
-        if not self.n: raise KeyboardInterrupt
-
-def test_a_run_goes_on_inside_an_epoch(tmp_path):
-    "Stopped in a stage, in the head and in the training on boxes alone: the same students to the bit, the same table"
-    folder = coco_folder(tmp_path)
-    def run(out, **kwargs):
-        torch.manual_seed(0)
-        pair = small_detector(8, c_in=3), small_detector(4, c_in=3)
-        return run_coco(folder, tmp_path/out, pair=pair, epochs=2, head_epochs=2, bs=2, labels_only=True, every=0, device='cpu',
-                        progress=False, **kwargs)
-    whole = run('whole')
-    for i, n in enumerate((4, 7, 9, 8)):  # an epoch has 3 steps, a stage 6: in stage 1, in stage 2, in the head, in the rival
-        with pytest.raises(KeyboardInterrupt): run('parts', cbs=StopAt(n), resume=i > 0)
-        assert list(json.loads((tmp_path/'parts/done.json').read_text())) == ['teacher', 'student', 'gmacs'][:1 if i < 3 else 3]
-    with pytest.raises(FileExistsError, match='resume=True'): run('parts')
-    table = run('parts', resume=True)
-    for name in ('student', 'labels_only'):
-        a, b = (load_file(tmp_path/out/f'{name}.safetensors') for out in ('whole', 'parts'))
-        assert list(a) == list(b) and all(torch.equal(a[k], b[k]) for k in a)
-    pd.testing.assert_frame_equal(table, whole)
-    for name in ('history', 'labels_only'):
-        a, b = (pd.read_csv(tmp_path/out/f'{name}.csv') for out in ('whole', 'parts'))
-        pd.testing.assert_frame_equal(*(t[~t.measure.str.contains('seconds|time')] for t in (a, b)))
-    assert not (tmp_path/'parts/checkpoints').exists()
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_order_and_mirrors_follow_from_seed_and_epoch(tmp_path, workers):
@@ -319,30 +261,3 @@ def test_order_and_mirrors_follow_from_seed_and_epoch(tmp_path, workers):
     kept, mirrored = (sum(x.numpy().tobytes() in plain for x in y) for y in (a, a.flip(-1)))
     assert kept + mirrored == 12 and 0 < kept < 12
 
-@pytest.mark.slow
-def test_the_recipe_for_coco_from_end_to_end(tmp_path):
-    folder, teacher = coco_folder(tmp_path), coco_pair(10)[0]
-    def older(k): return k.replace('fpn.inner_blocks.0.0', 'fpn.inner_blocks.0').replace('rpn.head.conv.0.0', 'rpn.head.conv')
-    old = {older(k): v for k, v in teacher.state_dict().items()}
-    assert len(set(old) - set(teacher.state_dict())) == 4
-    torch.save(old, tmp_path/'teacher.pth')  # with the names that torchvision's file has
-    assert tensors_sha256(coco_pair(10, str(tmp_path/'teacher.pth'))[0]) == tensors_sha256(teacher)
-    own = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None)
-    shapes = lambda net: {k: v.shape for k, v in net.state_dict().items() if 'num_batches' not in k}
-    assert shapes(own) == shapes(teacher)
-    table = run_coco(folder, tmp_path/'out', weights=str(tmp_path/'teacher.pth'), epochs=1, head_epochs=1, bs=2, min_size=64,
-                     max_size=96, device='cpu', progress=False)
-    assert table.published.isna().all() and list(table.index) == ['teacher', 'student, stage by stage']
-    assert (tmp_path/'out/student.safetensors').stat().st_size > 1e8
-    line = f'recipe coco_resnet50_resnet18 --data {folder} --quick --bs 2 --size 64 --device cpu'
-    line += f' --teacher-weights {tmp_path/"teacher.pth"}'
-    assert main([*line.split(), '--plan']) == 0
-    assert main([*line.split(), '--out', str(tmp_path/'cli')]) == 0
-    (tmp_path/'cli/table.csv').unlink()
-    assert main(['recipe', '--resume', str(tmp_path/'cli')]) == 0 and (tmp_path/'cli/table.csv').exists()
-    (tmp_path/'bad.pth').write_bytes(b'no weights')
-    with pytest.raises(ValueError, match='does not fit'): coco_pair(10, str(tmp_path/'bad.pth'))
-
-def test_the_recipe_prints_no_number_of_the_paper():
-    r = read_recipe('coco_resnet50_resnet18')
-    assert r['task'] == 'detection' and r['published']['rows'] == [] and 'not available' in r['published']['remark']

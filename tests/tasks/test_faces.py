@@ -15,8 +15,9 @@ import sskd_tutor.distill.fit  # noqa: F401
 from sskd_tutor.core.device import Bf16
 from sskd_tutor.compare.runner import loaders
 from sskd_tutor.data.images import embedded_fashion, mean, std
-from sskd_tutor.tasks.faces import (EmbeddingHead, all_pairs, check_open_set, embed, embedder, face_net, faces_teacher, lfw_lists,
-    lfw_names, lfw_pairs, lfw_people, pair_scores, pooled, roc, tar_at_far, templates, verification)
+from sskd_tutor.tasks.faces import EmbeddingHead, check_open_set, embed, embedder, face_net, faces_teacher
+from sskd_tutor.tasks.pairs import all_pairs, pooled, roc, tar_at_far, templates, verification
+from sskd_tutor.tasks.lfw import lfw_lists, lfw_names, lfw_pairs, lfw_people, pair_scores
 from sskd_tutor.data.made import crowds, made_up, pieces
 from sskd_tutor.measure.gauge import Gauge
 from sskd_tutor.nets.weights import teacher_path, weights_meta

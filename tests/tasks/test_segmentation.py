@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastai.callback.core import Callback
+from sskd_tutor.core.events import RunCallback
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.learner import Learner
@@ -22,6 +23,7 @@ from torchvision.models import resnet18, resnet34
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.distill.callbacks import mimic_net
+from sskd_tutor.core.device import quiet
 from sskd_tutor.tasks.masks import camvid_dls, read_camvid, scene_codes, scene_dls
 from sskd_tutor.distill.checkpoint import Checkpoint
 from sskd_tutor.data.views import Views
@@ -61,7 +63,7 @@ def learner(dls, width=4, cbs=()):
     return Learner(dls, segment_stages(tiny(width)), metrics=MeanIoU(), cbs=list(cbs))
 
 def quietly(learn, what, *args, **kwargs):
-    with learn.no_bar(), learn.no_logging(): return getattr(learn, what)(*args, **kwargs)
+    with quiet(learn): return getattr(learn, what)(*args, **kwargs)
 
 def the_teacher(): return segment_stages(tiny(6, seed=1)).eval()
 
@@ -173,7 +175,7 @@ class Modes(Callback):
 
 def test_ten_stages_each_alone_and_the_head(dls):
     learn, teacher, modes = learner(dls), the_teacher(), Modes()
-    class Watch(Callback):
+    class Watch(RunCallback):
         def skip_phase(self, learn, run): self.before = state(run.student)
         def end_phase(self, learn, run): parts[learn.sskd_phase] = moved(self.before, run.student)
     parts, before = {}, tensors_sha256(teacher)
