@@ -1,4 +1,4 @@
-"""The command line: `sskd_tutor demo`, `distill`, `recipe`, `plan`, `compare`, `export`, `info`, `doctor` and `data`.
+"""The command line: demo, distill, recipe, plan, compare, export, info, doctor and data.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/cli.html.md"""
 
@@ -32,12 +32,13 @@ def add_option(
     about, kind = f.metadata, types_of(hint)[0]
     if kind is dict or not about.get('help'): return
     words = about['help']
-    if f.default not in (None, MISSING, False): words += f' ({f.default})'
+    if f.default is not None and f.default is not MISSING and kind is not bool: words += f' ({f.default})'
     if kind is bool: return p.add_argument(flag(f.name), action='store_true', default=None, help=words)
     if kind is list: return p.add_argument(flag(f.name), type=float, nargs='+', metavar='X', help=words)
     letter = {int: 'N', float: 'X'}.get(kind, 'WORD')
     if about.get('choices') is not None: letter = '|'.join(map(str, about['choices']))
-    p.add_argument(flag(f.name), type=kind, metavar=about.get('metavar') or letter, help=words.replace('%', '%%'))
+    p.add_argument(flag(f.name), type=kind, metavar=about.get('metavar') or letter,
+                   help=words.replace('%', '%%'))
 
 def add_settings(
     p: argparse.ArgumentParser,
@@ -103,7 +104,8 @@ def to_stderr(line): print(line, file=sys.stderr, flush=True)
 def add_run_options(p):
     "What every run can do"
     p.add_argument('--out', metavar='FOLDER', help='where the run is saved (runs/DATE-TIME)')
-    p.add_argument('--plan', action='store_true', default=None, help='only say what would happen; nothing is trained')
+    p.add_argument('--plan', action='store_true', default=None,
+                   help='only say what would happen; nothing is trained')
     p.add_argument('--resume', metavar='FOLDER', help='go on with a run for FOLDER that was interrupted')
     p.add_argument('--overwrite', action='store_true', default=None, help='replace a run that lies in FOLDER')
     p.add_argument('--json', action='store_true', help='the result as one JSON object on the last line')
@@ -128,8 +130,10 @@ def own(
 # %% ../nbs/01_cli.ipynb #491fc83b
 def plan_values(plan) -> dict:
     "A plan as plain values"
-    return dict(phases=plan.table.reset_index().to_dict('records'), bytes=plan.bytes, budget=plan.budget, gmacs=plan.gmacs,
-                published_gmacs=plan.published, ordinary_gmacs=plan.labels_only, seconds=float(plan.table.seconds.sum()))
+    return dict(phases=plan.table.reset_index().to_dict('records'), bytes=plan.bytes, budget=plan.budget,
+                gmacs=plan.gmacs,
+                published_gmacs=plan.published, ordinary_gmacs=plan.labels_only,
+                seconds=float(plan.table.seconds.sum()))
 
 def print_json(values):
     "One line, numpy's numbers as Python's"
@@ -150,7 +154,8 @@ def carry_out(
         return 0
     try: result = run(job, folder, resume=bool(a.resume), overwrite=bool(a.overwrite))
     except KeyboardInterrupt:
-        on = f'go on with: sskd_tutor {a.command} --resume {folder}' if was_interrupted(folder) else 'nothing was saved'
+        on = 'nothing was saved'
+        if was_interrupted(folder): on = f'go on with: sskd_tutor {a.command} --resume {folder}'
         to_stderr(f"\ninterrupted; {on}")
         return 130
     result = replace(result, path=own(result.path))
@@ -169,7 +174,8 @@ def now() -> str: return f'{datetime.now():%Y-%m-%d-%H%M%S}'
 def demo_options(p):
     from sskd_tutor.runs.demo import DemoSettings
     add_settings(p, DemoSettings)
-    p.add_argument('--quick', action='store_true', default=None, help='less than a minute; too short to conclude anything')
+    p.add_argument('--quick', action='store_true', default=None,
+                   help='less than a minute; too short to conclude anything')
     p.add_argument('--like', metavar='RUN.json', help='repeat a run with its own settings')
     add_run_options(p)
 
@@ -178,7 +184,8 @@ def demo(
     a,         # parsed arguments
 ) -> int:      # exit code
     "Distill the shipped teacher stage by stage into a student, beside one trained on labels alone"
-    if a.like and a.resume: raise ValueError("--like begins a run anew, --resume goes on with one; choose one")
+    if a.like and a.resume:
+        raise ValueError("--like begins a run anew, --resume goes on with one; choose one")
     loading()
     from sskd_tutor.runs.demo import DemoJob, DemoSettings, job_like, n_threads, quick_settings
     from sskd_tutor.runs.job import interrupted_job
@@ -205,7 +212,8 @@ def distill_options(p):
     add_settings(p, FolderSettings)
     add_run_options(p)
 
-@command('sskd_tutor distill --data photos --teacher timm:convnext_atto --teacher-weights convnext.safetensors '
+@command('sskd_tutor distill --data photos --teacher timm:convnext_atto --teacher-weights '
+         'convnext.safetensors '
          '--student torchvision:mobilenet_v3_small', distill_options)
 def distill(a) -> int:
     "Distill a network of yours into another, stage by stage, on a folder of images"
@@ -227,7 +235,8 @@ def distill(a) -> int:
 # %% ../nbs/01_cli.ipynb #70aeec8b
 def recipe_options(p):
     from sskd_tutor.runs.recipe import RecipeSettings
-    p.add_argument('recipe', nargs='?', metavar='NAME', help='of one that travels with the package, or FILE.toml; without it they are listed')
+    p.add_argument('recipe', nargs='?', metavar='NAME', help='of one that travels with the package, or '
+                                                             'FILE.toml; without it they are listed')
     add_settings(p, RecipeSettings, ['recipe'])
     add_run_options(p)
 
@@ -242,7 +251,9 @@ def recipe(a) -> int:
     if a.resume:
         name = [found.pop('recipe')] if a.recipe else []
         others = [*name, *(flag(k) for k in found)]
-        if others: raise ValueError(f"--resume takes recipe and settings from {a.resume}; leave out {', '.join(others)}")
+        if others:
+            raise ValueError(f"--resume takes recipe and settings from {a.resume}; leave out "
+                             f"{', '.join(others)}")
         job = interrupted_job(a.resume, list(recipe_jobs.values()), **told)
     elif not a.recipe:
         for name in recipes(): print(f"{name:<34}{read_recipe(name)['title']}")
@@ -251,7 +262,8 @@ def recipe(a) -> int:
         r = read_recipe(a.recipe)
         kind = recipe_jobs[r['task']]
         job = kind(kind.settings_class(**found), recipe=r, **told)
-    return carry_out(a, job, new_folder(a, Path(a.recipe or '').stem), lambda result: f"The student is in {result.path}")
+    return carry_out(a, job, new_folder(a, Path(a.recipe or '').stem),
+                     lambda result: f"The student is in {result.path}")
 
 # %% ../nbs/01_cli.ipynb #484d9e6b
 def image_shape(
@@ -259,7 +271,8 @@ def image_shape(
 ) -> tuple:      # channels, height, width
     "The size of an image, as it is typed"
     try: c, h, w = (int(i) for i in text.split('x'))
-    except ValueError: raise ValueError(f"`input` is {text!r}; expected channels x height x width, as in 1x28x28") from None
+    except ValueError:
+        raise ValueError(f"`input` is {text!r}; expected channels x height x width, as in 1x28x28") from None
     return c, h, w
 
 # %% ../nbs/01_cli.ipynb #ca163462
@@ -275,7 +288,8 @@ class PlanSettings(Settings):
     head_epochs: int = option(4, 'of the head', at_least=0)
     valid_every: int = option(1, 'validate after every N epochs; 0: never', at_least=0)
     views: int = option(4, 'remembered views of an image', at_least=1)
-    budget: str | None = option(None, "memory for features, e.g. '2 GB' (a third of what is free)", metavar='SIZE')
+    budget: str | None = option(None, "memory for features, e.g. '2 GB' (a third of what is free)",
+                                metavar='SIZE')
     where: str = option('auto', 'where features are kept', choices=['auto', 'device', 'host', 'disk'])
     bs: int = option(128, 'images a step', at_least=1)
     bf16: bool = option(False, 'compute in bfloat16')
@@ -306,7 +320,8 @@ def plan(a) -> int:
     loading()
     from sskd_tutor.distill.cache import CacheFeatures
     learn, teacher = planned_learner(s)
-    found = learn.sskd_plan(teacher, s.epochs, s.head_epochs, cbs=CacheFeatures(s.views, s.budget, s.where), valid_every=s.valid_every)
+    found = learn.sskd_plan(teacher, s.epochs, s.head_epochs, cbs=CacheFeatures(s.views, s.budget, s.where),
+                            valid_every=s.valid_every)
     values = plan_values(found)
     if s.gpus > 1:
         table = found.table.join(found.on(s.gpus, s.bs).add_prefix(f'on_{s.gpus}_'))
@@ -321,7 +336,8 @@ def plan(a) -> int:
 def compare_options(p):
     p.add_argument('config', metavar='FILE.toml', help='studies: a table of settings each')
     p.add_argument('--only', nargs='+', default=[], metavar='STUDY', help='these studies of the file')
-    p.add_argument('--csv', metavar='FILE', help='the runs; those that are in it are not made again (FILE.csv beside the config)')
+    p.add_argument('--csv', metavar='FILE', help='the runs; those that are in it are not made again '
+                                                 '(FILE.csv beside the config)')
     p.add_argument('--jobs', type=int, metavar='N', help='runs at a time (one a core or GPU)')
     p.add_argument('--most', type=int, metavar='N', help='stop after N new runs')
     p.add_argument('--plan', action='store_true', help='only say what each run would do and cost')
@@ -349,7 +365,8 @@ def compare(a) -> int:
         print(runs.to_json(orient='records'))
         return 0
     for name, study in chosen.items():
-        for line in boards(name, groups(runs_of(study, runs)), study.primary, remarks(study), a.verdicts): print(line)
+        for line in boards(name, groups(runs_of(study, runs)), study.primary, remarks(study), a.verdicts):
+            print(line)
     return 0
 
 # %% ../nbs/01_cli.ipynb #d474712d
@@ -357,7 +374,8 @@ def export_options(p):
     from sskd_tutor.runs.export import kinds
     p.add_argument('run', metavar='RUN', help='a run folder that demo, distill or recipe left')
     p.add_argument('--out', required=True, metavar='FOLDER', help='new or empty')
-    p.add_argument('--formats', nargs='+', default=list(kinds), metavar='FORMAT', help=f"{', '.join(kinds)} (all of them)")
+    p.add_argument('--formats', nargs='+', default=list(kinds), metavar='FORMAT',
+                   help=f"{', '.join(kinds)} (all of them)")
     p.add_argument('--license', metavar='WORDS', help="for the card (the run's)")
     p.add_argument('--json', action='store_true', help='the table of files as one JSON list')
 
@@ -374,7 +392,8 @@ def export(a) -> int:
 # %% ../nbs/01_cli.ipynb #f246ec6a
 def info_options(p):
     p.add_argument('net', metavar='NET', help='tutorial[:width=32,blocks=2], teacher[:same-data], timm:NAME, '
-                   'torchvision:NAME[:num_classes=10], cifar:NAME[:n_out=100], or package.module:function that returns a network')
+                   'torchvision:NAME[:num_classes=10], cifar:NAME[:n_out=100], or package.module:function '
+                   'that returns a network')
     p.add_argument('--input', metavar='CxHxW', help="size of one image (the network's own, else 1x28x28)")
     p.add_argument('--json', action='store_true', help='as one JSON object')
 
@@ -390,7 +409,8 @@ def info(a) -> int:
     try: table = net.stage_table(x)
     except RuntimeError as e:
         given = 'x'.join(map(str, shape))
-        raise ValueError(f"{a.net} cannot take images {given}; give its own with `input`. PyTorch says: {e}") from e
+        words = f"{a.net} cannot take images {given}; give its own with `input`. PyTorch says: {e}"
+        raise ValueError(words) from e
     if a.json: print_json(stage_values(a.net, shape, table))
     else: print(stage_text(table))
     return 0
@@ -398,7 +418,8 @@ def info(a) -> int:
 def stage_values(net, shape, table) -> dict:
     "A table of stages as plain values"
     from sskd_tutor.core.tables import records
-    return dict(net=net, input=shape, stages=records(table), params=int(table.params.sum()), macs=int(table.macs.sum()))
+    return dict(net=net, input=shape, stages=records(table), params=int(table.params.sum()),
+                macs=int(table.macs.sum()))
 
 # %% ../nbs/01_cli.ipynb #76617d05
 def doctor_options(p):
@@ -438,13 +459,16 @@ def parser(
     chosen: str | None = None,   # the command that gets its options
 ) -> argparse.ArgumentParser:
     "All commands"
-    p = argparse.ArgumentParser('sskd_tutor', description='Stage-by-stage knowledge distillation with fastai.', epilog='example: sskd_tutor demo --quick')
+    p = argparse.ArgumentParser('sskd_tutor', description='Stage-by-stage knowledge distillation with '
+                                                          'fastai.',
+                                                          epilog='example: sskd_tutor demo --quick')
     p.add_argument('--version', action='version', version=f'sskd_tutor {__version__}')
     p.add_argument('--traceback', action='store_true', help='show where an error comes from')
     sub = p.add_subparsers(metavar='COMMAND', required=True)
     for name, c in commands.items():
         words = c.do.__doc__
-        one = sub.add_parser(name, help=words[0].lower() + words[1:], description=words + '.', epilog=f'example: {c.example}',
+        one = sub.add_parser(name, help=words[0].lower() + words[1:], description=words + '.',
+                             epilog=f'example: {c.example}',
                              formatter_class=argparse.RawDescriptionHelpFormatter)
         one.set_defaults(do=c.do, command=name)
         if name == chosen: c.options(one)
@@ -468,7 +492,8 @@ def main(
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as e:
         if a.traceback: raise
         names = [k for k in vars(a) if k not in not_options]
-        to_stderr(f"\nsskd_tutor {a.command}: {in_options(str(e), names, getattr(a, 'out', None) or 'FOLDER')}")
+        to_stderr(f"\nsskd_tutor {a.command}: "
+                  f"{in_options(str(e), names, getattr(a, 'out', None) or 'FOLDER')}")
         return 1 if isinstance(e, FloatingPointError) else 2
 
 if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())

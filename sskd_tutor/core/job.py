@@ -31,9 +31,10 @@ class Job:
     def plan(self):
         "Say what the parts would do; train nothing"
 
-    def parts(self) -> dict:  # name -> function without arguments, which returns a dict that is ready for JSON
+    def parts(self) -> dict:  # name -> function without arguments, which returns a dict for JSON
         "The steps, in order"
-        raise NotImplementedError(f"{type(self).__name__} has no parts; define `parts`, which returns a dict of functions")
+        raise NotImplementedError(f"{type(self).__name__} has no parts; define `parts`, which returns a dict "
+                                  "of functions")
 
 # %% ../../nbs/core/07_job.ipynb #494d63e8
 @patch

@@ -29,7 +29,8 @@ def option(
     return field(default=default, metadata=about)
 
 # %% ../../nbs/core/06_settings.ipynb #f79ac018
-_words = {int: 'a whole number', float: 'a number', str: 'text', bool: 'True or False', list: 'a list', dict: 'a table'}
+_words = {int: 'a whole number', float: 'a number', str: 'text', bool: 'True or False', list: 'a list',
+          dict: 'a table'}
 
 def types_of(
     hint,     # an annotation: a type, `list[float]`, `str | None`
@@ -76,7 +77,8 @@ class Settings:
         if value is None: return
         if about.get('choices') is not None and value not in about['choices']:
             raise ValueError(f"{f.name} is {value!r}; {nearest(value, about['choices'])}")
-        if about.get('at_least') is not None: self.need(value >= about['at_least'], f.name, f"{about['at_least']} or more")
+        if about.get('at_least') is not None:
+            self.need(value >= about['at_least'], f.name, f"{about['at_least']} or more")
         if about.get('positive'): self.need(0 < value < float('inf'), f.name, 'a positive number')
 
 # %% ../../nbs/core/06_settings.ipynb #3d0864ec

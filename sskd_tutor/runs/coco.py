@@ -32,11 +32,13 @@ from ..distill.plan import Plan
 from ..nets.weights import load_weights
 from .demo import labels_history
 from .export import ToExport
-from .job import Run, RunJob, run, write_report
+from .job import Run, RunJob, write_report
 from .progress import EpochLines, showing, work
-from .recipe import RecipeSettings, data_folder, parse_recipe, read_recipe, recipe_command, weights_file
+from sskd_tutor.runs.recipe import (RecipeSettings, data_folder, parse_recipe, read_recipe, recipe_command,
+    weights_file)
 from ..tasks.boxes import CocoSet, detection_dls
-from ..tasks.detection import (Pyramid, StagedDetector, detection_learner, detection_map, detector_macs, read_weights,
+from ..tasks.detection import (Pyramid, StagedDetector, detection_learner, detection_map,
+                                        detector_macs, read_weights,
     save_detector, staged_pair)
 
 # %% ../../nbs/runs/07_coco.ipynb #62cef9c2
@@ -56,7 +58,8 @@ def coco_pair(
     **sizes,                     # min_size, max_size of the images
 ) -> tuple:                      # (ResNet-50 teacher with 91 answers, ResNet-18 student), each a FasterRCNN
     "COCO's teacher and student"
-    teacher = coco_detector('resnet50', 91, partial(FrozenBatchNorm2d, eps=0.), **sizes)  # as torchvision's COCO weights want it
+    teacher = coco_detector('resnet50', 91, partial(FrozenBatchNorm2d, eps=0.),
+                            **sizes)  # as torchvision's COCO weights want it
     student = coco_detector('resnet18', n_classes + 1, nn.BatchNorm2d, **sizes)
     if weights: read_weights(teacher, weights_file(weights))
     return teacher, student
@@ -71,17 +74,20 @@ def coco_home(
     places = Path(folder), Path(folder)/'coco'
     home = next((f for f in places if (f/'annotations').is_dir()), None)
     if home is None:
-        raise FileNotFoundError(f"{folder} holds no folder annotations; expected COCO's train2017, val2017 and annotations in it "
+        raise FileNotFoundError(f"{folder} holds no folder annotations; expected COCO's train2017, val2017 "
+                                "and annotations in it "
                                 f"or in {places[1]}")
     return home
 
 def coco_sets(
     folder: str | Path,  # as for `coco_home`
-    skip: bool = False,  # leave out whatever is wrong in images and boxes; else only boxes without an area, of which the official file has some
+    skip: bool = False,
+    # leave out whatever is wrong; else only boxes without an area: the official file has some
 ) -> list:               # of two `CocoSet`
     "COCO's images and boxes"
     home = coco_home(folder)
-    return [CocoSet(home/part, home/f'annotations/instances_{part}.json', skip=skip or 'no area', whole=skip) for part in parts]
+    return [CocoSet(home/part, home/f'annotations/instances_{part}.json', skip=skip or 'no area',
+                    whole=skip) for part in parts]
 
 # %% ../../nbs/runs/07_coco.ipynb #b3002849
 @dataclass
@@ -96,7 +102,8 @@ class CocoSettings(RecipeSettings):
     def check(self):
         super().check()
         for name in ('train_epochs', 'weak_teacher', 'share'):
-            if getattr(self, name): raise ValueError(f"a recipe for detection takes no `{name}`; leave it out")
+            if getattr(self, name):
+                raise ValueError(f"a recipe for detection takes no `{name}`; leave it out")
 
 # %% ../../nbs/runs/07_coco.ipynb #9e69ebab
 class CocoJob(RunJob):
@@ -120,7 +127,9 @@ class CocoJob(RunJob):
 
     @classmethod
     def from_document(cls, document, where, **kwargs):
-        if document['own_pair']: raise ValueError(f"the networks of the run in {where} were made in Python; go on there, with run(CocoJob(...), resume=True)")
+        if document['own_pair']:
+            raise ValueError(f"the networks of the run in {where} were made in Python; go on there, with "
+                             "run(CocoJob(...), resume=True)")
         settings = make_settings(CocoSettings, document['settings'], where)
         return cls(settings, recipe=parse_recipe(document['recipe'], settings.recipe), **kwargs)
 
@@ -157,7 +166,8 @@ def open(self: CocoJob,
     set_seed(s.seed)
     sizes = {k: numbers[k] for k in ('min_size', 'max_size')}
     teacher, student = self.pair or coco_pair(len(train.vocab), weights, **sizes)
-    dls = detection_dls(train, valid, student, numbers['bs'], device=s.device, num_workers=s.num_workers, seed=s.seed)
+    dls = detection_dls(train, valid, student, numbers['bs'], device=s.device, num_workers=s.num_workers,
+                        seed=s.seed)
     staged_teacher, staged_student = staged_pair(teacher, student)
     learner = detection_learner(dls, staged_student, cbs=self.cbs)
     return Opened(dls, (teacher, student), staged_teacher, learner, copy.deepcopy(student))
@@ -165,7 +175,8 @@ def open(self: CocoJob,
 @patch
 def opened(self: CocoJob) -> Opened:
     "The same with the teacher's weights, once"
-    if self.ready is None: self.ready = self.open(self.settings.teacher_weights or self.recipe['teacher_weights'])
+    weights = self.settings.teacher_weights or self.recipe['teacher_weights']
+    if self.ready is None: self.ready = self.open(weights)
     return self.ready
 
 # %% ../../nbs/runs/07_coco.ipynb #1cb973a9
@@ -217,7 +228,8 @@ def distill(self: CocoJob) -> dict:
     keep = self.checkpoint('student', extra=numbers | dict(seed=self.settings.seed))
     set_seed(self.settings.seed)
     with showing(learn, self.lines(work(self.planned))):
-        run = learn.fit_sskd(opened.teacher, numbers['epochs'], numbers['head_epochs'], numbers['lr'], cbs=keep)
+        run = learn.fit_sskd(opened.teacher, numbers['epochs'], numbers['head_epochs'], numbers['lr'],
+                             cbs=keep)
     kept = self.keep_detector('student', opened.detectors[1], run.history)
     stages = records(run.stages.astype(dict(epochs=int)))
     return kept | dict(gmacs=run.gmacs, stages=stages, fit_sskd=run.settings)
@@ -228,11 +240,13 @@ def train_on_boxes(self: CocoJob) -> dict:
     opened, numbers = self.opened(), self.numbers()
     set_seed(self.settings.seed)
     rival = detection_learner(opened.dls, StagedDetector(opened.fresh), cbs=self.cbs)
-    epoch_gmacs = detector_macs(rival)*len(self.sets[0])*numbers['bs']/1e9
+    epoch_gmacs = detector_macs(rival)*len(opened.dls.train)*numbers['bs']/1e9
     epochs = max(1, round(self.found['student']['gmacs']/epoch_gmacs))
-    keep = KeepEpochs(self.place/'labels_only', numbers | dict(seed=self.settings.seed, epochs=epochs), self.every)
+    keep = KeepEpochs(self.place/'labels_only', numbers | dict(seed=self.settings.seed, epochs=epochs),
+                      self.every)
     keep.go_on(rival)
-    with showing(rival, self.lines([('labels only', epochs, 1.)])): rival.fit_one_cycle(epochs, numbers['labels_lr'], cbs=keep)
+    with showing(rival, self.lines([('labels only', epochs, 1.)])):
+        rival.fit_one_cycle(epochs, numbers['labels_lr'], cbs=keep)
     kept = self.keep_detector('labels_only', opened.fresh, labels_history(rival))
     return kept | dict(epochs=epochs, gmacs=epochs*epoch_gmacs)
 
@@ -248,19 +262,22 @@ def table(self: CocoJob,
 def rows(self: CocoJob) -> dict:
     names = dict(teacher='teacher', labels_only='student, labels only', student='student, stage by stage')
     published = {name: value for name, value, *_ in self.recipe['published']['rows']}
-    return {n: [published.get(part), *self.found[part]['maps']] for part, n in names.items() if part in self.found}
+    return {n: [published.get(part), *self.found[part]['maps']] for part,
+            n in names.items() if part in self.found}
 
 @patch
 def info(self: CocoJob) -> dict:
     "What run.json says"
     s, student, rows = self.settings, self.found['student'], self.rows()
-    names = {'teacher': 'teacher', 'student, labels only': 'labels_only', 'student, stage by stage': 'distilled'}
+    names = {'teacher': 'teacher', 'student, labels only': 'labels_only',
+             'student, stage by stage': 'distilled'}
     cost = dict(distilled=student['gmacs'])
     if 'labels_only' in self.found: cost['labels_only'] = self.found['labels_only']['gmacs']
     train, valid = self.sets or coco_sets(s.data, s.skip_corrupt)
     weights = 'made in Python' if self.pair else s.teacher_weights or self.recipe['teacher_weights']
     return dict(
-        title=self.recipe['title'], measure='mAP', results={names[n]: maps[1] for n, maps in rows.items()}, rows=rows,
+        title=self.recipe['title'], measure='mAP', results={names[n]: maps[1] for n, maps in rows.items()},
+        rows=rows,
         stages=student['stages'], cost=cost, fit_sskd=student['fit_sskd'], student_sha256=student['sha256'],
         teacher=dict(name=weights, labels_seen=None, sha256=self.found['teacher']['sha256']),
         data=dict(name='COCO', sha256=train.fingerprint(), n_train=len(train), n_valid=len(valid)),
@@ -271,7 +288,8 @@ def info(self: CocoJob) -> dict:
 def text(self: CocoJob, info) -> str: return self.table(info).to_string()
 
 @patch
-def summary(self: CocoJob, info) -> dict: return self.table(info).astype(object).where(lambda t: t.notna(), None).to_dict('index')
+def summary(self: CocoJob, info) -> dict:
+    return self.table(info).astype(object).where(lambda t: t.notna(), None).to_dict('index')
 
 @patch
 def leave(self: CocoJob, files, history, info):
@@ -294,7 +312,8 @@ def to_export(cls: CocoJob,
     "The networks of a run, built again"
     info = run.info
     if info['own_pair']:
-        raise ValueError(f"the networks of the run at {run.path} were made in Python; build the student again, and use export_student")
+        raise ValueError(f"the networks of the run at {run.path} were made in Python; build the student "
+                         "again, and use export_student")
     sizes = {k: info['numbers'][k] for k in ('min_size', 'max_size')}
     teacher, student = coco_pair(len(info['classes']), None, **sizes)
     load_weights(student, run.path/'student.safetensors')
@@ -302,4 +321,5 @@ def to_export(cls: CocoJob,
     stats = student.transform.image_mean, student.transform.image_std
     nets = {'teacher with random weights': Pyramid(teacher), 'student': Pyramid(student)}
     return ToExport(DetectorProgram(student), nets, torch.rand(2, 3, side, side), stats,
-                    warning='the program is the backbone and the neck of the detector; student.safetensors is all of it')
+                    warning='the program is the backbone and the neck of the detector; student.safetensors '
+                            'is all of it')

@@ -1,4 +1,4 @@
-"""The main job from end to end: a teacher, a student that learns stage by stage, and one that learns from labels alone at the same cost.
+"""The main job: a student that learns stage by stage, and one that learns from labels alone at the same cost.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/runs/demo.html.md"""
 
@@ -48,13 +48,15 @@ class DemoSettings(Settings):
     bs: int = option(32, 'images a batch')
     width: int = option(32, "channels of the student's first stage", at_least=1)
     blocks: int = option(1, 'blocks in each stage of the student', at_least=1)
-    teacher: str = option('full', 'one that has seen 60,000 labels (full), or 8,000 (same-data)', choices=teachers)
+    teacher: str = option('full', 'one that has seen 60,000 labels (full), or 8,000 (same-data)',
+                          choices=teachers)
     seed: int = option(0, 'first weights, order and views of the images')
     device: str | None = option(None, 'cpu, cuda, ... (the best there is)', metavar='DEVICE')
 
     def check(self):
         whole = self.images % 10 == 0 and 10 <= self.images <= 8_000
-        self.need(whole, 'images', 'a multiple of 10 from 10 to 8,000 (as many images of each of the ten classes)')
+        self.need(whole, 'images', 'a multiple of 10 from 10 to 8,000 (as many images of each of the ten '
+                                   'classes)')
         self.need(2 <= self.bs <= self.images, 'bs', f'2 to images={self.images}: a batch must be filled')
         self.need(0 <= self.seed < 2**32, 'seed', '0 to 2**32-1')
         self.device = usable_device(self.device)
@@ -115,7 +117,8 @@ class DemoJob(RunJob):
     like: dict | None = None     # run.json of the run that this one repeats; see `rerun`
     threads: int | None = None   # of PyTorch, likewise
 
-    def parts(self): return dict(teacher=self.examine, distilled=self.distill, labels_only=self.train_on_labels)
+    def parts(self):
+        return dict(teacher=self.examine, distilled=self.distill, labels_only=self.train_on_labels)
 
 # %% ../../nbs/runs/04_demo.ipynb #41ca5f1e
 @patch
@@ -139,8 +142,10 @@ def opening(self: DemoJob) -> str:
     s, card = self.settings, teacher_card(self.settings.teacher)
     def plural(n, word): return f"{n} {word}{'s' if n > 1 else ''}"
     return (f"teacher   {card['name']}, has seen {card['labels_seen']:,} labels\n"
-            f"students  width {s.width}, {plural(s.blocks, 'block')} a stage; {s.images:,} images, seed {s.seed}\n"
-            f"plan      {plural(s.epochs, 'epoch')} a stage, {s.head_epochs} for the head, then labels only at about the "
+            f"students  width {s.width}, {plural(s.blocks, 'block')} a stage; {s.images:,} images, seed "
+            f"{s.seed}\n"
+            f"plan      {plural(s.epochs, 'epoch')} a stage, {s.head_epochs} for the head, then labels only "
+            "at about the "
             f"same cost: 2 x {self.planned.gmacs:,.0f} G multiply-adds\n"
             f"machine   {s.device}, {torch.get_num_threads()} threads\n")
 
@@ -188,7 +193,8 @@ def info(self: DemoJob) -> dict:
         labels_only={k: labels[k] for k in ('epochs', 'sha256')}, student_sha256=distilled['sha256'],
         fit_sskd=distilled['fit_sskd'], teacher=teacher_card(s.teacher),
         data=dict(name='Fashion-MNIST, embedded', sha256=fashion_sha256, **sizes),
-        environment=environment(s.device), phase_seconds={k: found[k]['seconds'] for k in ('distilled', 'labels_only')},
+        environment=environment(s.device),
+        phase_seconds={k: found[k]['seconds'] for k in ('distilled', 'labels_only')},
         command=f"sskd_tutor demo --like {self.folder.name}/run.json")
     if self.like:
         same = self.like['student_sha256'] == distilled['sha256']

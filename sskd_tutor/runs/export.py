@@ -1,4 +1,4 @@
-"""The student leaves: weights, a program for PyTorch, one for ONNX, each checked against the original, and a card that says where it comes from.
+"""The student leaves: weights and programs, each checked against the original, and a card with its origin.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/runs/export.html.md"""
 
@@ -113,7 +113,8 @@ def _difference(answers, net, x):
         images = torch.rand(b, *x.shape[1:], generator=rng)
         want, got = net(images), answers(images)
         if got.shape != want.shape:
-            raise ValueError(f"the file answers {tuple(got.shape)} where the network answers {tuple(want.shape)}")
+            raise ValueError(f"the file answers {tuple(got.shape)} where the network answers "
+                             f"{tuple(want.shape)}")
         largest = want.abs().max().clamp(min=1e-6)
         worst = max(worst, ((got - want).abs().max()/largest).item())
     return worst
@@ -129,7 +130,8 @@ def _ready(net, x, stats):  # a copy on the CPU, behind its normalization; at le
     if stats: net = FromPixels(net, *stats)
     with torch.no_grad(): y = net(x)
     if not isinstance(y, Tensor) or len(y) != len(x):
-        raise TypeError(f"the network gives a {type(y).__name__}; expected one tensor with an answer for each image")
+        raise TypeError(f"the network gives a {type(y).__name__}; expected one tensor with an answer for "
+                        "each image")
     if not y.isfinite().all():
         raise ValueError("the network's answers are not finite, so no file could be checked; train it again")
     return net, x
@@ -148,7 +150,8 @@ def _write(kind, net, x, folder):
         raise ValueError(f"{kind}: the network cannot be written in this form ({type(e).__name__}: {first}). "
                          f"Leave {kind!r} out of formats") from e
     if not worst <= 1e-4:
-        raise ValueError(f"{kind}: the answers of {form.file} differ by {worst:.1e} of the largest; nothing was written")
+        raise ValueError(f"{kind}: the answers of {form.file} differ by {worst:.1e} of the largest; nothing "
+                         "was written")
     return dict(format=kind, file=form.file, MB=path.stat().st_size/1e6, difference=worst)
 
 # %% ../../nbs/runs/03_export.ipynb #e09b0014
@@ -157,9 +160,10 @@ def export_student(
     x: Tensor,             # some images as the files will take them, (b,c,h,w)
     folder: str | Path,    # new or empty
     formats: list = ('safetensors', 'torch', 'onnx'),
-    stats: tuple | None = None,  # mean and standard deviation of each channel: the programs take images in [0,1] and normalize them; None: they take what the network takes
+    stats: tuple | None = None,
+    # mean and deviation by channel, if the programs take images in [0,1]; None: normalized
     card: str | None = None,     # text of README.md, e.g. from `model_card`; {files} in it becomes the table
-) -> pd.DataFrame:         # a row a format: file, MB, largest difference of an answer from the network's, in units of the largest answer
+) -> pd.DataFrame:         # a row a format: file, MB, largest difference of an answer, relative
     "Write a student without its teacher, each file checked, all or nothing"
     folder = Path(folder).absolute()
     for f in formats:
@@ -197,7 +201,7 @@ def sizes(
     x: Tensor,                # some images that all take, (b,c,h,w), on the networks' device
     batch: int = 64,          # images at a time for the throughput
     seconds: float = .5,      # for each measurement, at least
-) -> pd.DataFrame:            # a row a network: parameters, MB in float32, 10^6 multiply-adds an image, ms for one image, images a second
+) -> pd.DataFrame:            # parameters, MB, 10^6 multiply-adds, ms an image, images a second
     "How large and how fast are they here?"
     one, many = x[:1], x[:1].repeat(batch, *[1]*(x.dim() - 1))
     def measured(net):
@@ -214,9 +218,11 @@ def _origin(info, license):  # where a student comes from, as a list in markdown
     labels = 'an unknown number of' if teacher['labels_seen'] is None else f"{teacher['labels_seen']:,}"
     recipe = ', '.join(f'{k} {v}' for k, v in info['fit_sskd'].items())
     return [f"- **Teacher**: {teacher['name']}, has seen {labels} labels, sha256 `{teacher['sha256'][:16]}…`",
-            f"- **Data**: {data['name']}, {data['n_train']:,} training images, sha256 `{data['sha256'][:16]}…`",
+            f"- **Data**: {data['name']}, {data['n_train']:,} training images, sha256 "
+            f"`{data['sha256'][:16]}…`",
             f"- **Recipe**: {recipe}",
-            f"- **Made with**: torch {env['torch']}, fastai {env['fastai']}, on {env['device_name']}, {env['time'][:10]}",
+            f"- **Made with**: torch {env['torch']}, fastai {env['fastai']}, on {env['device_name']}, "
+            f"{env['time'][:10]}",
             f"- **Again**: `{info['command']}`",
             f"- **Weights**: sha256 of all tensors `{info['student_sha256']}`", f"- **License**: {license}"]
 
@@ -224,9 +230,11 @@ def _sizes_md(table):
     here = environment('cpu')
     def shown(v): return f'{v:,.4g}' if v < 1e4 else f'{v:,.0f}'
     lines = ['', '## How large, how fast', '',
-             f"On {here['device_name']}, {here['threads']} threads, torch {here['torch']}; no promise for another machine.", '',
+             f"On {here['device_name']}, {here['threads']} threads, torch {here['torch']}; no promise for "
+             "another machine.", '',
              '| network | ' + ' | '.join(table.columns) + ' |', '| --- |' + ' ---: |'*len(table.columns)]
-    for name, values in zip(table.index, table.to_numpy()): lines.append(f'| {name} | ' + ' | '.join(map(shown, values)) + ' |')
+    for name, values in zip(table.index, table.to_numpy()):
+        lines.append(f'| {name} | ' + ' | '.join(map(shown, values)) + ' |')
     return lines
 
 # %% ../../nbs/runs/03_export.ipynb #0a993b95

@@ -1,4 +1,4 @@
-"""Your teacher, your student, your folder of images: checked first, then distilled, with everything that a run leaves behind.
+"""Your teacher, your student, your folder of images: checked first, then distilled.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/runs/folder.html.md"""
 
@@ -38,14 +38,15 @@ from ..nets.weights import load_weights, save_weights, weights_meta
 from ..nets.words import build_model
 from .demo import percent_right
 from .export import ToExport, export_student, model_card, sizes
-from .job import Run, RunJob, run, settings_of_run, usable_device, write_report
+from .job import Run, RunJob, settings_of_run, usable_device, write_report
 from .progress import EpochLines, showing, work
 
 # %% ../../nbs/runs/05_folder.ipynb #81a6c788
 @dataclass
 class FolderSettings(Settings):
     "Which images, which networks, for how long"
-    data: str = option(help="class folders of .jpg or .png files, or 'train' and another folder with class folders", metavar='FOLDER')
+    data: str = option(help="class folders of .jpg or .png files, or 'train' and another folder with class "
+                            "folders", metavar='FOLDER')
     teacher: str = option(help='as for info; built for the classes of the folder', metavar='NET')
     student: str = option(help='as for info; likewise', metavar='NET')
     teacher_weights: str | None = option(None, 'its state_dict, .safetensors or of PyTorch', metavar='FILE')
@@ -54,17 +55,22 @@ class FolderSettings(Settings):
     head_epochs: int = option(4, 'of the head', at_least=1)
     lr: float = option(5e-3, 'highest learning rate', positive=True)
     bs: int = option(32, 'images a step', at_least=1)
-    valid: str | None = option(None, "share for validation, or the folder beside 'train' ('valid', 'val' or 'test', else 0.2)", metavar='SHARE')
+    valid: str | None = option(None, "share for validation, or the folder beside 'train' ('valid', 'val' or "
+                                     "'test', else 0.2)", metavar='SHARE')
     mode: str | None = option(None, 'convert all images', metavar='RGB|L')
-    teacher_size: int | None = option(None, "side of the teacher's images (what it says, else --size)", at_least=1)
-    teacher_mean: list | None = option(None, "of the teacher's images in [0,1] (what it says, else that of ImageNet)")
+    teacher_size: int | None = option(None, "side of the teacher's images (what it says, else the student's)",
+                                      at_least=1)
+    teacher_mean: list | None = option(None, "of the teacher's images in [0,1] (what it says, else that of "
+                                             "ImageNet)")
     teacher_std: list | None = option(None, 'likewise')
-    pairs: str | None = option(None, 'the pairing.json of a run, e.g. edited (what is suggested)', metavar='FILE')
+    pairs: str | None = option(None, 'the pairing.json of a run, e.g. edited (what is suggested)',
+                               metavar='FILE')
     skip_corrupt: bool = option(False, 'leave out what cannot be read')
     weak_teacher: bool = option(False, 'go on with a teacher that hardly knows more than chance')
     license: str = option('not stated', 'of the student, for its card', metavar='WORDS')
     views: int = option(0, 'remembered views of an image; 0: fresh ones, nothing is remembered', at_least=0)
-    budget: str | None = option(None, "memory for them, e.g. '2 GB' (a third of what is free)", metavar='SIZE')
+    budget: str | None = option(None, "memory for them, e.g. '2 GB' (a third of what is free)",
+                                metavar='SIZE')
     where: str = option('auto', 'where they are kept', choices=['auto', 'device', 'host', 'disk'])
     bf16: bool = option(False, 'compute in bfloat16')
     seed: int = option(0, 'first weights, order and views')
@@ -74,7 +80,8 @@ class FolderSettings(Settings):
         if (self.teacher_mean is None) != (self.teacher_std is None):
             raise ValueError("one of `teacher_mean` and `teacher_std` is given; expected both or neither")
         if not self.views and (self.budget is not None or self.where != 'auto'):
-            raise ValueError("`budget` and `where` are for features that are remembered; give `views`, e.g. views=4")
+            raise ValueError("`budget` and `where` are for features that are remembered; give `views`, e.g. "
+                             "views=4")
         self.callbacks()  # refuses a budget that is none
         self.device = usable_device(self.device)
 
@@ -102,7 +109,8 @@ def folder_images(
 ):                      # DataLoaders
     "The folder's images, all of which can be read"
     skip = say if s.skip_corrupt else False
-    return folder_dls(s.data, s.size, s.bs, valid=validation(s), seed=s.seed, mode=s.mode, whole=True, skip=skip, device=s.device)
+    return folder_dls(s.data, s.size, s.bs, valid=validation(s), seed=s.seed, mode=s.mode, whole=True,
+                      skip=skip, device=s.device)
 
 # %% ../../nbs/runs/05_folder.ipynb #261db201
 n_classes_option = dict(timm='num_classes', torchvision='num_classes', tutorial='n_out', cifar='n_out')
@@ -144,7 +152,8 @@ def check_classes(
     known = [str(c) for c in known if c != '']
     if known == classes: return
     if sorted(known) == sorted(classes):
-        raise ValueError(f"{path} knows the folder's classes in another order, {known}; the folder's is {classes}")
+        raise ValueError(f"{path} knows the folder's classes in another order, {known}; the folder's is "
+                         f"{classes}")
     only_teacher = [c for c in known if c not in classes]
     only_folder = [c for c in classes if c not in known]
     words = f"{path} knows other classes than the folder has: {len(known)} and {len(classes)}"
@@ -163,13 +172,15 @@ def build_teacher(
     if s.teacher_weights is None:
         untrained = s.teacher.partition(':')[0] in n_classes_option
         if untrained and not s.weak_teacher:
-            raise ValueError(f"teacher_weights is missing: {s.teacher} alone has random weights, from which nothing can be learned")
+            raise ValueError(f"teacher_weights is missing: {s.teacher} alone has random weights, from which "
+                             "nothing can be learned")
         return net, {}
     found = weights_note(s.teacher_weights)
     if 'classes' in found: check_classes(s.teacher_weights, found['classes'], classes)
     try: load_weights(net, s.teacher_weights)
     except ValueError as e:
-        raise ValueError(f"{e}. The teacher was built as {word}, for the folder's {len(classes)} classes") from e
+        raise ValueError(f"{e}. The teacher was built as {word}, for the folder's "
+                         f"{len(classes)} classes") from e
     return net, found
 
 def teacher_input(
@@ -181,11 +192,14 @@ def teacher_input(
     given = {k: getattr(s, f'teacher_{k}') for k in names if getattr(s, f'teacher_{k}') is not None}
     for k in ('mean', 'std'):
         if k in given and k in found and not _close(given[k], found[k]):
-            raise ValueError(f"teacher_{k} is {given[k]}, but {s.teacher_weights} was trained on images with {k} {found[k]}; "
+            raise ValueError(f"teacher_{k} is {given[k]}, but {s.teacher_weights} was trained on images with "
+                             f"{k} {found[k]}; "
                                 "leave `teacher_mean` and `teacher_std` out")
     return {k: found[k] for k in names if k in found} | given
 
-def _close(a, b): return torch.allclose(torch.tensor(a, dtype=torch.float), torch.tensor(b, dtype=torch.float), atol=1e-3)
+def _close(a, b):
+    a, b = (torch.tensor(v, dtype=torch.float) for v in (a, b))
+    return torch.allclose(a, b, atol=1e-3)
 
 # %% ../../nbs/runs/05_folder.ipynb #74242dfe
 class FolderJob(RunJob):
@@ -211,7 +225,8 @@ def pair(self: FolderJob):
     set_seed(s.seed, reproducible=True)
     self.student = build_model(with_classes(s.student, len(self.classes)))
     given = Pairing.load(s.pairs) if s.pairs else None
-    self.pairing = pair_stages(teacher, self.student, self.dls, given, teacher_input=teacher_input(s, found) or None)
+    own = teacher_input(s, found) or None
+    self.pairing = pair_stages(teacher, self.student, self.dls, given, teacher_input=own)
     self.check_answers()
     trial = self.pairing.try_out().round(3).to_string()
     self.say(f"{len(self.dls.train_ds):,} images to train on, {len(self.dls.valid_ds):,} to validate, "
@@ -223,7 +238,8 @@ def check_answers(self: FolderJob):
     teacher, n = self.pairing.teacher.eval(), len(self.classes)
     device = next(teacher.parameters()).device
     with torch.no_grad(): n_out = teacher(self.pairing.x.to(device)).shape[-1]
-    if n_out != n: raise ValueError(f"the teacher gives {n_out} answers, the folder has {n} classes: {self.classes[:8]}")
+    if n_out != n:
+        raise ValueError(f"the teacher gives {n_out} answers, the folder has {n} classes: {self.classes[:8]}")
 
 # %% ../../nbs/runs/05_folder.ipynb #0398ff29
 @patch
@@ -232,10 +248,12 @@ def examine_teacher(self: FolderJob):
     valid = self.dls.valid_ds
     right = percent_right(self.pairing.teacher, self.dls)
     chance = 100*valid.images.y.bincount().max().item()/len(valid)
-    self.say(f"the teacher is right on {right:.2f} % of the validation images, always naming the most frequent class on {chance:.2f} %")
+    self.say(f"the teacher is right on {right:.2f} % of the validation images, always naming the most "
+             f"frequent class on {chance:.2f} %")
     self.teacher_accuracy = right
     if right >= 1.2*chance or self.settings.weak_teacher: return
-    raise ValueError(f"the teacher is right on {right:.1f} % of the validation images, and naming the most frequent class always on "
+    raise ValueError(f"the teacher is right on {right:.1f} % of the validation images, and naming the most "
+                     "frequent class always on "
                         f"{chance:.1f} %: its classes are others or in another order, {self.cure}. "
                         "Pass weak_teacher=True to go on all the same")
 
@@ -261,7 +279,8 @@ def plan(self: FolderJob) -> Plan:
 def count(self: FolderJob) -> Plan:
     "Say what the run will compute and take"
     s = self.settings
-    self.planned = self.learner().sskd_plan(self.pairing.teacher, s.epochs, s.head_epochs, self.pairing.adapter, **self.fit_options())
+    self.planned = self.learner().sskd_plan(self.pairing.teacher, s.epochs, s.head_epochs,
+                                            self.pairing.adapter, **self.fit_options())
     self.say(f"\n{self.planned.text()}\n")
     return self.planned
 
@@ -274,27 +293,32 @@ def distill(self: FolderJob) -> dict:
     cbs = [RecordAlignment(sample=128, points=128, final=False), self.checkpoint('distilled')]
     set_seed(s.seed, reproducible=True)
     with showing(learn, lines):
-        run = learn.fit_sskd(self.pairing.teacher, s.epochs, s.head_epochs, s.lr, self.pairing.adapter, cbs=cbs, plan=self.planned,
+        run = learn.fit_sskd(self.pairing.teacher, s.epochs, s.head_epochs, s.lr, self.pairing.adapter,
+                             cbs=cbs, plan=self.planned,
                              **self.fit_options())
     accuracy = percent_right(run.student, self.dls)
     save_weights(self.student, self.files/'student.safetensors', overwrite=True)
     self.check_saved(run.student)
     run.record.save(self.files, overwrite=True)
     self.keep_history('distilled', run.history)
-    return dict(accuracy=accuracy, gmacs=run.gmacs, fit_sskd=run.settings, sha256=tensors_sha256(self.student),
+    return dict(accuracy=accuracy, gmacs=run.gmacs, fit_sskd=run.settings,
+                sha256=tensors_sha256(self.student),
                 stages=records(run.stages.astype(dict(epochs=int))))
 
 @patch
 def saved_student(self: FolderJob) -> nn.Module:
     "The student in its own class, read from its file"
-    return load_weights(build_model(with_classes(self.settings.student, len(self.classes))), self.files/'student.safetensors')
+    return load_weights(build_model(with_classes(self.settings.student, len(self.classes))),
+                        self.files/'student.safetensors')
 
 @patch
 def check_saved(self: FolderJob, trained):
     "Raise unless the saved student answers as the trained one"
     x, saved = first_batch(self.dls.valid)[0][:2].cpu(), self.saved_student().eval()
     with torch.no_grad(): same = torch.allclose(saved(x), trained.cpu().eval()(x), atol=1e-5)
-    if not same: raise ValueError("the saved student answers otherwise than the one that was trained; nothing was saved")
+    if not same:
+        raise ValueError("the saved student answers otherwise than the one that was trained; nothing was "
+                         "saved")
 
 # %% ../../nbs/runs/05_folder.ipynb #1340f0bf
 def normalization_of(
@@ -309,7 +333,8 @@ def normalization_of(
 def images_note(self: FolderJob) -> dict:
     "What the images are like, for whoever uses the weights"
     mean, std = normalization_of(self.dls)
-    return dict(classes=self.classes, size=self.settings.size, mean=mean, std=std, mode=self.dls.train_ds.mode)
+    return dict(classes=self.classes, size=self.settings.size, mean=mean, std=std,
+                mode=self.dls.train_ds.mode)
 
 # %% ../../nbs/runs/05_folder.ipynb #024c4df0
 @patch
@@ -321,17 +346,21 @@ def info(self: FolderJob) -> dict:
     return dict(
         title=f'{s.student}, distilled from {s.teacher}',
         results=dict(teacher=self.teacher_accuracy, distilled=distilled['accuracy']),
-        stages=distilled['stages'], cost=dict(distilled=distilled['gmacs']), student_sha256=distilled['sha256'],
-        fit_sskd=distilled['fit_sskd'], teacher=dict(name=s.teacher, labels_seen=self.labels_seen, sha256=sha256),
+        stages=distilled['stages'], cost=dict(distilled=distilled['gmacs']),
+        student_sha256=distilled['sha256'],
+        fit_sskd=distilled['fit_sskd'],
+        teacher=dict(name=s.teacher, labels_seen=self.labels_seen, sha256=sha256),
         images=self.images_note(), environment=environment(s.device), command=self.command(),
-        data=dict(name=Path(s.data).name, sha256=images.fingerprint(), n_train=len(images), n_valid=len(self.dls.valid_ds)))
+        data=dict(name=Path(s.data).name, sha256=images.fingerprint(), n_train=len(images),
+                  n_valid=len(self.dls.valid_ds)))
 
 @patch
 def summary(self: FolderJob,
     info: dict,   # run.json
 ) -> dict:        # accuracies in %
     "The table as plain values"
-    return dict(**info['results'], stages=info['stages'], gmacs=info['cost'], seconds=info['seconds'], settings=info['settings'],
+    return dict(**info['results'], stages=info['stages'], gmacs=info['cost'], seconds=info['seconds'],
+                settings=info['settings'],
                 classes=info['images']['classes'], student_sha256=info['student_sha256'])
 
 # %% ../../nbs/runs/05_folder.ipynb #1960f165
@@ -372,8 +401,11 @@ def to_export(cls: FolderJob,
     "The networks of a run, built again"
     s, images = settings_of_run(cls.settings_class, run), run.info['images']
     x = torch.rand(2, 3 if images['mode'] == 'RGB' else 1, images['size'], images['size'])
-    student = load_weights(build_model(with_classes(s.student, len(images['classes']))), run.path/'student.safetensors')
+    student = load_weights(build_model(with_classes(s.student, len(images['classes']))),
+                           run.path/'student.safetensors')
     teacher, complete = teacher_again(s, run, x)
     name = 'teacher' if complete else 'teacher with random weights'
-    lost = '' if complete else f"{s.teacher_weights} is no longer there, or was changed: the teacher is measured with random weights"
-    return ToExport(student, {name: teacher, 'student': student}, x, (images['mean'], images['std']), s.license, lost)
+    lost = (f"{s.teacher_weights} is no longer there, or was changed: the teacher is measured with "
+            "random weights") if not complete else ''
+    return ToExport(student, {name: teacher, 'student': student}, x, (images['mean'], images['std']),
+                    s.license, lost)

@@ -1,4 +1,4 @@
-"""One way to run something: a folder that is claimed first, parts that go on after a kill, and a report at the end.
+"""One way to run something: claim a folder, go on after a kill, and leave a report.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/runs/job.html.md"""
 
@@ -60,10 +60,12 @@ def read_info(
     if not isinstance(info, dict) or not isinstance(info.get('format'), int):
         raise ValueError(f"{path} is not the run.json of a run: it has no `format` number")
     if info['format'] > run_format:
-        raise ValueError(f"{path} has format {info['format']}; this sskd_tutor {sskd_tutor.__version__} reads "
+        raise ValueError(f"{path} has format {info['format']}; this sskd_tutor {sskd_tutor.__version__} "
+                         "reads "
                          f"format {run_format}. `pip install -U sskd_tutor`")
     if info['format'] < run_format:
-        raise ValueError(f"{path} was written by sskd_tutor 0.1 (format {info['format']}); this version reads "
+        raise ValueError(f"{path} was written by sskd_tutor 0.1 (format {info['format']}); this version "
+                         "reads "
                          f"format {run_format}. Repeat the run, or read it with version 0.1")
     return info
 
@@ -77,15 +79,18 @@ def check_folder(
     parent = next(p for p in folder.absolute().parents if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise PermissionError(f"{folder} cannot be made: {parent} is no folder that you may write to")
-    if folder.exists() and not folder.is_dir(): raise FileExistsError(f"{folder} is a file; name a new folder")
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; name a new folder")
     inside = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
     if not inside: return folder
-    if 'run.json' not in inside: raise FileExistsError(f"{folder} holds other files and no run; name a new folder")
+    if 'run.json' not in inside:
+        raise FileExistsError(f"{folder} holds other files and no run; name a new folder")
     if not overwrite: raise FileExistsError(f"{folder} holds a run; pass overwrite=True or name a new folder")
     strange = inside - set(read_info(folder/'run.json').get('files', run_files))
     if strange:
         some = ', '.join(sorted(strange)[:3])
-        raise FileExistsError(f"{folder} holds files that no run made: {some}; move them or name a new folder")
+        raise FileExistsError(f"{folder} holds files that no run made: {some}; move them or name a new "
+                              "folder")
     return folder
 
 # %% ../../nbs/runs/02_job.ipynb #32b38cdb
@@ -112,11 +117,13 @@ def load_run(
     needed = run_files
     if (folder/'run.json').exists(): needed = read_info(folder/'run.json').get('needs', run_files)
     lacking = [f for f in needed if not (folder/f).exists()]
-    if lacking: raise FileNotFoundError(f"{folder} is not a whole run folder: it has no {' and no '.join(lacking)}")
+    if lacking:
+        raise FileNotFoundError(f"{folder} is not a whole run folder: it has no {' and no '.join(lacking)}")
     info = read_info(folder/'run.json')
     for name, sha256 in info.get('sha256', {}).items():
         if file_sha256(folder/name) != sha256:
-            raise ValueError(f"{folder/name} is damaged or was changed after the run: its sha256 is not the one in "
+            raise ValueError(f"{folder/name} is damaged or was changed after the run: its sha256 is not the "
+                             "one in "
                              "run.json. Repeat the run, or copy the folder again")
     history = pd.read_csv(folder/'metrics.csv', converters=dict(value=float))
     return Run(history, info, folder)
@@ -255,7 +262,8 @@ def keep_history(self: RunJob,
 def history(self: RunJob) -> pd.DataFrame:
     "What all parts measured, in their order"
     paths = [self.place/f'{part}.csv' for part in self.parts()]
-    return pd.concat([pd.read_csv(p, converters=dict(value=float)) for p in paths if p.exists()], ignore_index=True)
+    return pd.concat([pd.read_csv(p, converters=dict(value=float)) for p in paths if p.exists()],
+                     ignore_index=True)
 
 # %% ../../nbs/runs/02_job.ipynb #88edfdd3
 def checkpoints_of(
@@ -288,7 +296,8 @@ def read_document(
     path = place/'settings.json'
     found = [f for f in old_files if (place/f).exists()]
     if found:
-        raise ValueError(f"{place/found[0]} was written by sskd_tutor 0.1, whose runs this version cannot go on with; "
+        raise ValueError(f"{place/found[0]} was written by sskd_tutor 0.1, whose runs this version cannot go "
+                         "on with; "
                          "finish the run with version 0.1, or begin it anew with overwrite=True")
     if not path.exists():
         raise FileNotFoundError(f"there is no interrupted run for {folder}: {path} does not exist. "
@@ -339,7 +348,9 @@ def same_settings(
     old, new = read_document(folder), json_like(job.document())
     for found in (old, new): found['settings'] = {k: v for k, v in found['settings'].items() if k != 'device'}
     lines = differences(old, new)
-    if lines: raise ValueError(f"the run for {folder} was begun with other settings:\n  " + '\n  '.join(lines))
+    if lines:
+        told = '\n  '.join(lines)
+        raise ValueError(f"the run for {folder} was begun with other settings:\n  {told}")
     return checkpoints_of(folder)
 
 def json_like(o):

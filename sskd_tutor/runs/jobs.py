@@ -36,7 +36,8 @@ def export_run(
     run = load_run(folder)
     kind = run.info.get('job')
     if kind not in jobs:
-        raise ValueError(f"{folder} is no run of {', '.join(jobs)}: its run.json tells of no student that was distilled. "
+        raise ValueError(f"{folder} is no run of {', '.join(jobs)}: its run.json tells of no student that "
+                         "was distilled. "
                          "Use sskd_tutor.runs.export.export_student")
     leaving = jobs[kind].to_export(run)
     if leaving.warning: say(leaving.warning)

@@ -8,43 +8,30 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/progress.html.md"""
 __all__ = ['EpochLines', 'work', 'showing']
 
 # %% ../../nbs/runs/00_progress.ipynb #a24d1b4b
-import sys
-import time
-from contextlib import contextmanager, nullcontext
+import sys, time
+from contextlib import contextmanager
+
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 from fastcore.all import IN_NOTEBOOK, patch
+
+from ..core.device import quiet
 
 # %% ../../nbs/runs/00_progress.ipynb #de01ca69
 class EpochLines(Callback):
     "One line an epoch; in a terminal also a bar"
     order = 60
+    names = dict(valid_loss='valid loss', stitched='stitched', accuracy='accuracy',
+                 coco_map='mAP')  # what is told of an epoch
     def __init__(self,
         phases: list,     # (name, epochs, work an epoch) in the order in which they will be trained
         out=None,         # a text stream; stderr if None
-    ): self.phases, self.out, self.place, self.begun, self.in_epoch, self.shown, self.at_first = phases, out or sys.stderr, -1, time.time(), False, 0, None
-
-    def before_train(self):
-        self.place = [name for name, *_ in self.phases].index(self.learn.sskd_phase or 'labels only')
-        if self.at_first is None: self.at_first = self.done(0.)  # more than nothing in a run that was resumed
-        self.in_epoch, self.epoch_begun = True, time.time()
-
-    def after_batch(self):
-        if self.in_epoch and self.training: self._bar((self.iter + 1)/self.n_iter)
-
-    def before_validate(self):
-        if self.in_epoch: self._bar(1., 'validating')
-
-    def after_epoch(self):
-        if not self.in_epoch: return
+    ):
+        self.phases, self.out = phases, out or sys.stderr
+        self.place = -1          # of the phase under way
         self.in_epoch = False
-        name, n, _ = self.phases[self.place]
-        values = dict(zip(self.recorder.metric_names[1:], self.recorder.values[-1]))
-        said = {'valid_loss': 'mimic loss' if 'nmse' in values else 'valid loss', 'stitched': 'stitched', 'accuracy': 'accuracy', 'coco_map': 'mAP'}
-        words = [f'{said[k]} {v:.4f}' if k == 'valid_loss' else f'{said[k]} {100*v:5.2f} %' for k, v in values.items() if k in said]
-        self._clear()
-        print(f"{name:<12} {self.epoch + 1:>2}/{n}  {'   '.join(words)}   {time.time() - self.epoch_begun:.1f} s{self._left(1.)}",
-              file=self.out, flush=True)
+        self.begun, self.shown = time.time(), 0.
+        self.at_first = None     # part of the work that was done before, in a run that was resumed
 
 # %% ../../nbs/runs/00_progress.ipynb #9deb1c26
 @patch
@@ -52,43 +39,96 @@ def done(self: EpochLines,
     part: float = 1.,  # of the current epoch
 ) -> float:            # 0 to 1
     "Part of the whole work that is done"
-    work = [n*w for _, n, w in self.phases]
-    return (sum(work[:self.place]) + (self.epoch + part)*self.phases[self.place][2])/sum(work)
+    work = [epochs*one for _, epochs, one in self.phases]
+    current = (self.epoch + part)*self.phases[self.place][2]
+    return (sum(work[:self.place]) + current)/sum(work)
 
-# %% ../../nbs/runs/00_progress.ipynb #b8d0d670
 @patch
-def _left(self: EpochLines, part):
+def left(self: EpochLines,
+    part: float,       # of the current epoch
+) -> str:
+    "What is done, and the time that is left"
     done = self.done(part)
-    left = (time.time() - self.begun)*(1 - done)/max(done - self.at_first, 1e-9)
-    return f"   [{100*done:3.0f} %" + (f", {int(left)//60}:{int(left) % 60:02} left]" if done < 1 else ', done]')
+    if done >= 1: return f"   [{100*done:3.0f} %, done]"
+    seconds = (time.time() - self.begun)*(1 - done)/max(done - self.at_first, 1e-9)
+    return f"   [{100*done:3.0f} %, {int(seconds)//60}:{int(seconds) % 60:02} left]"
 
-# %% ../../nbs/runs/00_progress.ipynb #6b02f168
+# %% ../../nbs/runs/00_progress.ipynb #c2a9bee4
 @patch
-def _clear(self: EpochLines):
+def before_train(self: EpochLines):
+    names = [name for name, *_ in self.phases]
+    self.place = names.index(self.learn.sskd_phase or 'labels only')
+    if self.at_first is None: self.at_first = self.done(0.)
+    self.in_epoch, self.epoch_begun = True, time.time()
+
+@patch
+def after_batch(self: EpochLines):
+    if self.in_epoch and self.training: self.bar((self.iter + 1)/self.n_iter)
+
+@patch
+def before_validate(self: EpochLines):
+    if self.in_epoch: self.bar(1., 'validating')
+
+@patch
+def after_epoch(self: EpochLines):
+    if not self.in_epoch: return
+    self.in_epoch = False
+    name, n, _ = self.phases[self.place]
+    seconds = time.time() - self.epoch_begun
+    self.clear()
+    print(f"{name:<12} {self.epoch + 1:>2}/{n}  {'   '.join(self.words())}   {seconds:.1f} s{self.left(1.)}",
+          file=self.out, flush=True)
+
+@patch
+def words(self: EpochLines) -> list:
+    "What the epoch reached"
+    values, found = dict(zip(self.recorder.metric_names[1:], self.recorder.values[-1])), []
+    for key, value in values.items():
+        if key == 'valid_loss':
+            found.append(f"{'mimic loss' if 'nmse' in values else 'valid loss'} {value:.4f}")
+        elif key in self.names: found.append(f'{self.names[key]} {100*value:5.2f} %')
+    return found
+
+# %% ../../nbs/runs/00_progress.ipynb #f6f6d97e
+@patch
+def clear(self: EpochLines):
+    "Take the bar away"
     if self.out.isatty(): print('\r\x1b[K', end='', file=self.out, flush=True)
 
-# %% ../../nbs/runs/00_progress.ipynb #899869d8
 @patch
-def _bar(self: EpochLines, part, what=''):
+def bar(self: EpochLines,
+    part: float,       # of the current epoch
+    what: str = '',    # e.g. 'validating'
+):
+    "Draw the bar, at most ten times a second"
     if not self.out.isatty() or (time.time() - self.shown < .1 and part < 1): return
-    self.shown, (name, n, _) = time.time(), self.phases[self.place]
-    full, empty = '█░' if (self.out.encoding or '').lower().startswith('utf') else '#-'
+    self.shown = time.time()
+    name, n, _ = self.phases[self.place]
+    unicode = (self.out.encoding or '').lower().startswith('utf')
+    full, empty = '█░' if unicode else '#-'
     k = round(24*self.done(part))
-    print(f"\r\x1b[K{name:<12} {self.epoch + 1:>2}/{n}  {full*k}{empty*(24 - k)}{self._left(part)} {what}", end='', file=self.out, flush=True)
+    print(f"\r\x1b[K{name:<12} {self.epoch + 1:>2}/{n}  {full*k}{empty*(24 - k)}{self.left(part)} {what}",
+          end='', file=self.out, flush=True)
 
 # %% ../../nbs/runs/00_progress.ipynb #5227dfc4
 def work(
     plan,      # Plan
 ) -> list:     # (phase, epochs, 10^9 multiply-adds of one of its epochs, validation included)
     "What each phase will do, for `EpochLines`"
-    return [(r.Index, r.epochs, (r.gmacs + r.gmacs_valid)/r.epochs or 1e-9) for r in plan.table.itertuples() if r.epochs]
+    phases = []
+    for row in plan.table.itertuples():
+        if row.epochs:
+            phases.append((row.Index, row.epochs, (row.gmacs + row.gmacs_valid)/row.epochs or 1e-9))
+    return phases
 
 # %% ../../nbs/runs/00_progress.ipynb #da96f774
 @contextmanager
 def showing(
     learn: Learner,
-    callback: EpochLines | None,  # None: say nothing
+    lines: EpochLines | None,  # None: say nothing
 ):
     "Our lines instead of fastai's bars; in a notebook, fastai's own"
-    if IN_NOTEBOOK and callback: yield; return
-    with learn.no_bar(), learn.no_logging(), learn.added_cbs(callback) if callback else nullcontext(): yield
+    if IN_NOTEBOOK and lines:
+        yield
+        return
+    with quiet(learn), learn.added_cbs(lines): yield

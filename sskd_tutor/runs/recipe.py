@@ -1,4 +1,4 @@
-"""A published comparison as a short file: data, teacher, student and what the papers say, run from one line, with a table of theirs beside ours.
+"""A published comparison as a short file, run from one line, with a table of theirs beside ours.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/runs/recipe.html.md"""
 
@@ -110,10 +110,15 @@ class PublishedTable(Settings):
     rows: list
     def check(self):
         for row in self.rows:
-            whole = isinstance(row, list) and len(row) == 4 and type(row[1]) in (int, float) and row[2] in ('last', 'best')
-            if not whole: raise ValueError(f"the row {row}; expected [network, accuracy in %, 'last' or 'best', source]")
+            whole = isinstance(row, list) and len(row) == 4 and type(row[1]) in (int,
+                                                                                 float) and row[2] in ('last',
+                                                                                                       'best')
+            if not whole:
+                raise ValueError(f"the row {row}; expected [network, accuracy in %, 'last' or 'best', "
+                                 "source]")
 
-tables = dict(views=ViewsTable, train=TrainTable, distill=DistillTable, real=RealTable, published=PublishedTable)
+tables = dict(views=ViewsTable, train=TrainTable, distill=DistillTable, real=RealTable,
+              published=PublishedTable)
 
 # %% ../../nbs/runs/06_recipe.ipynb #9cf4245e
 recipe_folder = pkg_data/'recipes'
@@ -129,7 +134,8 @@ def check_recipe(
     "Raise if anything in a recipe for classification is missing, unknown or wrong"
     make_settings(RecipeTop, recipe, f"{name}: the recipe")
     for table, cls in tables.items(): make_settings(cls, recipe[table], f"{name}: [{table}]")
-    if recipe['data'] not in formats: raise ValueError(f"{name}: data is {recipe['data']!r}; {nearest(recipe['data'], formats)}")
+    if recipe['data'] not in formats:
+        raise ValueError(f"{name}: data is {recipe['data']!r}; {nearest(recipe['data'], formats)}")
 
 # %% ../../nbs/runs/06_recipe.ipynb #9e9fb2a5
 def parse_recipe(
@@ -148,7 +154,8 @@ def read_recipe(
 ) -> dict:             # its content, with 'name' and 'text'
     "Read and check a recipe"
     path = Path(word) if str(word).endswith('.toml') else recipe_folder/f'{word}.toml'
-    if not path.is_file(): raise FileNotFoundError(f"no recipe {str(word)!r}; {nearest(word, recipes())}, or a .toml file")
+    if not path.is_file():
+        raise FileNotFoundError(f"no recipe {str(word)!r}; {nearest(word, recipes())}, or a .toml file")
     return parse_recipe(path.read_text(encoding='utf-8'), str(word))
 
 # %% ../../nbs/runs/06_recipe.ipynb #19291ac0
@@ -163,11 +170,13 @@ def resnet10(
 class RecipeSettings(Settings):
     "A recipe, and what is changed for one run"
     recipe: str = option(help='its name, or FILE.toml', metavar='NAME')
-    data: str | None = option(None, 'holds the data under their usual names, or is theirs (the environment variable SSKD_DATA)', metavar='FOLDER')
+    data: str | None = option(None, 'holds the data under their usual names, or is theirs (the environment '
+                                    'variable SSKD_DATA)', metavar='FOLDER')
     quick: bool = option(False, 'one epoch of everything; too short to conclude anything')
     epochs: int | None = option(None, "of each stage (the recipe's, as all that follow)", at_least=1)
     head_epochs: int | None = option(None, 'of the head', at_least=1)
-    train_epochs: int | None = option(None, 'of what learns from labels alone; the drops of its rate move along', at_least=1)
+    train_epochs: int | None = option(None, 'of what learns from labels alone; the drops of its rate move '
+                                            'along', at_least=1)
     bs: int | None = option(None, 'images a step', at_least=1)
     size: int | None = option(None, 'side of the images, pixels; of detection the shorter one', at_least=1)
     teacher_weights: str | None = option(None, 'instead of training it', metavar='FILE')
@@ -219,7 +228,8 @@ def recipe_images(
 ):                                         # DataLoaders
     "A recipe's data in their own format, as much of them as these settings say"
     skip = say if s.skip_corrupt else False
-    dls = open_data(s.format, s.data, s.size, s.bs, Views(**s.augment), seed=s.seed, skip=skip, device=s.device)
+    dls = open_data(s.format, s.data, s.size, s.bs, Views(**s.augment), seed=s.seed, skip=skip,
+                    device=s.device)
     return fewer(dls, s.share, s.seed)
 
 # %% ../../nbs/runs/06_recipe.ipynb #5c7514b0
@@ -237,7 +247,8 @@ def train(self: LabelsJob) -> dict:
     set_seed(s.seed, reproducible=True)
     net = build_model(with_classes(s.network, len(classes)))
     precision = [Bf16()] if s.bf16 else []
-    learn = Learner(dls, net, metrics=accuracy, opt_func=optimizers[s.opt], wd_bn_bias=s.opt == 'sgd', cbs=precision)
+    learn = Learner(dls, net, metrics=accuracy, opt_func=optimizers[s.opt], wd_bn_bias=s.opt == 'sgd',
+                    cbs=precision)
     keep = KeepEpochs(self.place/'trained', asdict(s), self.every)
     keep.go_on(learn)
     self.say(f"\n{s.network} learns from {len(images):,} labels, {s.epochs} epochs, {s.opt} {s.lr:g}")
@@ -263,17 +274,20 @@ def info(self: LabelsJob) -> dict:
     "What run.json says"
     s, trained = self.settings, self.found['trained']
     last, best = last_best(self.history())
-    return dict(title=f'{s.network} on labels alone', network=s.network, results=dict(last=last, best=best), data=trained['data'],
+    return dict(title=f'{s.network} on labels alone', network=s.network, results=dict(last=last, best=best),
+                data=trained['data'],
                 student_sha256=trained['sha256'], environment=environment(s.device), command=self.command)
 
 @patch
-def leave(self: LabelsJob, files, history, info): write_json(files/'images.json', self.found['trained']['images'])
+def leave(self: LabelsJob, files, history, info):
+    write_json(files/'images.json', self.found['trained']['images'])
 
 # %% ../../nbs/runs/06_recipe.ipynb #9319faf9
 class StudentJob(FolderJob):
     "The distillation of a recipe"
     settings_class, cure = StudentSettings, (
-        'its images are normalized otherwise (put mean and std into an images.json beside its weights), or it was not trained enough '
+        'its images are normalized otherwise (put mean and std into an images.json beside its weights), or '
+        'it was not trained enough '
         '(more `train_epochs`, or other `teacher_weights`)')
     line = ''
     def loaders(self): return recipe_images(self.settings, self.say)
@@ -287,7 +301,8 @@ def data_folder(
 ) -> str:
     "Where the data are: given, or in the environment"
     folder = settings.data or os.environ.get('SSKD_DATA')
-    if not folder: raise ValueError(f"no data; name {what} with `data`, or in the environment variable SSKD_DATA")
+    if not folder:
+        raise ValueError(f"no data; name {what} with `data`, or in the environment variable SSKD_DATA")
     return folder
 
 def recipe_command(
@@ -340,7 +355,8 @@ def number(self: RecipeJob,
 def data_settings(self: RecipeJob) -> dict:
     "What all parts have in common"
     s, r = self.settings, self.recipe
-    return dict(format=r['data'], data=s.data, size=s.size or r['size'], augment=r['views'], skip_corrupt=s.skip_corrupt,
+    return dict(format=r['data'], data=s.data, size=s.size or r['size'], augment=r['views'],
+                skip_corrupt=s.skip_corrupt,
                 bf16=r['distill'].get('bf16', False), seed=s.seed, device=s.device)
 
 @patch
@@ -362,7 +378,8 @@ def student_settings(self: RecipeJob,
     "Of the distillation"
     s, r, table = self.settings, self.recipe, self.recipe['distill']
     how = table | {k: self.number(k, table[k]) for k in ('epochs', 'head_epochs', 'bs')}
-    return StudentSettings(teacher=r['teacher'], student=r['student'], teacher_weights=teacher_weights, share=self.share(),
+    return StudentSettings(teacher=r['teacher'], student=r['student'], teacher_weights=teacher_weights,
+                           share=self.share(),
                            weak_teacher=s.weak_teacher or s.quick, **how | self.data_settings())
 
 @patch
@@ -372,14 +389,16 @@ def share(self: RecipeJob) -> float:
 
 # %% ../../nbs/runs/06_recipe.ipynb #0193364d
 def weights_file(
-    word: str,           # a file, or the name of weights of torchvision's, e.g. 'ResNet34_Weights.IMAGENET1K_V1'
+    word: str,
+    # a file, or the name of weights of torchvision's, e.g. 'ResNet34_Weights.IMAGENET1K_V1'
     fetch: bool = True,  # get those if they are not there
 ) -> Path:
     "Where weights lie"
     if not re.fullmatch(r'\w+_Weights\.\w+', word): return Path(word)
     try: url = get_weight(word).url
     except (ValueError, KeyError) as e:
-        raise ValueError(f"torchvision has no weights {word!r}; expected e.g. ResNet34_Weights.IMAGENET1K_V1, or a file") from e
+        raise ValueError(f"torchvision has no weights {word!r}; expected e.g. "
+                         "ResNet34_Weights.IMAGENET1K_V1, or a file") from e
     path = Path(torch.hub.get_dir())/'checkpoints'/url.rpartition('/')[2]
     if fetch and not path.exists(): _download(word, url, path)
     return path
@@ -389,7 +408,8 @@ def _download(word, url, path):
     prefix = path.stem.rpartition('-')[2]  # of the file's sha256
     try: torch.hub.download_url_to_file(url, str(path), prefix, progress=False)
     except (OSError, RuntimeError) as e:
-        raise OSError(f"{word} is not at {path} and could not be fetched from {url} ({e}); put it there, or name a file with "
+        raise OSError(f"{word} is not at {path} and could not be fetched from {url} ({e}); put it there, or "
+                      "name a file with "
                       "`teacher_weights`") from e
 
 # %% ../../nbs/runs/06_recipe.ipynb #9411b1c7
@@ -397,12 +417,14 @@ def _download(word, url, path):
 def plan(self: RecipeJob):
     "Open the data, make the pairs and say what the run will do"
     path = weights_file(self.weights, fetch=False) if self.weights else None
-    there = path is not None and (path.exists() or '_Weights.' not in self.weights)  # a file that is missing is an error now
+    to_fetch = path is not None and '_Weights.' in self.weights and not path.exists()
+    there = path is not None and not to_fetch  # a file of yours that is missing is an error now
     settings = replace(self.student_settings(str(path) if there else None), weak_teacher=not there)
     self.student = StudentJob(settings, say=self.say)
     self.student.pair()
     how, n = self.labels_settings(self.recipe['teacher']), len(self.student.dls.train_ds)
-    train = f"would learn from {n:,} labels: {how.epochs} epochs, {how.opt} {how.lr:g}, {how.bs} images a step"
+    train = f"would learn from {n:,} labels: {how.epochs} epochs, {how.opt} {how.lr:g}, " \
+            f"{how.bs} images a step"
     weights = f"weights {self.weights}" + ('' if there else ', still to be fetched')
     self.say(f"teacher   {settings.teacher}, {weights if path else train}")
     if self.settings.labels_only: self.say(f"beside it {settings.student}, {train}")
@@ -424,7 +446,8 @@ def below(self: RecipeJob,
 def train_teacher(self: RecipeJob): return self.on_labels('teacher', self.recipe['teacher'], 1.)
 
 @patch
-def train_labels_only(self: RecipeJob): return self.on_labels('labels_only', self.recipe['student'], self.share())
+def train_labels_only(self: RecipeJob):
+    return self.on_labels('labels_only', self.recipe['student'], self.share())
 
 @patch
 def on_labels(self: RecipeJob, name, network, share):
@@ -446,7 +469,8 @@ def unlike(
     info: dict,        # of the student's run
 ) -> list:             # in words; empty if the run is the recipe's
     "What makes a run's accuracies incomparable with the published ones"
-    have = dict(train=info['data']['n_train'], valid=info['data']['n_valid'], classes=len(info['images']['classes']))
+    have = dict(train=info['data']['n_train'], valid=info['data']['n_valid'],
+                classes=len(info['images']['classes']))
     words = dict(train='training images', valid='images to examine on', classes='classes')
     found = [f"{have[k]:,} {words[k]}, not {n:,}" for k, n in recipe['real'].items() if have[k] != n]
     names = 'quick', 'epochs', 'head_epochs', 'train_epochs', 'bs', 'size', 'share'
@@ -469,7 +493,8 @@ def beside(
     folder = Path(folder)
     student = load_run(folder/'student').info
     some = share_words(student['settings'].get('share', 1))
-    names = dict(teacher='teacher', labels_only=f'labels only{some}', student=f'stage by stage, this package{some}')
+    names = dict(teacher='teacher', labels_only=f'labels only{some}',
+                 student=f'stage by stage, this package{some}')
     ours = {names[k]: last_best(load_run(folder/k).history) for k in names if (folder/k/'run.json').exists()}
     ours.setdefault('teacher', (student['results']['teacher'], None))
     rows = [dict(network=n, published=a, epoch=e, source=w) for n, a, e, w in recipe['published']['rows']]
@@ -492,17 +517,23 @@ def table_md(
     "The table and what you must know to read it, in markdown"
     published = recipe['published']
     first = "Data and settings are the recipe's."
-    if why: first = f"**Not comparable**: this run has {'; '.join(why)}. The two sides stand beside each other only to show the form of the table."
+    if why:
+        first = (f"**Not comparable**: this run has {'; '.join(why)}. The two sides stand beside each other "
+                 "only to "
+                 "show the form of the table.")
     lines = [f"# {recipe['title']}", '', first, '',
              '| network | published, % | epoch | source | here, last epoch, % | here, best epoch, % |',
              '| --- | ---: | --- | --- | ---: | ---: |']
     for r in rows:
-        cells = [r['network'], _percent(r['published']), _word(r['epoch']), _word(r['source']), _percent(r['last']), _percent(r['best'])]
+        cells = [r['network'], _percent(r['published']), _word(r['epoch']), _word(r['source']),
+                 _percent(r['last']), _percent(r['best'])]
         lines.append(f"| {' | '.join(cells)} |")
-    about = ('The best epoch here is chosen on the images that it is examined on, as in part of the published numbers: it flatters. '
+    about = ('The best epoch here is chosen on the images that it is examined on, as in part of the '
+             'published numbers: it flatters. '
              'Saved weights are those of the last epoch. One run, one seed.')
     seen = f"About the published runs: {published['seen']}" if why else published['seen']
-    return '\n'.join([*lines, '', seen, '', published['remark'], '', f'{about} {note}'.strip(), '', f'Again: `{command}`', ''])
+    return '\n'.join([*lines, '', seen, '', published['remark'], '', f'{about} {note}'.strip(), '',
+                      f'Again: `{command}`', ''])
 
 # %% ../../nbs/runs/06_recipe.ipynb #055dd784
 @patch
@@ -515,7 +546,8 @@ def info(self: RecipeJob) -> dict:
     own = 'job', 'format', 'files', 'needs', 'sha256', 'settings', 'seconds'
     rows = records(beside(self.recipe, self.files))
     return {k: v for k, v in student.items() if k not in own} | dict(
-        title=self.recipe['title'], recipe=self.recipe['name'], rows=rows, unlike=unlike(self.recipe, self.settings, student),
+        title=self.recipe['title'], recipe=self.recipe['name'], rows=rows,
+        unlike=unlike(self.recipe, self.settings, student),
         command=self.command())
 
 @patch
@@ -533,7 +565,8 @@ def leave(self: RecipeJob, files, history, info):
     write_whole(files/'table.md', self.text(info))
     write_whole(files/'table.csv', pd.DataFrame(info['rows']).to_csv(index=False))
     rows = [r.values() for r in info['rows']]
-    words = 'The two sides are not comparable: this run has ' + '; '.join(info['unlike']) + '.' if info['unlike'] else ''
+    why = '; '.join(info['unlike'])
+    words = f'The two sides are not comparable: this run has {why}.' if why else ''
     table = Section(f'<h2>Published and ours</h2><p>{words}</p>' + html_table(rows, info['rows'][0]))
     more = [table, *sections(Recording.load(files/'student')), *planned(info)]
     report_html(history, info, files/'report.html', more)

@@ -21,11 +21,9 @@ from plotly.offline import get_plotlyjs
 
 from ..core.files import pkg_data, write_whole
 from ..measure.recording import Recording
-from ..viz.alignment import cka_map, measure_curves, projection
-from ..viz.motion import animated
+from ..viz.gallery import chapters_of
 from ..viz.style import ink, method_colors, method_names
-from ..viz.training import agreement, cost_bars, cost_panel, method_bars, reliability, stage_timeline, stitched_curve
-from ..viz.walls import map_wall
+from ..viz.training import cost_bars, method_bars, stage_timeline, stitched_curve
 
 # %% ../../nbs/runs/01_report.ipynb #71f1f6af
 def row(
@@ -66,7 +64,8 @@ def stage_lines(stages):
     for r in stages:
         stitched = r.get('stitched')
         percent = number(stitched and 100*stitched, '{:.2f} %')
-        cells = [r['stage'], number(r.get('mimic_loss'), '{:.4f}'), percent, str(r['epochs']), f"{r['gmacs']:,.0f} G"]
+        cells = [r['stage'], number(r.get('mimic_loss'), '{:.4f}'), percent, str(r['epochs']),
+                 f"{r['gmacs']:,.0f} G"]
         lines.append(row(cells, widths))
     return lines
 
@@ -80,7 +79,8 @@ def seen(
     students, have = ('both students', 'have') if both else ('the student', 'has')
     if labels is None:
         return f"How many labels the teacher ({teacher}) has seen is not known; {students} {have} seen {n:,}."
-    more = ("Part of what the distilled student gains is therefore knowledge of labels that it never saw itself."
+    more = ("Part of what the distilled student gains is therefore knowledge of labels that it never saw "
+            "itself."
             if labels > n else "The teacher has seen no label that the students have not.")
     return f"The teacher ({teacher}) has seen {labels:,} labels, {students} {n:,}. {more}"
 
@@ -105,12 +105,14 @@ def outcome(
                 "distillation gained is not known from this run.")
     gain = results['distilled'] - results['labels_only']
     side = 'above' if gain >= 0 else 'below'
-    words = (f"The distilled student is {abs(gain):.2f} points {side} the one that learned from labels alone, "
+    words = (f"The distilled student is {abs(gain):.2f} points {side} the one that learned from labels "
+             "alone, "
              f"for {cost['distilled']:,.0f} and {cost['labels_only']:,.0f} GMACs.")
     if 'measure' in info: return words + f" One seed, {n:,} images: another seed gives another difference."
     noise = standard_error(results['distilled'], n)
     end = ", so this one alone proves nothing." if abs(gain) < 2*noise else "."
-    return words + (f" One seed and {n:,} images: a difference of two such accuracies has a standard error of up to "
+    return words + (f" One seed and {n:,} images: a difference of two such accuracies has a standard error "
+                    "of up to "
                     f"{noise:.1f} points{end}")
 
 # %% ../../nbs/runs/01_report.ipynb #d7812476
@@ -128,7 +130,8 @@ def themed(
     drawn = {th: draw(theme=th).update_layout(paper_bgcolor='rgba(0,0,0,0)') for th in ink}
     light, dark = (json.loads(fig.to_json()) for fig in drawn.values())
     if any(light.get(k) != dark.get(k) for k in ('data', 'frames')):
-        raise ValueError(f"a figure of {title!r} has traces or frames that depend on the theme; only its layout may")
+        raise ValueError(f"a figure of {title!r} has traces or frames that depend on the theme; only its "
+                         "layout may")
     both = {k: v for k, v in light.items() if k != 'layout'}
     return both | dict(light=dict(layout=light['layout']), dark=dict(layout=dark['layout']))
 
@@ -168,7 +171,8 @@ def main_figure(
     draw,     # function of a theme; its traces may depend on it
 ) -> dict:
     "A figure for both themes; the page has its own headings, so it goes without a title"
-    drawn = {th: draw(theme=th).update_layout(title_text='', margin_t=34, paper_bgcolor='rgba(0,0,0,0)') for th in ink}
+    drawn = {th: draw(theme=th).update_layout(title_text='', margin_t=34,
+                                              paper_bgcolor='rgba(0,0,0,0)') for th in ink}
     return {th: json.loads(fig.to_json()) for th, fig in drawn.items()}
 
 def _part(title, text, draw, table=''):
@@ -196,17 +200,25 @@ def main_sections(
     results, measured = info['results'], set(history.measure)
     stages = pd.DataFrame(info['stages']).set_index('stage')
     if 'measure' in info: found = [Section(f'<h2>The outcome</h2><p>{html.escape(outcome(info))}</p>')]
-    else: found = [_part('The outcome', outcome(info), partial(method_bars, results, info['data']['n_valid']))]
+    else:
+        found = [_part('The outcome', outcome(info), partial(method_bars, results, info['data']['n_valid']))]
     if 'stitched' in measured:
         labels = results['labels_only']/100 if 'labels_only' in results else None
-        text = ("Before the head is trained, a student has no accuracy of its own. <em>Stitched accuracy</em> stands in: the "
-                "student's stages up to here, the adapter, then the rest of the teacher with its head. The last stretch is the "
+        text = ("Before the head is trained, a student has no accuracy of its own. <em>Stitched "
+                "accuracy</em> stands in: the "
+                "student's stages up to here, the adapter, then the rest of the teacher with its head. The "
+                "last stretch is the "
                 "student alone.")
-        found.append(_part('Climbing toward the teacher', text, partial(stitched_curve, history, results['teacher']/100, labels)))
-    text = ("NMSE is the squared distance to the teacher's feature, divided by that feature's variance: 0 is a perfect copy, 1 is "
-            "what a constant would reach. Thin lines are the training loss, points are measured on validation images.")
-    found.append(_part('Each stage learns its hint', text, partial(stage_timeline, history), stage_table(info['stages'])))
-    text = ("All multiply-adds of training, forward and backward, the teacher's included. They are counted and do not depend on "
+        found.append(_part('Climbing toward the teacher', text,
+                           partial(stitched_curve, history, results['teacher']/100, labels)))
+    text = ("NMSE is the squared distance to the teacher's feature, divided by that feature's variance: 0 is "
+            "a perfect copy, 1 is "
+            "what a constant would reach. Thin lines are the training loss, points are measured on "
+            "validation images.")
+    found.append(_part('Each stage learns its hint', text, partial(stage_timeline, history),
+                       stage_table(info['stages'])))
+    text = ("All multiply-adds of training, forward and backward, the teacher's included. They are counted "
+            "and do not depend on "
             "the machine.")
     found.append(_part('What it cost', text, partial(cost_bars, stages, info['cost'].get('labels_only'))))
     return found
@@ -216,35 +228,12 @@ def sections(
     rec: Recording,
     limit: int = 400_000,  # bytes of each animated figure, at most
 ) -> list:                 # of `Section`
-    "The recorded alignment as parts of a page"
-    found = _who_sees_what(rec, limit)
-    for stage in rec.stages: found += _what_it_sees(rec, stage, limit)
-    if rec.final:
-        text = ("Agreement counts equal answers, right or wrong; KL is the distance of the answers' probabilities. "
-                "Reliability: an answer given with 80 % confidence should be right 80 times in 100.")
-        found.append(section('Does it answer as the teacher does?', text, [partial(agreement, rec), partial(reliability, rec)]))
-    text = 'As they were spent over the training; each point is one measurement, dashed is what was planned.'
-    return [*found, section('Time, multiply-adds, memory', text, [partial(cost_panel, rec)])]
-
-def _who_sees_what(rec, limit):
-    has = set(rec.measures.measure)
-    maps = [m for m in ('cka_pooled', 'cka_flat') if m in has][:1]
-    curves = [m for m in ('cka_pooled', 'probe') if m in has]
-    figures = [partial(animated, cka_map, rec, limit=limit, measure=m) for m in maps]
-    figures += [partial(measure_curves, rec, measure=m) for m in curves]
-    if not figures: return []
-    text = ('Each stage of the student beside each of the teacher: CKA near 1 means that two stages order the images alike. '
-            'The subtitle and the thin gray lines show what a network with random weights and wrongly paired images would get.')
-    return [section('Who sees what', text, figures)]
-
-def _what_it_sees(rec, stage, limit):
-    figures = []
-    if ('student', stage) in rec.maps: figures.append(partial(animated, map_wall, rec, limit=limit, stage=stage))
-    if ('student', stage) in rec.projection: figures.append(partial(animated, projection, rec, limit=limit, stage=stage))
-    if not figures: return []
-    text = ("The same images and one channel through teacher and student, then all recorded images on the teacher's two "
-            'principal axes. Play, or move the slider: colors and axes stand still, only the student learns.')
-    return [section(f'What {stage} sees', text, figures)]
+    "The recorded alignment as parts of a page: the chapters of `viz.gallery`"
+    found = []
+    for chapter in chapters_of(rec):
+        figures = [partial(drawing.moving, limit=limit) for drawing in chapter.drawings]
+        found.append(section(chapter.title, chapter.text, figures))
+    return found
 
 # %% ../../nbs/runs/01_report.ipynb #877aadcc
 def planned(
@@ -258,7 +247,8 @@ def planned(
     def line(name, rows): return [name, *(round(sum(r[key] for r in rows), 1) for key in keys)]
     heads = ['phase', *(f'{words}, {when}' for words in units.values() for when in ('planned', 'spent'))]
     lines = [line(r['stage'], [r]) for r in rows] + [line('together', rows)]
-    text = ('What each phase was expected to take before anything was trained, and what it took. Multiply-adds are those of '
+    text = ('What each phase was expected to take before anything was trained, and what it took. '
+            'Multiply-adds are those of '
             'training; seconds are those of its epochs, validation included.')
     return [Section(section('Planned and spent', text, []).html + html_table(lines, heads))]
 
@@ -267,13 +257,15 @@ def _cards(results):
     cards = []
     for method, percent in results.items():
         color, name = method_colors.get(method, '#56B4E9'), html.escape(method_names.get(method, method))
-        cards.append(f'<div class="card" style="--edge:{color}"><b>{percent:.2f} %</b><span>{name}</span></div>')
+        cards.append(f'<div class="card" style="--edge:{color}"><b>{percent:.2f} '
+                     f'%</b><span>{name}</span></div>')
     return ''.join(cards)
 
 def _subtitle(info):
     env = info['environment']
     when = env['time'].replace('T', ' ').replace('+00:00', ' UTC')
-    return html.escape(f"{when} · {env['device_name']}, {env['threads']} threads · {info['seconds']:.0f} s in all")
+    return html.escape(f"{when} · {env['device_name']}, {env['threads']} threads · {info['seconds']:.0f} s "
+                       "in all")
 
 def _prints(info):
     own = {'student, tensors': info['student_sha256'], **info['sha256']}
@@ -293,7 +285,9 @@ def report_html(
     page = Template((pkg_data/'report_page.html').read_text(encoding='utf-8'))
     text = page.substitute(
         title=html.escape(info['title']), subtitle=_subtitle(info), cards=_cards(info['results']),
-        seen=html.escape(seen(info)), main='\n\n'.join(part.html for part in main), more='\n'.join(part.html for part in more),
-        settings=html_table(info['settings'].items()), prints=_prints(info), command=html.escape(info['command']),
+        seen=html.escape(seen(info)), main='\n\n'.join(part.html for part in main),
+        more='\n'.join(part.html for part in more),
+        settings=html_table(info['settings'].items()), prints=_prints(info),
+        command=html.escape(info['command']),
         plotlyjs=get_plotlyjs(), figures=json.dumps(figures).replace('</', '<\\/'))
     return write_whole(Path(path), text)

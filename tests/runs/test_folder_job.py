@@ -12,14 +12,12 @@ from safetensors.torch import load_file
 from sskd_tutor.cli import main
 from sskd_tutor.core.settings import as_words
 from sskd_tutor.data.images import embedded_fashion, vocab
-from sskd_tutor.runs.demo import DemoSettings
-from sskd_tutor.runs.job import begin_checkpoint, checkpoints_of, interrupted_settings
-from sskd_tutor.runs.folder import FolderSettings, distill_folder, networks_of, pictures, prepare, told
-from sskd_tutor.distill.phase import plan_of
+from sskd_tutor.runs.demo import DemoJob, DemoSettings
+from sskd_tutor.runs.job import checkpoints_of, claim, interrupted_job, load_run, run
+from sskd_tutor.runs.folder import FolderJob, FolderSettings, folder_images, weights_note
 from sskd_tutor.nets.words import build_model
 from sskd_tutor.distill.pairing import Pairing
 from sskd_tutor.core.files import file_sha256
-from sskd_tutor.runs.job import load_run
 from sskd_tutor.nets.staged import count_macs
 from sskd_tutor.nets.weights import load_weights, save_weights
 from sskd_tutor.core.state import tensors_sha256

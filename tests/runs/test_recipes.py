@@ -422,7 +422,7 @@ def test_bad_use(args, says, capsys, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('old, new, says', [
     ('data = "cifar100"', 'data = "cifar"', "data is 'cifar'; did you mean"), ('epochs = 240', 'epochs = 0',
-        'epochs is 0; expected more than 0'), ('opt = "sgd"', 'opt = "sdg"', "did you mean 'sgd'"),
+        'epochs is 0; expected a positive number'), ('opt = "sgd"', 'opt = "sdg"', "did you mean 'sgd'"),
     ('crop = 4', 'crop = "4"', "crop is '4'; expected a whole number"), ('[real]', '[reel]',
         "has 'reel'; did you mean 'real'"), ('lr = 0.05', '', r'\[train\] lacks lr'),
     ('["KD", 70.66, "last", "RepDistiller"]', '["KD", 70.66]', 'expected .network, accuracy'), ('size = 32', 'size = 32.5',
