@@ -85,7 +85,7 @@ def merged(
     _check_joins(net, ends, stops)
     made = StagedNet(dict(zip(ends, _joined(net, stops, front))), net.head)
     for module in set(made.modules()) - set(net.modules()): module.training = net.training
-    made.chained, made.image_shape = net.chained, net.image_shape
+    made.chained, made.alone, made.image_shape = net.chained, net.alone, net.image_shape
     return made
 
 # %% ../../nbs/distill/07_pairing.ipynb #2508ee92
