@@ -5,7 +5,7 @@ from html import escape
 import nbformat.v4 as v4
 from sskd_tutor.core.files import pkg_data
 from sskd_tutor.viz.motion import animated
-from sskd_tutor.viz.walls import map_wall
+from sskd_tutor.viz.maps import map_wall
 from sskd_tutor.viz.alignment import measure_curves
 from sskd_tutor.measure.recording import Recording
 

@@ -124,7 +124,8 @@ def _width(net):
 
 # %% ../../nbs/compare/03_runner.ipynb #e85c0d94
 columns = ('method pair width labels images seed epochs gmacs accuracy_last accuracy_best agreement kl ece '
-           'teacher_data seconds budget accuracy_valid accuracy_teacher evaluated_on settings device date').split()
+           'teacher_data seconds budget accuracy_valid accuracy_teacher evaluated_on settings device '
+           'date').split()
 
 def run_cell(
     cell: Cell,
@@ -144,7 +145,8 @@ def run_cell(
         width=width, epochs=round(trial.passes, 1), gmacs=round(trial.gmacs, 1), seconds=round(seconds),
         accuracy_last=exam.accuracy(last), accuracy_best=exam.accuracy(best), ece=round(ece(last, exam.y), 4),
         accuracy_valid='' if valid is None else round(100*valid, 2),
-        accuracy_teacher=exam.accuracy(exam.teacher), teacher_data=cell.told.teacher_data, device=environment(device)['device_name'], date=date.today())
+        accuracy_teacher=exam.accuracy(exam.teacher), teacher_data=cell.told.teacher_data,
+        device=environment(device)['device_name'], date=date.today())
     return {name: str(row[name]) for name in columns}
 
 # %% ../../nbs/compare/03_runner.ipynb #2c9fd699

@@ -192,7 +192,7 @@ class Study:
     seeds: list = _setting(5, 'whole numbers from 0 to 2**32-1', _is_seed, several=True)   # or how many
     pairs: list = _setting((dict(teacher='teacher', student='tutorial:blocks=1'),),        # of `Pair`
                            '{teacher = "...", student = "..."}', _is_pair, several=True)
-    labels: list = _setting(None, 'a whole number of images, 1 or more', _is_count, several=True)   # none: all
+    labels: list = _setting(None, 'a whole number of images, 1 or more', _is_count, several=True)  # None: all
     images: list = _setting(5_000, 'a whole number, 1 or more', _is_count, several=True)
     budget: list = _setting((dict(gmacs=5_200),),
                             '{epochs = ...} or {gmacs = ...}, above 0', _is_budget, several=True)

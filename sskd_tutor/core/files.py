@@ -113,7 +113,7 @@ def _are_scalars(o):
 
 # %% ../../nbs/core/01_files.ipynb #db3af19d
 def pack(
-    o: Any,                     # nesting of dicts, lists, tuples, tensors, NumPy arrays, numbers, strings, None
+    o: Any,                     # nesting of dicts, lists, tuples, tensors, arrays, numbers, strings, None
     tensors: dict[str, Tensor], # filled: name -> a copy on the CPU
     name: str = '',             # of this part
 ) -> Any:                       # the same for JSON, with the names of tensors in their places

@@ -33,7 +33,8 @@ def in_bytes(
         number = number[:-1]
     try: return float(number)*unit
     except ValueError:
-        raise ValueError(f"{size!r} is no amount of memory; expected bytes, or e.g. '500 MB', '2 GB'") from None
+        raise ValueError(f"{size!r} is no amount of memory; expected bytes, or e.g. '500 MB', '2 "
+                         "GB'") from None
 
 # %% ../../nbs/core/04_units.ipynb #6e907915
 def short_number(

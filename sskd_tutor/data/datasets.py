@@ -31,7 +31,8 @@ def _item(dataset, i):
         samples = getattr(dataset, 'samples', None)
         has_paths = bool(samples) and isinstance(samples[i], (tuple, list))
         where = f" ({samples[i][0]})" if has_paths else ""
-        raise OSError(f"item {i} of the {type(dataset).__name__} cannot be read{where}: {e}. Copy it again, or leave "
+        raise OSError(f"item {i} of the {type(dataset).__name__} cannot be read{where}: {e}. Copy it "
+                      "again, or leave "
                       "it out: torch.utils.data.Subset(dataset, the others)") from e
 
 # %% ../../nbs/data/05_datasets.ipynb #00bf78d0
@@ -88,7 +89,8 @@ def _labels(dataset):
         raise TypeError(f"{name} is no data set of (image, number of the class): {e}") from e
     if len(y) != len(dataset) or not len(y) or y.min() < 0:
         first = f", from {int(y.min())}" if len(y) else ""
-        raise ValueError(f"{name} has {len(dataset)} items and {len(y)} labels{first}; expected one for each image, from 0")
+        raise ValueError(f"{name} has {len(dataset)} items and {len(y)} labels{first}; expected one "
+                         "for each image, from 0")
     return y
 
 # %% ../../nbs/data/05_datasets.ipynb #d68eccbe
@@ -108,9 +110,12 @@ def _check_names(train, valid):
     how = []
     if lacking: how.append(f"the validation set lacks {few_names(lacking)}")
     if extra: how.append(f"has {few_names(extra)}, which the training set has not")
-    raise ValueError(f"the classes of the two data sets differ: {'; '.join(how) or 'they are in another order'}. "
-                     "Each numbers its own, so a label would mean another class in the one than in the other; "
-                     "give both the same folders of classes (an ImageFolder takes empty ones with allow_empty=True), "
+    raise ValueError("the classes of the two data sets differ: "
+                     f"{'; '.join(how) or 'they are in another order'}. "
+                     "Each numbers its own, so a label would mean another class in the one than in the "
+                     "other; "
+                     "give both the same folders of classes (an ImageFolder takes empty ones with "
+                     "allow_empty=True), "
                      "or read them by name: folder_dls or listed_dls")
 
 # %% ../../nbs/data/05_datasets.ipynb #ec918473
@@ -135,5 +140,6 @@ def dataset_dls(
     names = [str(c) for c in classes or getattr(train, 'classes', None) or range(n)]
     if n > len(names):
         raise ValueError(f"the labels run up to {n - 1}, but there are {len(names)} names of classes")
-    sets = [ItemSet(dataset, y, size, mode, i, names, workers) for i, (dataset, y) in enumerate(zip((train, valid), ys))]
-    return set_dls(*sets, stats or stats_of(mode), bs, views, n_views, seed, device, FolderDL)
+    train_set = ItemSet(train, ys[0], size, mode, 0, names, workers)
+    valid_set = ItemSet(valid, ys[1], size, mode, 1, names, workers)
+    return set_dls(train_set, valid_set, stats or stats_of(mode), bs, views, n_views, seed, device, FolderDL)

@@ -21,7 +21,7 @@ from fastai.vision.all import DataLoaders, TensorImage
 from torch import Tensor
 
 from ..core.errors import Registry, few_names
-from .folders import folder_dls, is_image_name
+from .folders import Skip, folder_dls, is_image_name
 from .images import Images
 from .lists import Rows, by_parent, csv_dls, listed_dls, read_table
 from .loaders import ImageSet, set_dls
@@ -39,8 +39,8 @@ class CifarFiles(NamedTuple):
     names: str         # of the classes, one a line
 
 cifar_sets = dict(
-    cifar10=CifarFiles('cifar-10-batches-bin', [f'data_batch_{i}.bin' for i in range(1, 6)], 'test_batch.bin', 1,
-                       'batches.meta.txt'),
+    cifar10=CifarFiles('cifar-10-batches-bin', [f'data_batch_{i}.bin' for i in range(1, 6)], 'test_batch.bin',
+                       1, 'batches.meta.txt'),
     cifar100=CifarFiles('cifar-100-binary', ['train.bin'], 'test.bin', 2, 'fine_label_names.txt'))
 
 # %% ../../nbs/data/06_formats.ipynb #3e9f1d61
@@ -51,7 +51,8 @@ def read_records(
     "Read one of CIFAR's binary files; raises `ValueError` if it is cut short"
     raw, size = path.read_bytes(), n_labels + 3*32*32
     if not raw or len(raw) % size:
-        raise ValueError(f"{path} is {'cut short' if raw else 'empty'}: {len(raw)} bytes are no whole number of "
+        raise ValueError(f"{path} is {'cut short' if raw else 'empty'}: {len(raw)} bytes are no whole "
+                         "number of "
                          f"records of {size} bytes. Get it again from {cifar_page}")
     records = np.frombuffer(raw, 'u1').reshape(-1, size)
     pixels = records[:, n_labels:].reshape(-1, 3, 32, 32)
@@ -76,7 +77,8 @@ def read_cifar(
     known, folder = cifar_sets[kind], Path(folder)
     lacking = [f for f in (*known.train, known.test, known.names) if not (folder/f).is_file()]
     if lacking:
-        raise FileNotFoundError(f"{folder} has no {few_names(lacking)}; unpack the binary version from {cifar_page}")
+        raise FileNotFoundError(f"{folder} has no {few_names(lacking)}; unpack the binary version from "
+                                f"{cifar_page}")
     lines = (folder/known.names).read_text(encoding='utf-8').splitlines()
     classes = [line.strip() for line in lines if line.strip()]
     train = _cifar_part(folder, known.train, known, classes)
@@ -104,7 +106,7 @@ def stored_dls(
     views: Views | None = Views(crop=4, erase=0),  # augmentation of the training images; None for none
     n_views: int | None = None,   # views come again after so many epochs; always new ones if None
     seed: int = 0,                # of the order
-    stats: tuple | None = None,   # means and deviations by channel, in [0,1]; those of the training images if None
+    stats: tuple | None = None,   # means and deviations by channel, in [0,1]; the training images' if None
     device=None,                  # fastai's default device if None
 ) -> DataLoaders:                 # x: (bs,3,h,w) float32, normalized; y: (bs,), int64
     "Color images in memory as fastai `DataLoaders`"
@@ -136,7 +138,8 @@ def _devkit_labels(folder):
     truth, meta = folder/'data/ILSVRC2012_validation_ground_truth.txt', folder/'data/meta.mat'
     lacking = [path.name for path in (truth, meta) if not path.is_file()]
     if lacking:
-        raise FileNotFoundError(f"{folder}/data has no {few_names(lacking)}; unpack ILSVRC2012_devkit_t12.tar.gz again")
+        raise FileNotFoundError(f"{folder}/data has no {few_names(lacking)}; unpack "
+                                "ILSVRC2012_devkit_t12.tar.gz again")
     ids = _synsets(meta)
     numbers = truth.read_text().split()
     try: return {f'ILSVRC2012_val_{i:08d}': ids[int(number)] for i, number in enumerate(numbers, 1)}
@@ -151,10 +154,13 @@ def _flat_rows(top, val):
     if answers.is_file(): labels, source = _kaggle_labels(answers), answers
     elif kit.is_dir(): labels, source = _devkit_labels(kit), kit
     else:
-        raise FileNotFoundError(f"{val} is flat, and nothing says what its images show: put them into folders named "
-                                f"by WordNet id, or Kaggle's {answers.name}, or the unpacked {kit.name}, into {top}")
+        raise FileNotFoundError(f"{val} is flat, and nothing says what its images show: put them into "
+                                "folders named "
+                                f"by WordNet id, or Kaggle's {answers.name}, or the unpacked "
+                                f"{kit.name}, into {top}")
     if len(labels) != len(names):
-        raise ValueError(f"{source} has {len(labels):,} labels, {val} {len(names):,} images; unpack both again")
+        raise ValueError(f"{source} has {len(labels):,} labels, {val} {len(names):,} images; unpack "
+                         "both again")
     unknown = [name for name in names if Path(name).stem not in labels]
     if unknown: raise ValueError(f"{source} has no label for {few_names(unknown)}")
     return [(f'val/{name}', labels[Path(name).stem]) for name in names]
@@ -168,7 +174,8 @@ def imagenet_rows(
     kaggle = top/'ILSVRC/Data/CLS-LOC'
     root = kaggle if kaggle.is_dir() else top
     train, val = by_parent(root, 'train'), root/'val'
-    if not val.is_dir(): raise FileNotFoundError(f"{root} has no folder 'val'; unpack ILSVRC2012_img_val.tar there")
+    if not val.is_dir():
+        raise FileNotFoundError(f"{root} has no folder 'val'; unpack ILSVRC2012_img_val.tar there")
     is_sorted = any(path.is_dir() for path in val.iterdir())
     return root, train, by_parent(root, 'val') if is_sorted else _flat_rows(top, val)
 
@@ -183,7 +190,7 @@ class Wanted:
     seed: int = 0                  # of the order, and of a split
     device: torch.device | str | None = None
     mode: str | None = 'RGB'       # 'RGB' or 'L': convert all images; None: what they are
-    skip: bool | Callable[[str], object] = False  # as for `folder_dls`
+    skip: Skip = False             # as for `folder_dls`
     whole: bool = False            # decode each image once before
     valid: float | str | None = None  # as for `folder_dls`; None: what the format says
 
@@ -232,10 +239,14 @@ def _open_cifar(kind):
         return stored_dls(train, test, classes, **wanted.batches)
     return open
 
-for kind, words, python in (('cifar10', 'CIFAR-10', 'cifar-10-batches-py'), ('cifar100', 'CIFAR-100', 'cifar-100-python')):
-    formats.add(kind, Format(f'{words}, the binary version or fastai\'s images', _open_cifar(kind), cifar_page,
-                             folders=(cifar_sets[kind].folder, kind), signs=tuple(cifar_sets[kind].train),
+def _add_cifar(kind, words, python):
+    known = cifar_sets[kind]
+    formats.add(kind, Format(f"{words}, the binary version or fastai's images", _open_cifar(kind), cifar_page,
+                             folders=(known.folder, kind), signs=tuple(known.train),
                              refused=(python, 'meta', 'batches.meta')))
+
+_add_cifar('cifar10', 'CIFAR-10', 'cifar-10-batches-py')
+_add_cifar('cifar100', 'CIFAR-100', 'cifar-100-python')
 
 # %% ../../nbs/data/06_formats.ipynb #dd2d34ac
 def _open_train_val(path: Path, wanted: Wanted) -> DataLoaders:
@@ -273,7 +284,7 @@ def _open_folder(path: Path, wanted: Wanted) -> DataLoaders:
 def _open_csv(path: Path, wanted: Wanted) -> DataLoaders:
     return csv_dls(path, valid=wanted.valid, **wanted.files)
 
-formats.add('folder', Format('a folder for each class, beside each other or in train and valid', _open_folder))
+formats.add('folder', Format('class folders, beside each other or in train and valid', _open_folder))
 formats.add('csv', Format('a table of files and classes', _open_csv));
 
 # %% ../../nbs/data/06_formats.ipynb #70693139
@@ -283,12 +294,14 @@ def find_data(
 ) -> Path:                # the set's own
     "Where a set is; raises `FileNotFoundError` or `ValueError` if it is not there"
     entry, folder = formats[name], Path(folder)
-    if not folder.exists(): raise FileNotFoundError(f"{folder} is not there; expected the data of format {name!r}")
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder} is not there; expected the data of format {name!r}")
     for usual in entry.folders:
         if (folder/usual).is_dir(): return folder/usual
     if entry.is_at(folder): return folder
     if any((folder/refused).exists() for refused in entry.refused):
-        raise ValueError(f"{folder} holds the Python version of {name}, whose pickles could run code and are never "
+        raise ValueError(f"{folder} holds the Python version of {name}, whose pickles could run code "
+                         "and are never "
                          f"loaded. Get the binary version from {entry.source} and unpack it there: "
                          f"it makes {entry.folders[0]}")
     raise FileNotFoundError(f"{folder} holds no {' and no '.join(entry.folders)}, and is none itself. "
@@ -315,7 +328,7 @@ def open_data(
     views: Views | None = Views(crop=4, erase=0),  # augmentation of the training images; None for none
     n_views: int | None = None,   # views come again after so many epochs; always new ones if None
     seed: int = 0,                # of the order, and of a split
-    skip: bool | Callable[[str], object] = False,  # as for `folder_dls`; then each image is decoded once before
+    skip: Skip = False,           # as for `folder_dls`
     device=None,                  # fastai's default device if None
     mode: str | None = 'RGB',     # 'RGB' or 'L': convert all images; None: what they are
     valid: float | str | None = None,  # as for `folder_dls`; None: what the format says

@@ -82,8 +82,10 @@ def _find_idx(folder, name):
     places = Path(folder), Path(folder)/'FashionMNIST/raw'
     found = [place/(name + end) for place in places for end in ('', '.gz') if (place/(name + end)).exists()]
     if found: return found[0]
-    raise FileNotFoundError(f"{folder} holds no {name}[.gz]. Give the folder of the four official files, e.g. "
-                            "/usr/share/datasets/fashion-mnist after `apt-get install dataset-fashion-mnist`.")
+    raise FileNotFoundError(f"{folder} holds no {name}[.gz]. Give the folder of the four official "
+                            "files, e.g. "
+                            "/usr/share/datasets/fashion-mnist after `apt-get install "
+                            "dataset-fashion-mnist`.")
 
 # %% ../../nbs/data/00_images.ipynb #d40dbf19
 def full_fashion(
@@ -132,7 +134,8 @@ def balanced(
 ) -> tuple[Images, Images]:  # taken and left, each in the order given
     "Split off the same number of images of each class"
     rarest = int(images.y.bincount().min())
-    if not 0 < per_class <= rarest: raise ValueError(f"{per_class} images a class asked for; expected 1 to {rarest}")
+    if not 0 < per_class <= rarest:
+        raise ValueError(f"{per_class} images a class asked for; expected 1 to {rarest}")
     taken = torch.zeros(len(images.y), dtype=torch.bool)
     for c in images.y.unique():
         first = (images.y == c).nonzero()[:per_class, 0]

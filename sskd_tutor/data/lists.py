@@ -9,14 +9,14 @@ __all__ = ['Rows', 'split_of_lists', 'listed_dls', 'by_parent', 'read_table', 'c
 
 # %% ../../nbs/data/04_lists.ipynb #553a0cc4
 import csv, io, os
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from fastai.vision.all import DataLoaders
 
 from ..core.errors import few_names
-from sskd_tutor.data.folders import (FileSplit, checked, files_dls, files_of, is_image_name, no_access, split_folder,
+from sskd_tutor.data.folders import (FileSplit, Skip, checked, files_dls, files_of, is_image_name, no_access,
+    split_folder,
     suffixes)
 from .views import Views
 
@@ -29,7 +29,8 @@ def _check_classes(folder, parts, classes):
     for part, name in zip(parts, ('training', 'validation')):
         if not part: raise ValueError(f"{folder}: there are no {name} images")
     if len(classes) < 2:
-        raise ValueError(f"{folder}: the training images are all of one class, {classes[0]!r}; expected two or more")
+        raise ValueError(f"{folder}: the training images are all of one class, {classes[0]!r}; "
+                         "expected two or more")
     held = {label for part in parts[1:] for _, label in part}
     extra = sorted(held - set(classes))
     if extra:
@@ -43,14 +44,16 @@ def _check_files(folder, rows):
     for path, label in rows:
         known = seen.setdefault(path, label)
         if known != label:
-            raise ValueError(f"{folder}: {path} is listed as {known!r} and as {label!r}; an image has one class")
+            raise ValueError(f"{folder}: {path} is listed as {known!r} and as {label!r}; an image has "
+                             "one class")
     twice = len(rows) - len(seen)
     if twice:
         raise ValueError(f"{folder}: {twice} images are listed twice; in both parts they would be examined "
                          "on what they were taught")
     absent = [path for path in seen if not Path(folder, path).is_file()]
     if absent:
-        raise FileNotFoundError(f"{folder}: {len(absent)} of {len(seen)} listed files are not there: {few_names(absent)}")
+        raise FileNotFoundError(f"{folder}: {len(absent)} of {len(seen)} listed files are not there: "
+                                f"{few_names(absent)}")
 
 # %% ../../nbs/data/04_lists.ipynb #1565227a
 def _looked_at(folder, rows, classes, whole):
@@ -67,7 +70,7 @@ def split_of_lists(
     seed: int = 0,            # of the drawing
     mode: str | None = None,  # as for `folder_dls`
     whole: bool = False,
-    skip: bool | Callable[[str], object] = False,
+    skip: Skip = False,
 ) -> FileSplit:
     "What lists have for training and for validation"
     classes = sorted({label for _, label in train})
@@ -94,13 +97,14 @@ def listed_dls(
     mode: str | None = None,
     stats: tuple | None = None,
     whole: bool = False,
-    skip: bool | Callable[[str], object] = False,
+    skip: Skip = False,
     workers: int | None = None,
     device=None,
 ) -> DataLoaders:                # x: (bs,c,size,size) float32, normalized; y: (bs,), int64
     "Lists of labeled files as fastai `DataLoaders` that read as they go"
     split = split_of_lists(folder, train, valid, seed, mode, whole, skip)
-    return files_dls(folder, split, size, stats, workers, bs=bs, views=views, n_views=n_views, seed=seed, device=device)
+    batches = dict(bs=bs, views=views, n_views=n_views, seed=seed, device=device)
+    return files_dls(folder, split, size, stats, workers, **batches)
 
 # %% ../../nbs/data/04_lists.ipynb #00b29c98
 def by_parent(
@@ -110,7 +114,8 @@ def by_parent(
     "Images at any depth, each labeled by the folder that it lies in"
     top = Path(folder, part)
     if not top.is_dir():
-        raise FileNotFoundError(f"{folder} has no folder {part!r}; expected folders of images in it, one per class")
+        raise FileNotFoundError(f"{folder} has no folder {part!r}; expected folders of images in it, "
+                                "one per class")
     rows, empty = [], []
     for place, dirs, files in os.walk(top, onerror=no_access):
         dirs[:] = sorted(name for name in dirs if not name.startswith('.'))  # walked in this order
@@ -118,8 +123,11 @@ def by_parent(
         below = Path(place).relative_to(folder).as_posix()
         if not dirs and not names: empty.append(below)
         rows += [(f'{below}/{name}', Path(place).name) for name in names]
-    if not rows: raise ValueError(f"{top} holds no images; expected {', '.join(suffixes)} files in folders, one per class")
-    if empty: raise ValueError(f"{folder}: no images in {few_names(empty)}; remove these folders or fill them")
+    if not rows:
+        raise ValueError(f"{top} holds no images; expected {', '.join(suffixes)} files in folders, one "
+                         "per class")
+    if empty:
+        raise ValueError(f"{folder}: no images in {few_names(empty)}; remove these folders or fill them")
     return rows
 
 # %% ../../nbs/data/04_lists.ipynb #00b3dce5
@@ -129,14 +137,18 @@ def read_table(
     "A CSV whose rows all have as many cells as the first"
     if not Path(path).is_file(): raise FileNotFoundError(f"there is no table at {path}")
     try: text = Path(path).read_text(encoding='utf-8-sig')
-    except UnicodeDecodeError as e: raise ValueError(f"{path} is no text in UTF-8 ({e}); save the table as CSV") from e
+    except UnicodeDecodeError as e:
+        raise ValueError(f"{path} is no text in UTF-8 ({e}); save the table as CSV") from e
     table = csv.DictReader(io.StringIO(text))
     rows = list(table)
     if not rows:
-        raise ValueError(f"{path} has no rows; expected a line with the columns' names, then a line for each image")
+        raise ValueError(f"{path} has no rows; expected a line with the columns' names, then a line "
+                         "for each image")
     for line, row in enumerate(rows, 2):
         uneven = None in row or None in row.values()
-        if uneven: raise ValueError(f"{path}: line {line} has not as many cells as the first, {len(table.fieldnames)}")
+        if uneven:
+            raise ValueError(f"{path}: line {line} has not as many cells as the first, "
+                             f"{len(table.fieldnames)}")
     return table.fieldnames, rows
 
 # %% ../../nbs/data/04_lists.ipynb #bf30d25c
@@ -155,7 +167,7 @@ def csv_rows(
     path: str | Path,                  # the table
     name: str | None = None,           # column of the files; the first if None
     label: str | None = None,          # column of the classes; the second if None
-    valid: str | float | None = None,  # column that says which rows are held out, or a share; 'is_valid' if there is such a column, else 0.2
+    valid: str | float | None = None,  # column of the rows held out, or a share; None: 'is_valid', or 0.2
 ) -> tuple[Rows, Rows | float]:        # for `listed_dls`: training, and validation or a share
     "The rows of a table of images"
     columns, rows = read_table(path)
@@ -166,7 +178,8 @@ def csv_rows(
     valid = valid or ('is_valid' if 'is_valid' in columns else .2)
     held = valid if isinstance(valid, str) else None
     for column in filter(None, (name, label, held)):
-        if column not in columns: raise ValueError(f"{path} has no column {column!r}; expected one of {columns}")
+        if column not in columns:
+            raise ValueError(f"{path} has no column {column!r}; expected one of {columns}")
     _check_rows(path, rows, name, label, held)
     pairs = [(row[name].strip(), row[label].strip()) for row in rows]
     if held is None: return pairs, valid

@@ -12,8 +12,8 @@ import hashlib
 from pathlib import Path
 
 import torch
-from fastai.vision.all import (Category, CrossEntropyLossFlat, DataLoaders, IntToFloatTensor, Normalize, TensorCategory,
-                               TensorImageBW, TfmdDL, default_device)
+from fastai.vision.all import (Category, CrossEntropyLossFlat, DataLoaders, IntToFloatTensor, Normalize,
+                               TensorCategory, TensorImageBW, TfmdDL, default_device)
 from fastcore.all import patch, store_attr
 from torch import Tensor
 
@@ -185,7 +185,8 @@ def set_dls(
     "Two sets as fastai `DataLoaders`"
     if len(train) < bs:
         prefix = f'{where}: ' if where else ''
-        raise ValueError(f"{prefix}{len(train)} training images are fewer than a batch, bs={bs}; expected a smaller bs")
+        raise ValueError(f"{prefix}{len(train)} training images are fewer than a batch, bs={bs}; "
+                         "expected a smaller bs")
     tfms = [IntToFloatTensor(), Normalize.from_stats(*stats, cuda=False)]
     shared = dict(bs=bs, after_batch=tfms, device=torch.device(device or default_device()))
     train_dl = dl(train, shuffle=True, drop_last=True, views=views, n_views=n_views, seed=seed, **shared)
@@ -194,10 +195,10 @@ def set_dls(
 # %% ../../nbs/data/02_loaders.ipynb #f3b64ec5
 def fashion_dls(
     n: int | None = None,      # how many training images, the same number of each class; all of them if None
-    valid: str = 'official',   # 'official': the 2,000 test images, for reporting; 'holdout': 2,000 training images, for choosing
+    valid: str = 'official',   # 'official': 2,000 test images; 'holdout': 2,000 of the training images
     bs: int = 128,
     views: Views | None = Views(),  # augmentation of the training images; None for none
-    batch_tfms: list = (),     # further fastai batch transforms, e.g. `aug_transforms()`; not repeatable, so not remembered
+    batch_tfms: list = (),     # further fastai batch transforms, e.g. `aug_transforms()`; not repeatable
     seed: int = 0,             # order of the training images
     folder: str | None = None, # the official files: then all 60,000 + 10,000 images are used
     device=None,               # fastai's default device if None
@@ -230,4 +231,5 @@ def noise_dls(
         images = Images(x, torch.zeros(n, dtype=torch.long), torch.arange(n))
         data = ImageSet(images, split_idx, list(range(n_out)))
         return DeviceDL(data, bs=bs, device=device, after_batch=[IntToFloatTensor()], **kwargs)
-    return DataLoaders(part(n, 0, shuffle=True, drop_last=True, views=Views()), part(n_valid, 1), device=device)
+    train_dl = part(n, 0, shuffle=True, drop_last=True, views=Views())
+    return DataLoaders(train_dl, part(n_valid, 1), device=device)

@@ -1,4 +1,4 @@
-"""Images composed offline: scenes, digits and made-up people.
+"""Data made offline from real images: numbers from digits, made-up people from clothes, scenes for detection and segmentation.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/data/made.html.md"""
 
@@ -9,6 +9,7 @@ __all__ = ['crowds', 'digit_set', 'pieces', 'made_up', 'Scenes', 'make_scenes', 
 
 # %% ../../nbs/data/07_made.ipynb #00c58e7e
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,145 +19,222 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..core.files import write_whole
 from .images import Images, embedded_fashion, vocab
+
+# %% ../../nbs/data/07_made.ipynb #3a20ec80
+def _check_split(split):
+    if split not in ('train', 'valid'): raise ValueError(f"split is {split!r}; expected 'train' or 'valid'")
+
+# %% ../../nbs/data/07_made.ipynb #55b082f8
+def _digit_pools(split):
+    "All digits (n,8,8) uint8, and for each of the ten the rows that this split may use"
+    from sklearn.datasets import load_digits
+    digits = load_digits()
+    x = torch.from_numpy(digits.images).mul(255/16).round().byte()
+    rows = [(torch.from_numpy(digits.target) == d).nonzero()[:, 0] for d in range(10)]
+    if split == 'train': return x, [r[:-len(r)//5] for r in rows]
+    return x, [r[-len(r)//5:] for r in rows]
 
 # %% ../../nbs/data/07_made.ipynb #79f59c1f
 def digit_set(
     n_classes: int,        # 2 to 100
-    n: int = 2_000,        # pictures, as many of each class; a multiple of n_classes
+    n: int = 2_000,        # images, as many of each class; a multiple of n_classes
     split: str = 'train',  # or 'valid': made of other digits
     seed: int = 0,
 ) -> Images:               # (n,1,8,8), or (n,1,8,16) above ten classes, uint8
-    "Pictures of numbers, composed from scikit-learn's digits"
-    if not 2 <= n_classes <= 100: raise ValueError(f"n_classes is {n_classes}; the digits make 2 to 100 classes")
-    if n < n_classes or n % n_classes: raise ValueError(f"n is {n}; expected a multiple of the {n_classes} classes")
-    if split not in ('train', 'valid'): raise ValueError(f"split is {split!r}; expected 'train' or 'valid'")
-    from sklearn.datasets import load_digits
-    digits, rng = load_digits(), torch.Generator().manual_seed(seed)
-    x, of = torch.from_numpy(digits.images).mul(255/16).round().byte(), torch.from_numpy(digits.target)
-    pools = [rows[:-len(rows)//5] if split == 'train' else rows[-len(rows)//5:] for rows in ((of == d).nonzero()[:, 0] for d in range(10))]
+    "Images of numbers, composed from scikit-learn's digits"
+    if not 2 <= n_classes <= 100:
+        raise ValueError(f"n_classes is {n_classes}; the digits make 2 to 100 classes")
+    if n < n_classes or n % n_classes:
+        raise ValueError(f"n is {n}; expected a multiple of the {n_classes} classes")
+    _check_split(split)
+    x, pools = _digit_pools(split)
+    rng = torch.Generator().manual_seed(seed)
+    def drawn(digit):
+        pool = pools[digit]
+        return pool[torch.randint(len(pool), (), generator=rng)]
     y = torch.arange(n_classes).repeat_interleave(n//n_classes)
     places = [y] if n_classes <= 10 else [y//10, y % 10]
-    picked = [torch.tensor([pools[d][torch.randint(len(pools[d]), (), generator=rng)] for d in p.tolist()]) for p in places]
-    return Images(torch.cat([x[i] for i in picked], 2)[:, None], y, torch.stack(picked, 1))
-
-# %% ../../nbs/data/07_made.ipynb #6a8cd076
-crowds = dict(teacher=range(400), student=range(1_000, 1_200), strangers=range(9_000, 9_040))  # numbers of persons, no one twice
+    picked = [torch.tensor([drawn(digit) for digit in place.tolist()]) for place in places]
+    side_by_side = torch.cat([x[rows] for rows in picked], 2)
+    return Images(side_by_side[:, None], y, torch.stack(picked, 1))
 
 # %% ../../nbs/data/07_made.ipynb #04a164bc
 def pieces(
-    people,     # numbers, 0 to 9,999
-) -> Tensor:    # (n,4), classes of Fashion-MNIST: upper left, upper right, lower left, lower right
+    people: Iterable[int],  # numbers, 0 to 9,999
+) -> Tensor:                # (n,4), classes of Fashion-MNIST: upper left and right, lower left and right
     "What each person is made of"
-    people = torch.as_tensor(list(people))
-    if not len(people) or people.min() < 0 or people.max() > 9_999: raise ValueError(f"people are numbered 0 to 9,999; got {people.tolist()[:5]}")
-    code = torch.randperm(10_000, generator=torch.Generator().manual_seed(0))[people]
-    return torch.stack([code//10**p % 10 for p in range(4)], 1)
+    numbers = torch.as_tensor(list(people))
+    if not len(numbers) or numbers.min() < 0 or numbers.max() > 9_999:
+        raise ValueError(f"people are numbered 0 to 9,999; got {numbers.tolist()[:5]}")
+    shuffled = torch.randperm(10_000, generator=torch.Generator().manual_seed(0))
+    code = shuffled[numbers]  # four decimal digits, a class each
+    return torch.stack([code//10**place % 10 for place in range(4)], 1)
+
+# %% ../../nbs/data/07_made.ipynb #6a8cd076
+crowds = dict(teacher=range(400), student=range(1_000, 1_200), strangers=range(9_000, 9_040))
 
 # %% ../../nbs/data/07_made.ipynb #dcab3b3a
 def made_up(
-    people,                # numbers, 0 to 9,999
-    each: int,             # pictures of each
-    split: str = 'train',  # pieces from the embedded training pictures; 'valid': from the test pictures
+    people: Iterable[int], # numbers, 0 to 9,999
+    each: int,             # images of each
+    split: str = 'train',  # pieces from the embedded training images; 'valid': from the test images
     seed: int = 0,
 ) -> Images:               # (n,1,28,28); labels are places in `people`
-    "Pictures of made-up persons, a pure function of its arguments"
-    source, parts = embedded_fashion(split), pieces(people).repeat_interleave(each, 0)
-    small, of = F.avg_pool2d(source.x.float(), 2).round().byte()[:, 0], torch.stack([(source.y == c).nonzero()[:, 0] for c in range(10)])
-    picked = of[parts, torch.randint(of.shape[1], parts.shape, generator=torch.Generator().manual_seed(seed))]
-    x = small[picked].view(-1, 2, 2, 14, 14).transpose(2, 3).reshape(-1, 1, 28, 28)
-    return Images(x, torch.arange(len(parts)//each).repeat_interleave(each), torch.arange(len(x)))
+    "Images of made-up people, a pure function of its arguments"
+    source = embedded_fashion(split)
+    wanted = pieces(people).repeat_interleave(each, 0)  # (n,4), a class for each quarter
+    quarter = F.avg_pool2d(source.x.float(), 2).round().byte()[:, 0]
+    of_class = torch.stack([(source.y == c).nonzero()[:, 0] for c in range(10)])
+    rng = torch.Generator().manual_seed(seed)
+    picked = of_class[wanted, torch.randint(of_class.shape[1], wanted.shape, generator=rng)]
+    x = quarter[picked].view(-1, 2, 2, 14, 14).transpose(2, 3).reshape(-1, 1, 28, 28)
+    y = torch.arange(len(wanted)//each).repeat_interleave(each)
+    return Images(x, y, torch.arange(len(x)))
 
 # %% ../../nbs/data/07_made.ipynb #00c59662
 class Scenes(NamedTuple):
-    "Pictures with several pieces each"
-    x: Tensor      # (n,1,size,size), uint8
-    boxes: list    # of (k,4) float32, xyxy in pixels, tight around what is visible of each piece
-    labels: list   # of (k,) int64, 1 to 10, as in `vocab`; 0 is background
-    masks: Tensor  # (n,size,size), uint8: 0 background, 1 to 10 the class of the piece on top
+    "Images with several pieces each"
+    x: Tensor             # (n,1,size,size), uint8
+    boxes: list[Tensor]   # of (k,4) float32, xyxy in pixels, tight around what is visible of each piece
+    labels: list[Tensor]  # of (k,) int64, 1 to 10, as in `vocab`; 0 is background
+    masks: Tensor         # (n,size,size), uint8: 0 background, 1 to 10 the class of the piece on top
 
-_dark = 24  # a picture's pixels up to this bright are not the piece
-
+# %% ../../nbs/data/07_made.ipynb #4de72a5b
 def _background(rng, size):
-    angle, low, high = rng.uniform(0, 2*np.pi), *np.sort(rng.uniform(0, 110, 2))
+    "A soft slope of gray in any direction, with noise"
+    angle = rng.uniform(0, 2*np.pi)
+    low, high = np.sort(rng.uniform(0, 110, 2))
     row, col = np.mgrid[:size, :size]/size - .5
-    return low + (high - low)*(.5 + .7*(np.cos(angle)*col + np.sin(angle)*row)) + rng.normal(0, 6, (size, size))
+    slope = .5 + .7*(np.cos(angle)*col + np.sin(angle)*row)
+    return low + (high - low)*slope + rng.normal(0, 6, (size, size))
 
-def _piece(rng, images, scale):  # one picture, resized, mirrored or not, cropped to its own pixels, and its label
-    i, side = rng.integers(len(images.y)), round(28*rng.uniform(*scale))
+# %% ../../nbs/data/07_made.ipynb #084107c4
+_dark = 24  # an image's pixels up to this bright are not the piece
+
+def _extent(mask):
+    "First and last row and column in which a mask is true, the last ones excluded"
+    row, col = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return row[0], row[-1] + 1, col[0], col[-1] + 1
+
+# %% ../../nbs/data/07_made.ipynb #0281905b
+def _piece(rng, images, scale):
+    "One image, resized, mirrored or not, cropped to its own pixels; and its label"
+    i = rng.integers(len(images.y))
+    side = round(28*rng.uniform(*scale))
     x = F.interpolate(images.x[i:i+1].float(), side, mode='bilinear', antialias=True)[0, 0].numpy()
-    x = x[:, ::-1] if rng.random() < .5 else x
-    row, col = (np.flatnonzero((x > _dark).any(a)) for a in (1, 0))
-    return x[row[0]:row[-1]+1, col[0]:col[-1]+1], int(images.y[i]) + 1
+    if rng.random() < .5: x = x[:, ::-1]
+    top, bottom, left, right = _extent(x > _dark)
+    return x[top:bottom, left:right], int(images.y[i]) + 1
 
-def _free(rng, shape, boxes, size, tries=20):  # a box of this shape that covers little of the others; None if none was found
+# %% ../../nbs/data/07_made.ipynb #57b7078a
+def _overlap(a, b):
+    "The share of the smaller of two boxes (x0, y0, x1, y1) that both cover"
+    width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    areas = [(x1 - x0)*(y1 - y0) for x0, y0, x1, y1 in (a, b)]
+    return width*height/min(areas)
+
+# %% ../../nbs/data/07_made.ipynb #e962a31e
+def _free_place(rng, shape, boxes, size, tries=20):
+    "A box of this shape that covers little of the others; None if none was found"
+    h, w = shape
     for _ in range(tries):
-        (h, w), y, x = shape, *(int(rng.integers(size - s + 1)) for s in shape)
-        over = [max(0, min(x+w, b[2]) - max(x, b[0]))*max(0, min(y+h, b[3]) - max(y, b[1]))/min(h*w, (b[2]-b[0])*(b[3]-b[1])) for b in boxes]
-        if all(o < .15 for o in over): return x, y, x + w, y + h
+        y, x = int(rng.integers(size - h + 1)), int(rng.integers(size - w + 1))
+        box = x, y, x + w, y + h
+        if all(_overlap(box, other) < .15 for other in boxes): return box
+    return None
 
+# %% ../../nbs/data/07_made.ipynb #417b2b12
 def _visible_box(seen):
-    row, col = (np.flatnonzero(seen.any(a)) for a in (1, 0))
-    return col[0], row[0], col[-1] + 1, row[-1] + 1
+    "xyxy around what is true in a mask"
+    top, bottom, left, right = _extent(seen)
+    return left, top, right, bottom
 
 # %% ../../nbs/data/07_made.ipynb #00c57d78
-def _scene(rng, images, size, pieces, scale):  # picture, boxes, labels, mask
-    x, owner, boxes, labels = _background(rng, size), np.zeros((size, size), int), [], []
+def _scene(rng, images, size, pieces, scale):
+    "Image, boxes, labels and mask of one scene"
+    x, owner = _background(rng, size), np.zeros((size, size), int)
+    boxes, labels = [], []
     for _ in range(rng.integers(pieces[0], pieces[1] + 1)):
-        p, label = _piece(rng, images, scale)
-        box = _free(rng, p.shape, boxes, size)
+        piece, label = _piece(rng, images, scale)
+        box = _free_place(rng, piece.shape, boxes, size)
         if box is None: continue
-        boxes.append(box), labels.append(label)
+        boxes.append(box)
+        labels.append(label)
         place = slice(box[1], box[3]), slice(box[0], box[2])
-        x[place], owner[place] = np.where(p > _dark, p, x[place]), np.where(p > _dark, len(boxes), owner[place])
-    shown = [k for k in range(len(labels)) if (owner == k + 1).any()]
+        x[place] = np.where(piece > _dark, piece, x[place])
+        owner[place] = np.where(piece > _dark, len(boxes), owner[place])
+    visible = [k for k in range(len(labels)) if (owner == k + 1).any()]
     mask = np.array([0, *labels], 'u1')[owner]
-    return x.clip(0, 255).astype('u1'), [_visible_box(owner == k + 1) for k in shown], [labels[k] for k in shown], mask
+    boxes = [_visible_box(owner == k + 1) for k in visible]
+    return x.clip(0, 255).astype('u1'), boxes, [labels[k] for k in visible], mask
 
+# %% ../../nbs/data/07_made.ipynb #7ac337dc
+def _check_scenes(n, size, pieces, scale):
+    if n < 1: raise ValueError(f"n is {n}; expected 1 or more scenes")
+    if not 1 <= pieces[0] <= pieces[1]:
+        raise ValueError(f"pieces is {pieces}; expected (fewest, most) with 1 <= fewest <= most")
+    if not 0 < scale[0] <= scale[1] or 28*scale[1] > size:
+        raise ValueError(f"scale is {scale}: pieces of up to {28*scale[1]:.0f} pixels on a scene of {size}; "
+                         f"expected 0 < smallest <= largest <= {size/28:.2f}")
+
+# %% ../../nbs/data/07_made.ipynb #8af9fec7
 def make_scenes(
     n: int,                      # how many
-    split: str = 'train',        # which pictures the pieces are: 'train', or 'valid' (official test pictures)
+    split: str = 'train',        # which images the pieces are: 'train', or 'valid' (official test images)
     size: int = 96,              # side of a scene, pixels
     seed: int = 0,
-    pieces: tuple = (1, 4),      # fewest and most pieces; one that finds no free place is left out
-    scale: tuple = (.8, 1.4),    # smallest and largest side of a piece's picture, in units of 28 pixels
+    pieces: tuple[int, int] = (1, 4),        # fewest and most; one that finds no free place is left out
+    scale: tuple[float, float] = (.8, 1.4),  # smallest and largest side of a piece, in units of 28 pixels
 ) -> Scenes:
     "Compose scenes; the same arguments give the same scenes"
     images = embedded_fashion(split)
-    if n < 1: raise ValueError(f"n is {n}; expected 1 or more scenes")
-    if not 1 <= pieces[0] <= pieces[1]: raise ValueError(f"pieces is {pieces}; expected (fewest, most) with 1 <= fewest <= most")
-    if not 0 < scale[0] <= scale[1] or 28*scale[1] > size:
-        raise ValueError(f"scale is {scale}: pieces of up to {28*scale[1]:.0f} pixels on a scene of {size}; expected 0 < smallest <= largest <= {size/28:.2f}")
-    made = [_scene(np.random.default_rng([seed, int(split == 'valid'), i]), images, size, pieces, scale) for i in range(n)]
-    x, boxes, labels, masks = zip(*made)
-    return Scenes(torch.from_numpy(np.stack(x))[:, None], [torch.tensor(b, dtype=torch.float32) for b in boxes], [torch.tensor(c) for c in labels],
+    _check_scenes(n, size, pieces, scale)
+    def scene(i):
+        rng = np.random.default_rng([seed, int(split == 'valid'), i])
+        return _scene(rng, images, size, pieces, scale)
+    x, boxes, labels, masks = zip(*map(scene, range(n)))
+    return Scenes(torch.from_numpy(np.stack(x))[:, None],
+                  [torch.tensor(b, dtype=torch.float32) for b in boxes],
+                  [torch.tensor(c) for c in labels],
                   torch.from_numpy(np.stack(masks)))
 
-# %% ../../nbs/data/07_made.ipynb #00c54f15
-def _new_files(folder, name):
+# %% ../../nbs/data/07_made.ipynb #5c46d279
+def _new_folder(folder, name):
+    "A folder for a set whose file `name` is not there yet"
     folder = Path(folder)
     if (folder/name).exists(): raise FileExistsError(f"{folder/name} exists; name a new folder")
     (folder/'images').mkdir(parents=True, exist_ok=True)
     return folder
 
-def _save(x, path): Image.fromarray(x.numpy()).save(path)
+def _save_image(x, path): Image.fromarray(x.numpy()).save(path)
 
+# %% ../../nbs/data/07_made.ipynb #7b2e6269
+def _annotation(number, image, box, label):
+    "One entry of COCO's list `annotations`"
+    x0, y0, x1, y1 = box
+    w, h = x1 - x0, y1 - y0
+    return dict(id=number, image_id=image, category_id=2*label, bbox=[x0, y0, w, h], area=w*h, iscrowd=0)
+
+# %% ../../nbs/data/07_made.ipynb #00c54f15
 def write_coco(
     scenes: Scenes,
     folder: str | Path,  # gets images/*.png and annotations.json
 ) -> Path:               # the annotation file
     "Scenes as a data set in COCO's format"
-    folder, images, annotations = _new_files(folder, 'annotations.json'), [], []
+    folder = _new_folder(folder, 'annotations.json')
+    images, annotations = [], []
     for i, (x, boxes, labels) in enumerate(zip(*scenes[:3])):
-        _save(x[0], folder/'images'/f'{i:05d}.png')
+        _save_image(x[0], folder/'images'/f'{i:05d}.png')
         images.append(dict(id=i + 1, file_name=f'{i:05d}.png', width=x.shape[2], height=x.shape[1]))
-        for (x0, y0, x1, y1), label in zip(boxes.tolist(), labels.tolist()):
-            box = [x0, y0, x1 - x0, y1 - y0]
-            annotations.append(dict(id=len(annotations) + 1, image_id=i + 1, category_id=2*label, bbox=box, area=box[2]*box[3], iscrowd=0))
+        for box, label in zip(boxes.tolist(), labels.tolist()):
+            annotations.append(_annotation(len(annotations) + 1, i + 1, box, label))
     categories = [dict(id=2*(i + 1), name=name, supercategory='fashion') for i, name in enumerate(vocab)]
     info = dict(description='scenes of Fashion-MNIST pictures (Zalando SE, MIT license)')
-    (folder/'annotations.json').write_text(json.dumps(dict(info=info, images=images, annotations=annotations, categories=categories)))
-    return folder/'annotations.json'
+    content = dict(info=info, images=images, annotations=annotations, categories=categories)
+    return write_whole(folder/'annotations.json', json.dumps(content))
 
 # %% ../../nbs/data/07_made.ipynb #00c51c5d
 def write_camvid(
@@ -165,13 +243,16 @@ def write_camvid(
     valid: Scenes | None = None, # further scenes, listed in valid.txt; None: the last fifth of `scenes` is
 ) -> Path:                       # the folder
     "Scenes as a data set in CamVid's format"
-    folder, names = _new_files(folder, 'codes.txt'), []
+    folder, names = _new_folder(folder, 'codes.txt'), []
     (folder/'labels').mkdir(exist_ok=True)
-    for s in (scenes, valid) if valid else (scenes,):
-        for x, mask in zip(s.x, s.masks):
-            names.append(f'{len(names):05d}')
-            _save(x[0], folder/'images'/f'{names[-1]}.png'), _save(mask, folder/'labels'/f'{names[-1]}_P.png')
-    first = len(scenes.x) if valid else len(names) - max(1, len(names)//5)
-    (folder/'valid.txt').write_text('\n'.join(f'{n}.png' for n in names[first:]) + '\n')
-    (folder/'codes.txt').write_text('\n'.join(['background', *(v.replace(' ', '_') for v in vocab)]) + '\n')
+    for part in (scenes, valid) if valid else (scenes,):
+        for x, mask in zip(part.x, part.masks):
+            name = f'{len(names):05d}'
+            names.append(name)
+            _save_image(x[0], folder/'images'/f'{name}.png')
+            _save_image(mask, folder/'labels'/f'{name}_P.png')
+    first_valid = len(scenes.x) if valid else len(names) - max(1, len(names)//5)
+    codes = ['background', *(name.replace(' ', '_') for name in vocab)]
+    write_whole(folder/'valid.txt', '\n'.join(f'{name}.png' for name in names[first_valid:]) + '\n')
+    write_whole(folder/'codes.txt', '\n'.join(codes) + '\n')
     return folder

@@ -39,7 +39,7 @@ class Views:
     def __init__(self,
         crop: int = 2,      # largest shift, pixels, either way
         flip: bool = True,  # mirror half of the images
-        erase: int = 8,     # largest side of the blackened rectangle, pixels; half of the images get one; 0 for none
+        erase: int = 8,     # largest side of a blackened rectangle, pixels; half of the images get one
         seed: int = 0,
     ):
         self.crop, self.flip = crop, flip
@@ -74,8 +74,9 @@ def __call__(self: Views,
     highs = [shifts, shifts, 2, 2, self.erase + 1, self.erase + 1, h, w]
     dy, dx, flip, erase, height, width, top, left = randints(sample, view, self.seed, highs)
 
-    row = torch.arange(h, device=x.device) + (dy - self.crop)[:, None]  # (b,h), the row of x that is shown there
-    col = torch.arange(w, device=x.device) + (dx - self.crop)[:, None]  # (b,w)
+    # the row and column of x that each row (b,h) and column (b,w) of the view shows
+    row = torch.arange(h, device=x.device) + (dy - self.crop)[:, None]
+    col = torch.arange(w, device=x.device) + (dx - self.crop)[:, None]
     if self.flip: col = torch.where(flip.bool()[:, None], w - 1 - col, col)
 
     seen_row, seen_col = (row >= 0) & (row < h), (col >= 0) & (col < w)

@@ -32,7 +32,8 @@ def _conv(c_in, c_out): return dict(conv=nn.Conv2d(c_in, c_out, 1))
 def _conv_bn(c_in, c_out): return dict(conv=nn.Conv2d(c_in, c_out, 1, bias=False), norm=nn.BatchNorm2d(c_out))
 
 adapter_kinds = Registry('adapter')
-adapter_kinds.add('conv', AdapterKind(_conv, '1x1 convolution', 'Romero et al., 2014, arXiv 1412.6550, with 1x1 kernels'))
+_fitnets = 'Romero et al., 2014, arXiv 1412.6550, with 1x1 kernels'
+adapter_kinds.add('conv', AdapterKind(_conv, '1x1 convolution', _fitnets))
 adapter_kinds.add('conv_bn', AdapterKind(_conv_bn, '1x1 convolution and batch norm', 'sskd_tutor'))
 
 default_adapter = 'conv'
@@ -63,8 +64,8 @@ def make_adapter(
     tap_shape: Sequence[int],            # of the student's tap, (c,h,w)
     hint_shape: Sequence[int],           # of the teacher's, (c,h,w)
     kind: str = default_adapter,         # a name in `adapter_kinds`
-    prefix: tuple[int, int] = (0, 0),    # prefix tokens in the first rows of tap and hint, as `to_map` puts them there
-) -> nn.Module:                          # (b,*tap_shape) -> (b,*hint_shape); the identity where they are equal
+    prefix: tuple[int, int] = (0, 0),    # prefix tokens in the first rows of tap and hint, as by `to_map`
+) -> nn.Module:                          # (b,*tap_shape) -> (b,*hint_shape); the identity where equal
     "The smallest map from a student's tap to the teacher's: `make_adapter((16, 14, 14), (32, 14, 14))`"
     _check_kind(kind)
     tap_shape, hint_shape = tuple(tap_shape), tuple(hint_shape)
@@ -107,7 +108,8 @@ def forward(self: Prefixed,
     if self.tokens is None: return image
     width = image.shape[3]
     tokens = self.tokens(tap.mean((2, 3))).unflatten(1, (-1, self.n))
-    rows = F.pad(tokens, (0, -self.n % width)).unflatten(2, (-1, width))  # the last row is filled up with zeros
+    filled = F.pad(tokens, (0, -self.n % width))  # zeros up to the end of the last row
+    rows = filled.unflatten(2, (-1, width))
     return torch.cat([rows, image], 2)
 
 # %% ../../nbs/distill/00_adapters.ipynb #eb16043b
@@ -137,7 +139,7 @@ def make_adapters(
     names: Sequence[str],           # the student's stages
     taps: Sequence[tuple],          # shapes (c,h,w) of its taps
     hints: Sequence[tuple],         # of the teacher's
-    adapter: Any = default_adapter, # a name in `adapter_kinds`, a function (tap_shape, hint_shape) -> nn.Module, or a dict stage -> one of these
+    adapter: Any = default_adapter, # in `adapter_kinds`, a function of both shapes, or stage -> one
 ) -> dict[str, nn.Module]:          # stage -> adapter
     "One adapter for each stage"
     kinds, made = by_stage(adapter, names, 'adapter', default_adapter), {}
@@ -147,5 +149,6 @@ def make_adapters(
             made[name] = kind(tap, hint) if callable(kind) else make_adapter(tap, hint, kind)
             got = _tried(made[name], tap)
         except (ValueError, RuntimeError) as e: raise ValueError(f"{name}: {e}") from e
-        if got != hint: raise ValueError(f"{name}: the adapter turns {tap} into {got}; the teacher's tap is {hint}")
+        if got != hint:
+            raise ValueError(f"{name}: the adapter turns {tap} into {got}; the teacher's tap is {hint}")
     return made

@@ -1,4 +1,4 @@
-"""How a stage is frozen and how it mimics, as two fastai callbacks. This is the mechanism; when to use it is decided in `fit`.
+"""How a stage is frozen and how it mimics, as two fastai callbacks; `fit` decides when.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/distill/callbacks.html.md"""
 
@@ -74,7 +74,8 @@ def parts(self: FreezeStages) -> tuple[list, list]:  # (modules that learn, modu
     net = getattr(self.learn.model, 'module', self.learn.model)  # DistributedDataParallel wraps it
     if not isinstance(net, StagedNet):
         kind = type(net).__name__
-        raise TypeError(f"FreezeStages needs a StagedNet as learn.model, not a {kind}; make one with StagedNet.from_modules")
+        raise TypeError(f"FreezeStages needs a StagedNet as learn.model, not a {kind}; "
+                        "make one with StagedNet.from_modules")
     for name in self.train_names:
         if name not in net.parts: net.stage_index(name)  # the error names the nearest stage
     learning = [net.parts[name] for name in self.train_names]
@@ -101,7 +102,8 @@ def _check_optimizer(self: FreezeStages, learning):
     trained = [p for part in learning for p in part.parameters() if p.requires_grad]
     if all(id(p) in known for p in trained): return
     names = list(self.train_names)
-    raise ValueError(f"learn.opt was made for other parameters than those of {names}; call fit with reset_opt=True")
+    raise ValueError(f"learn.opt was made for other parameters than those of {names}; "
+                     "call fit with reset_opt=True")
 
 # %% ../../nbs/distill/02_callbacks.ipynb #4550f454
 def mimic_net(
@@ -119,7 +121,7 @@ def at_rest(
     net: nn.Module,   # the teacher
     learn: Learner,   # says on which device, in which memory layout
 ) -> Iterator[None]:
-    "The teacher on the learner's device, frozen, in eval mode; modes and `requires_grad` come back at the end"
+    "The teacher on the learner's device, frozen, in eval mode; both come back at the end"
     with kept(net):
         net.to(learner_device(learn)).eval().requires_grad_(False)
         if hasattr(learn, 'channels_last'): net.to(memory_format=torch.channels_last)
@@ -153,7 +155,8 @@ def before_train(self: MimicFeatures):
 def after_pred(self: MimicFeatures):
     if self.pred.shape == self.yb[0].shape: return
     tap, hint = tuple(self.pred.shape), tuple(self.yb[0].shape)
-    raise ValueError(f"the student's tap is {tap}, the teacher's {hint}; use an adapter: make_adapter(tap_shape, hint_shape)")
+    raise ValueError(f"the student's tap is {tap}, the teacher's {hint}; "
+                     "use an adapter: make_adapter(tap_shape, hint_shape)")
 
 # %% ../../nbs/distill/02_callbacks.ipynb #f69ce191
 class StitchedAccuracy(Metric):
@@ -196,7 +199,8 @@ class StopOnNaN(Callback):
 @patch
 def after_train(self: StopOnNaN):
     weights = self.learn.model.state_dict().values()
-    if int(self.first_bad) < 0 and not all(w.isfinite().all() for w in weights): self.first_bad.fill_(self.iter)
+    all_finite = all(w.isfinite().all() for w in weights)
+    if int(self.first_bad) < 0 and not all_finite: self.first_bad.fill_(self.iter)
     self.stop_if_bad()
 
 @patch
@@ -205,6 +209,6 @@ def stop_if_bad(self: StopOnNaN):
     batch = int(self.first_bad)
     if batch < 0: return
     self.learn.model.load_state_dict(self.good)
-    raise FloatingPointError(f"{self.where}: the loss or a weight is not finite at epoch {self.epoch}, batch {batch} "
-                             "(counted from 0). The weights are those from before this epoch. "
+    raise FloatingPointError(f"{self.where}: the loss or a weight is not finite at epoch {self.epoch}, "
+                             f"batch {batch} (counted from 0). The weights are those from before this epoch. "
                              "Look for NaN in that batch's images, or try a smaller lr.")

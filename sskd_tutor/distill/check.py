@@ -8,7 +8,6 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/distill/check.html.md"""
 __all__ = ['plain_batch', 'first_batch', 'check_float', 'check_trainable', 'check_pair']
 
 # %% ../../nbs/distill/05_check.ipynb #388d66e7
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -70,7 +69,8 @@ def _ignored_label(loss):
 def _label_range(learn, y):
     "(lowest, highest) class that the batch, the data sets or the vocabulary hold"
     labels = [y]
-    if y.dim() == 1: labels += [dl.dataset.images.y for dl in learn.dls.loaders if hasattr(dl.dataset, 'images')]
+    sets = [dl.dataset for dl in learn.dls.loaders if hasattr(dl.dataset, 'images')]
+    if y.dim() == 1: labels += [ds.images.y for ds in sets]
     ignored = _ignored_label(learn.loss_func)
     counted = [some[some != ignored] for some in labels]
     counted = [some for some in counted if len(some)]
@@ -93,7 +93,8 @@ def _check_labels(learn, y, answer_shape):
     if not _are_classes(y, answer_shape): return
     n_out, (low, high) = answer_shape[0], _label_range(learn, y)
     if low >= 0 and high < n_out: return
-    raise ValueError(f"labels run from {low} to {high}, but the head has {n_out} outputs; expected 0 to {n_out - 1}")
+    raise ValueError(f"labels run from {low} to {high}, but the head has {n_out} outputs; "
+                     f"expected 0 to {n_out - 1}")
 
 # %% ../../nbs/distill/05_check.ipynb #3d6a766d
 def check_float(
@@ -103,8 +104,8 @@ def check_float(
     "Refuse a network whose weights are not float32"
     odd = [p.dtype for p in net.parameters() if p.is_floating_point() and p.dtype != torch.float32]
     if not odd: return
-    raise ValueError(f"weights of {who} are {odd[0]}, the learner's images are torch.float32; call .float() on it. "
-                     "For half precision there are learn.to_fp16() and learn.to_bf16()")
+    raise ValueError(f"weights of {who} are {odd[0]}, the learner's images are torch.float32; "
+                     "call .float() on it. For half precision there are learn.to_fp16() and learn.to_bf16()")
 
 def check_trainable(
     student: StagedNet,
@@ -123,13 +124,15 @@ def _check_staged(student, teacher):
     for what, net in (('learn.model', student), ('the teacher', teacher)):
         if isinstance(net, StagedNet): continue
         raise TypeError(f"{what} is a {type(net).__name__}; expected a StagedNet. Make both with "
-                        "pair_stages(teacher, student, learn.dls), or one with as_stages or StagedNet.from_modules")
+                        "pair_stages(teacher, student, learn.dls), "
+                        "or one with as_stages or StagedNet.from_modules")
 
 def _check_separate(student, teacher):
     of_student = {id(p) for p in student.parameters()}
     shared = any(id(p) in of_student for p in teacher.parameters())
     if student is teacher or shared:
-        raise ValueError("teacher and student share parameters; give a student of its own, e.g. copy.deepcopy")
+        raise ValueError("teacher and student share parameters; "
+                         "give a student of its own, e.g. copy.deepcopy")
 
 def _check_n_stages(student, teacher):
     s, t = student.stage_names, teacher.stage_names
@@ -145,8 +148,8 @@ def _check_head_can_move(student, teacher):
         raise ValueError(f"the head of {kind} takes the taps of all stages, so it cannot be the teacher's "
                          "behind the last adapter; pass head_epochs=1 or more")
     if not teacher.alone:
-        raise ValueError("the teacher stays whole, so its head cannot be the student's behind the last adapter; "
-                         "pass head_epochs=1 or more")
+        raise ValueError("the teacher stays whole, so its head cannot be the student's "
+                         "behind the last adapter; pass head_epochs=1 or more")
 
 # %% ../../nbs/distill/05_check.ipynb #53aa1075
 @torch.no_grad()
@@ -169,7 +172,8 @@ def check_pair(
     x, y = first_batch(learn.dls.train)
     n_bad = int((~x.isfinite()).sum())
     if n_bad:
-        raise ValueError(f"the images hold {n_bad} values that are NaN or infinite in the first batch; clean the data first")
+        raise ValueError(f"the images hold {n_bad} values that are NaN or infinite in the first batch; "
+                         "clean the data first")
     taps, answer_shape = _shapes(student, 'the student', x[:2])
     hints, _ = _shapes(teacher, 'the teacher', x[:2])
     if student.n_identities is not None and answer_shape: answer_shape = (student.n_identities,)

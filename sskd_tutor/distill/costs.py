@@ -135,7 +135,9 @@ class _Meter:
         "(what f gives, its cost)"
         found = []
         def call(): found.append(f(*args, **kwargs))
-        with autocast_of(self.learn): cost = Cost(count_macs(call)/self.n, self.seconds(partial(f, *args, **kwargs)))
+        with autocast_of(self.learn):
+            macs = count_macs(call)/self.n
+            cost = Cost(macs, self.seconds(partial(f, *args, **kwargs)))
         return found[0], cost
 
     def step(self, net, loss, hint, x):
@@ -159,8 +161,8 @@ def _costs_of_stage(meter, student, teacher, k, adapter, loss, tap, hint):
     train = meter.step(learns, bound(loss, teacher, k), hint, tap)
     # after the step: a later part that reads this map too must find it without gradients
     tap, of_student = meter.forward(student.stages[name], tap)
-    cost = StageCost(name, of_student, of_teacher, train, meter.bytes_of(tap), meter.bytes_of(hint), _wire_bytes(learns))
-    return cost, tap, hint
+    sizes = meter.bytes_of(tap), meter.bytes_of(hint), _wire_bytes(learns)
+    return StageCost(name, of_student, of_teacher, train, *sizes), tap, hint
 
 # %% ../../nbs/distill/06_costs.ipynb #0886ee1c
 def _cost_of_head(meter, student, taps, labels):
@@ -182,7 +184,7 @@ def stage_costs(
     loss: Callable = mimic_nmse,   # as for `fit_sskd`
     half: bool = False,            # float32 taps are remembered in float16
     timed: bool = False,           # measure seconds on a whole batch as well
-) -> pd.DataFrame:                 # index: stages, then 'head'; columns as in `StageCost.row`; for `make_plan`
+) -> pd.DataFrame:                 # index: stages, then 'head'; columns as in `StageCost.row`
     "What each stage costs, an image"
     student = learn.model
     x, *labels = plain_batch(learn.dls.train)
@@ -217,7 +219,7 @@ def _forward_seconds(learn, net, x):
 def valid_seconds(
     learn: Learner,
     teacher: StagedNet,
-) -> dict[str, list[float]]:  # student_valid_seconds and teacher_valid_seconds: of each stage, then of the head
+) -> dict[str, list[float]]:  # student_valid_seconds, teacher_valid_seconds: of stages and head
     "How long a forward takes, an image, in a batch of the validation"
     x = first_batch(learn.dls.valid)[0]
     return dict(student_valid_seconds=_forward_seconds(learn, learn.model.eval(), x),

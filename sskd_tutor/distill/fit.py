@@ -28,7 +28,6 @@ from ..core.events import RunCallback
 from ..core.state import described, kept
 from ..core.tables import columns
 from .adapters import by_stage, default_adapter, make_adapters
-from .cache import CacheFeatures
 from .callbacks import at_rest
 from .check import check_pair
 from .costs import images_per_epoch, stage_costs, total_gmacs, valid_seconds
@@ -55,7 +54,7 @@ class Run:
 
     @property
     def gmacs(self) -> float:
-        "Multiply-adds of all training steps in 10^9, remembered features as they were computed; no validation"
+        "10^9 multiply-adds of training: all steps, and frozen parts as often as they ran; no validation"
         return sum(cost['gmacs'] for cost in self.costs.values())
 
 # %% ../../nbs/distill/13_fit.ipynb #a6eacb91
@@ -116,7 +115,8 @@ def _check_optimizer(learn):
 
 def _check_lengths(lengths, epochs, head_epochs):
     if min(lengths.values()) >= 1 and head_epochs >= 0: return
-    raise ValueError(f"epochs is {epochs}, head_epochs {head_epochs}; expected at least 1 a stage, 0 or more for the head")
+    raise ValueError(f"epochs is {epochs}, head_epochs {head_epochs}; "
+                     "expected at least 1 a stage, 0 or more for the head")
 
 def _for_json(setting):
     if isinstance(setting, dict): return {name: _for_json(value) for name, value in setting.items()}
@@ -148,8 +148,8 @@ def _planned(learn, run, loss, cbs, plan, valid_every):
 # %% ../../nbs/distill/13_fit.ipynb #d405915c
 @contextmanager
 def _under_way(learn, run, cbs) -> Iterator[None]:
-    all_cbs = [*learn.cbs, *L(cbs)]
-    with learner_with(learn, sskd_run=run, sskd_phase=None, sskd_cbs=all_cbs), together(learn), at_rest(run.teacher, learn):
+    known = dict(sskd_run=run, sskd_phase=None, sskd_cbs=[*learn.cbs, *L(cbs)])
+    with learner_with(learn, **known), together(learn), at_rest(run.teacher, learn):
         run.student.to(learner_device(learn))
         yield
 
@@ -205,7 +205,8 @@ def _fit_phase(learn, phase, line, fit, costs, cache):
     images = images_per_epoch(learn.dls.train)
     before = None if cache is None else cache.forwards()
     rows = fit()
-    run.add(phase, rows, run.schedule[phase], images=images, **_phase_cost(run, phase, costs, images, cache, before))
+    cost = _phase_cost(run, phase, costs, images, cache, before)
+    run.add(phase, rows, run.schedule[phase], images=images, **cost)
     _tell(learn, 'end_phase')
 
 # %% ../../nbs/distill/13_fit.ipynb #b0a5b8ec
@@ -219,26 +220,27 @@ def _take_teachers_head(learn, run):
     learn.sskd_phase = 'head'
     last_adapter = run.adapters[run.student.stage_names[-1]]
     run.student.head = _teachers_head(run.teacher, last_adapter, run.student.head)
-    measures = {}
-    if len(learn.dls.valid): measures = dict(zip(['valid_loss', *learn.metrics.attrgot('name')], learn.validate()))
-    rows = [dict(phase='head', stage='head', epoch=0, measure=name, value=value) for name, value in measures.items()]
+    names = ['valid_loss', *learn.metrics.attrgot('name')]
+    values = learn.validate() if len(learn.dls.valid) else []
+    where = dict(phase='head', stage='head', epoch=0)
+    rows = [dict(where, measure=name, value=value) for name, value in zip(names, values)]
     run.add('head', rows, 0, 0., images_per_epoch(learn.dls.train))
 
 # %% ../../nbs/distill/13_fit.ipynb #5da34d73
 @patch
 @delegates(Learner.fit_stage, but='stage')
 def fit_sskd(self: Learner,
-    teacher: StagedNet,                 # as many stages as `learn.model`, a StagedNet too; moved to the learner's device, else unchanged
+    teacher: StagedNet,                 # as many stages as `learn.model`; moved to its device, else unchanged
     epochs: int | dict = 8,             # for each stage, or stage -> epochs
-    head_epochs: int = 4,               # 0: no label is used, the student keeps the last adapter and a copy of the teacher's head
+    head_epochs: int = 4,               # 0: no label is used, the student takes the teacher's head
     lr: float | dict = 5e-3,            # highest learning rate; or stage -> lr, with 'head'
-    adapter: Any = default_adapter,     # a name in `adapter_kinds`, a function (tap_shape, hint_shape) -> nn.Module, or stage -> one of these
-    loss: str | Callable = mimic_nmse,  # (pred, hint) -> scalar, e.g. `mimic_mse`, `StitchedLoss()`; or a name in `losses`
+    adapter: Any = default_adapter,     # in `adapter_kinds`, a function of both shapes, or stage -> one
+    loss: str | Callable = mimic_nmse,  # (pred, hint) -> scalar, or a name in `losses`
     cbs: Any = None,                    # callbacks for every phase
-    plan: Plan | None = None,           # what `sskd_plan` said to the same arguments; None: made now, without its seconds
+    plan: Plan | None = None,           # of `sskd_plan`; None: made now, without seconds
     **kwargs: Any,                      # `fit=` any of fastai's fits, and what it takes: wd, pct_start, ...
 ) -> SSKDRun:                           # history, a table of the stages, adapters, costs
-    "Stage-by-stage knowledge distillation (Gao et al., 2018, arXiv 1812.01819): each stage mimics, then the head learns"
+    "Stage-by-stage knowledge distillation (Gao et al., 2018, arXiv 1812.01819)"
     # check
     _check_optimizer(self)
     loss = as_loss(loss)
@@ -247,8 +249,9 @@ def fit_sskd(self: Learner,
     lengths, lrs = by_stage(epochs, names, 'epochs'), by_stage(lr, [*names, 'head'], 'lr')
     _check_lengths(lengths, epochs, head_epochs)
     adapters = make_adapters(names, taps, hints, adapter)
-    settings = dict(epochs=epochs, head_epochs=head_epochs, lr=lr, adapter=adapter, loss=loss, opt_func=self.opt_func)
-    run = SSKDRun(student, teacher, adapters, _for_json(settings | kwargs), lengths | dict(head=head_epochs))
+    settings = dict(epochs=epochs, head_epochs=head_epochs, lr=lr, adapter=adapter, loss=loss,
+                    opt_func=self.opt_func, **kwargs)
+    run = SSKDRun(student, teacher, adapters, _for_json(settings), lengths | dict(head=head_epochs))
 
     with _under_way(self, run, cbs):
         # plan
@@ -259,13 +262,16 @@ def fit_sskd(self: Learner,
 
             # each stage mimics the teacher's
             for k, name in enumerate(names):
-                line = f"{name} ({k+1} of {len(names)} stages) mimics the teacher's {teacher.stage_names[k]}, {lengths[name]} epochs"
-                fit = partial(self.fit_stage, teacher, name, lengths[name], lrs[name], adapters[name], loss, cbs, **kwargs)
-                _fit_phase(self, name, line, fit, costs, cache)
+                line = (f"{name} ({k+1} of {len(names)} stages) mimics the teacher's "
+                        f"{teacher.stage_names[k]}, {lengths[name]} epochs")
+                mimic = partial(self.fit_stage, teacher, name, lengths[name], lrs[name], adapters[name], loss,
+                                cbs, **kwargs)
+                _fit_phase(self, name, line, mimic, costs, cache)
 
             # the head learns the task
-            fit = partial(self.fit_head, head_epochs, lrs['head'], cbs, **kwargs)
-            if head_epochs: _fit_phase(self, 'head', f"the head learns the task, {head_epochs} epochs", fit, costs, cache)
+            line = f"the head learns the task, {head_epochs} epochs"
+            learn_task = partial(self.fit_head, head_epochs, lrs['head'], cbs, **kwargs)
+            if head_epochs: _fit_phase(self, 'head', line, learn_task, costs, cache)
             else: _take_teachers_head(self, run)
             _tell(self, 'end_run')
     self.opt = None
@@ -275,7 +281,8 @@ def fit_sskd(self: Learner,
 def _byte_seconds(place, device, size=1 << 26):
     "How long it takes to read one remembered byte: half the rows of `size` bytes, in random order"
     row = 1 << 12
-    rows = torch.empty(size//row, row, dtype=torch.uint8, device=device if place == 'device' else 'cpu').zero_()
+    where = device if place == 'device' else 'cpu'
+    rows = torch.empty(size//row, row, dtype=torch.uint8, device=where).zero_()
     idx = torch.randperm(len(rows), device=rows.device)[:len(rows)//2]
     start = time.perf_counter()
     rows.index_select(0, idx).to(device)[0, 0].item()

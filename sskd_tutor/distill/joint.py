@@ -1,4 +1,4 @@
-"""One training of the whole student on a weighted sum of losses. This is how most other methods use a teacher.
+"""One training of the whole student on a weighted sum of losses, as most other methods do it.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/distill/joint.html.md"""
 
@@ -39,7 +39,7 @@ from ..nets.staged import StagedNet
 class Term:
     "One distillation loss of a joint training: `Term(soft_kl, weight=.9)`"
     loss: Callable                   # (student's, teacher's) -> scalar
-    at: str | int | list = 'logits'  # where: 'logits', a stage, 'middle', 'every' stage, or several of these, added
+    at: str | int | list = 'logits'  # where: 'logits', a stage, 'middle', 'every' stage; several are added
     weight: float = 1.
     adapter: Any = None              # as for `fit_sskd`; None: the loss takes taps of different shapes
     labels: bool = False             # the loss takes the labels as third argument
@@ -82,7 +82,8 @@ def comparisons_of(
 ) -> list[Comparison]:
     "Every comparison that the terms make"
     found = []
-    for i, term in enumerate(terms): found += [Comparison(f'{i}_{place}', place, term) for place in places_of(term, net)]
+    for i, term in enumerate(terms):
+        for place in places_of(term, net): found.append(Comparison(f'{i}_{place}', place, term))
     return found
 
 # %% ../../nbs/distill/14_joint.ipynb #bfa94089
@@ -191,7 +192,8 @@ def _recall(self: DistillJointly):
         raise TypeError("a loader of images was given while the cache serves features; "
                         "validate with learn.dls.valid, or leave CacheFeatures out")
     self.learn.xb = (taps.images(idx, dl.view),)
-    if self.training: self.hints = {place: taps.get('teacher', place, idx, dl.cpu, dl.view) for place in self.places}
+    if not self.training: return
+    self.hints = {place: taps.get('teacher', place, idx, dl.cpu, dl.view) for place in self.places}
 
 @patch
 @torch.no_grad()
@@ -211,14 +213,16 @@ def _check_terms(teacher, terms, task):
         _check_weight(term.weight, f"the weight of {getattr(term.loss, '__name__', term.loss)}")
     _check_weight(task, "task, the weight of the learner's own loss,")
     if not terms and not task:
-        raise ValueError("task is 0 and there is no term, so there is nothing to learn; give a Term, or task=1.")
+        raise ValueError("task is 0 and there is no term, so there is nothing to learn; "
+                         "give a Term, or task=1.")
     if terms and teacher is None: raise ValueError("terms compare with a teacher, but teacher is None")
 
 def _check_upto(student, comparisons, task, upto):
     if upto is None: return
     farthest = max([c.place for c in comparisons], default=-1)
     if task or farthest > place_of(upto, student):
-        raise ValueError(f"only stages up to {upto!r} run, so the terms cannot look behind it and task must be 0.")
+        raise ValueError(f"only stages up to {upto!r} run, "
+                         "so the terms cannot look behind it and task must be 0.")
 
 def _check_no_mixing(learn, cbs):
     mixing = [type(cb).__name__ for cb in [*learn.cbs, *L(cbs)] if isinstance(cb, MixHandler)]
@@ -259,7 +263,9 @@ def _joint_costs(learn, own, net):
         task = own.task*learn.loss_func(pred, y) if own.task else 0.
         return own.add_up(task, net.seen, hints, y)
     with kept(*nets):
-        if own.teacher is not None: frozen = dict(enumerate(own.teacher.eval().stage_table(x[:2]).macs.tolist()))
+        if own.teacher is not None:
+            table = own.teacher.eval().stage_table(x[:2])
+            frozen = dict(enumerate(table.macs.tolist()))
         if own.places: hints = own.hints_of(x)
         step = step_macs(StagedNet(dict(joint=net), nn.Identity()), ['joint'], loss, lambda _: None, x)
     net.seen = {}
@@ -290,7 +296,7 @@ def joint_gmacs(
     terms: Sequence[Term] = (),
     task: float = 1.,
     upto: str | int | None = None,
-) -> Callable:                      # (epochs, views=None) -> 10^9 multiply-adds; views: remembered ones, None: fresh
+) -> Callable:                      # (epochs, views=None) -> 10^9 multiply-adds; None: fresh views
     "What `fit_joint` would cost, as a function of the epochs"
     net, own = _put_together(learn, teacher, L(terms), task, upto)
     costs = _joint_costs(learn, own, net)
@@ -307,13 +313,13 @@ def _begin_cache(learn, cache, own):
 # %% ../../nbs/distill/14_joint.ipynb #ffe6f83b
 @patch
 def fit_joint(self: Learner,
-    teacher: StagedNet | None,              # as many stages as `learn.model`, a StagedNet too; None to learn from labels alone
+    teacher: StagedNet | None,              # as many stages as `learn.model`; None: labels alone
     epochs: int,
     lr: float = 5e-3,                       # highest learning rate
     terms: Term | Sequence[Term] = (),
     task: float = 1.,                       # weight of the learner's own loss
     upto: str | int | None = None,          # nothing behind this stage (or 'middle') runs or learns
-    cbs: Any = None,                        # more callbacks; with a `CacheFeatures` the teacher's outputs are remembered
+    cbs: Any = None,                        # with a `CacheFeatures` the teacher's outputs are remembered
     valid_every: int = 1,                   # as for `fit_stage`
     fit: Callable = Learner.fit_one_cycle,  # likewise
     **kwargs: Any,
@@ -327,15 +333,18 @@ def fit_joint(self: Learner,
         costs = _joint_costs(self, own, net)
         try:
             if remembers: _begin_cache(self, cache, own)
-            with learner_with(self, model=net, dls=cache.dls if remembers else self.dls, loss_func=self.loss_func,
-                              opt=None, splitter=trainable_params):
-                every = 0 if upto is not None else valid_every
-                fit(self, epochs, lr, cbs=[own, StopOnNaN('joint training'), ValidEvery(every), diary] + L(cbs), **kwargs)
+            dls = cache.dls if remembers else self.dls
+            every = 0 if upto is not None else valid_every
+            all_cbs = [own, StopOnNaN('joint training'), ValidEvery(every), diary] + L(cbs)
+            with learner_with(self, model=net, dls=dls, loss_func=self.loss_func, opt=None,
+                              splitter=trainable_params):
+                fit(self, epochs, lr, cbs=all_cbs, **kwargs)
             forwards = _teacher_forwards(self, own, epochs)
             if remembers: forwards = {place: n for (_, place), n in cache.forwards().items()}
         finally:
             if remembers: cache.release()
     self.opt = None
     run = Run(dict(net.adapters))
-    run.add('joint', diary.rows, epochs, _joint_gmacs(self, own, costs, epochs, forwards), images_per_epoch(self.dls.train))
+    gmacs = _joint_gmacs(self, own, costs, epochs, forwards)
+    run.add('joint', diary.rows, epochs, gmacs, images_per_epoch(self.dls.train))
     return run

@@ -1,4 +1,4 @@
-"""A training on labels alone, as a paper describes it: its optimizer and its schedule. Saved after each epoch, so nothing is lost.
+"""A training on labels alone, as a paper describes it, saved after each epoch.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/distill/labels.html.md"""
 
@@ -36,11 +36,13 @@ def rate_at(
 # %% ../../nbs/distill/15_labels.ipynb #5f3d9e87
 def fit_labels(
     learn: Learner,
-    how: dict[str, Any],            # lr, epochs, wd; with drops the rate falls to a tenth at these epochs, without it follows one cycle
+    how: dict[str, Any],            # lr, epochs, wd, and perhaps drops (epochs); one cycle without them
     cbs: Sequence[Callback] = (),
 ) -> None:
-    "Train on labels as the [train] of a recipe says: `fit_labels(learn, dict(lr=.1, epochs=100, wd=1e-4, drops=[50, 75]))`"
+    "Train on labels as a recipe's [train] says: `fit_labels(learn, dict(lr=.1, epochs=90, wd=1e-4))`"
     lr, epochs, wd, drops = how['lr'], how['epochs'], how['wd'], how.get('drops')
-    if not drops: return learn.fit_one_cycle(epochs, lr, wd=wd, cbs=list(cbs))
+    if not drops:
+        learn.fit_one_cycle(epochs, lr, wd=wd, cbs=list(cbs))
+        return
     schedule = ParamScheduler(dict(lr=partial(rate_at, lr=lr, epochs=epochs, drops=drops)))
     learn.fit(epochs, lr, wd=wd, cbs=[schedule, *cbs])

@@ -27,14 +27,14 @@ def mimic_mse(
     pred: Tensor,  # adapted student tap, (b,c,h,w)
     hint: Tensor,  # the teacher's tap, same shape
 ) -> Tensor:       # scalar, float32, >= 0
-    "Mean squared difference of two taps (Gao et al., 2018, arXiv 1812.01819): `mimic_mse(adapter(tap), hint)`"
+    "Mean squared difference (Gao et al., 2018, arXiv 1812.01819): `mimic_mse(adapter(tap), hint)`"
     return F.mse_loss(pred.float(), hint.float())
 
 # %% ../../nbs/distill/01_losses.ipynb #a5846ea6
 def mimic_nmse(
     pred: Tensor,  # adapted student tap, (b,c,h,w)
     hint: Tensor,  # the teacher's tap, same shape
-) -> Tensor:       # scalar, float32, >= 0; 1 for the best constant map, inf if every channel of the hint is constant
+) -> Tensor:       # scalar, float32, >= 0; 1 for the best constant map; inf for a constant hint
     "Mean squared difference divided by the variance of the hint: `mimic_nmse(adapter(tap), hint)`"
     hint = hint.float()
     all_but_channels = [d for d in range(hint.dim()) if d != 1]
@@ -45,7 +45,7 @@ def mimic_nmse(
 class StitchedLoss:
     "Mimic loss at a stage, averaged with the same loss after each of the teacher's next stages"
     def __init__(self,
-        ahead: int = 1,               # how many more stages of the teacher to look through; -1: all of them and the head
+        ahead: int = 1,               # how many more stages of the teacher to run; -1: all, and the head
         loss: Callable = mimic_nmse,  # (pred, hint) -> scalar, used at each of these places
     ):
         if type(ahead) is not int or ahead == 0 or ahead < -1:
@@ -118,9 +118,9 @@ class MimicLoss:
     source: str         # who proposed it: author, year, arXiv id
 
 losses = Registry('mimic loss')
-losses.add('plain', MimicLoss(mimic_nmse, "mean squared difference over the variance of the hint", 'sskd_tutor'))
+losses.add('plain', MimicLoss(mimic_nmse, "squared difference over the hint's variance", 'sskd_tutor'))
 losses.add('mse', MimicLoss(mimic_mse, "mean squared difference", 'Gao et al., 2018, arXiv 1812.01819'))
-losses.add('stitched', MimicLoss(StitchedLoss(), "the same after the teacher's next stage, too", 'sskd_tutor'))
+losses.add('stitched', MimicLoss(StitchedLoss(), "the same, after the teacher's next stage too", 'sskd_tutor'))
 
 # %% ../../nbs/distill/01_losses.ipynb #99964d35
 def as_loss(
@@ -250,7 +250,8 @@ def relational_loss(
 ) -> Tensor:                # scalar, float32, >= 0
     "Huber's loss of relative distances and angles within the batch (Park et al., 2019, arXiv 1904.05068)"
     if len(tap) < 2:
-        raise ValueError(f"the batch has {len(tap)} image; relations need 2 or more: a larger bs, or drop_last=True")
+        raise ValueError(f"the batch has {len(tap)} image; "
+                         "relations need 2 or more: a larger bs, or drop_last=True")
     student, teacher = _pooled(tap), _pooled(hint)
     distances = F.smooth_l1_loss(_distances(student), _distances(teacher))
     angles = F.smooth_l1_loss(_angles(student), _angles(teacher))

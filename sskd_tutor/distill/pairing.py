@@ -1,4 +1,4 @@
-"""Which stage of the student learns from which of the teacher's, whatever the two networks are, with each fed its own kind of images.
+"""Which stage of the student learns from which of the teacher's, whatever the two networks are.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/distill/pairing.html.md"""
 
@@ -10,7 +10,7 @@ __all__ = ['pairing_format', 'match_stages', 'merged', 'Pairing', 'pair_stages']
 # %% ../../nbs/distill/07_pairing.ipynb #07d25099
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations, pairwise
@@ -52,7 +52,7 @@ def _apart(pairs, student, teacher):
 def match_stages(
     student: Sequence[float | None],  # reduction of each stage; None where there is no map
     teacher: Sequence[float | None],
-) -> list[tuple[int, int]]:           # (place in the student, place in the teacher), in order; the last of both is a pair
+) -> list[tuple[int, int]]:           # (place in the student, in the teacher), in order
     "Pair stages of like reduction, as many as the shorter network has"
     n_pairs = min(len(student), len(teacher))
     of_student, of_teacher = _choices(len(student), n_pairs), _choices(len(teacher), n_pairs)
@@ -63,7 +63,8 @@ def match_stages(
 def _check_joins(net, ends, stops):
     names = net.stage_names
     if stops and stops == sorted(set(stops)) and stops[-1] == len(names): return
-    raise ValueError(f"ends is {list(ends)}; expected stages of {names} in their order, with {names[-1]!r} as the last")
+    raise ValueError(f"ends is {list(ends)}; expected stages of {names} in their order, "
+                     f"with {names[-1]!r} as the last")
 
 def _joined(net, stops, front):
     "The stages of each new one, one module for each"
@@ -84,7 +85,7 @@ def merged(
     _check_joins(net, ends, stops)
     made = StagedNet(dict(zip(ends, _joined(net, stops, front))), net.head)
     for module in set(made.modules()) - set(net.modules()): module.training = net.training
-    made.chained, made.image_shape = net.chained, net.image_shape
+    made.chained, made.alone, made.image_shape = net.chained, net.alone, net.image_shape
     return made
 
 # %% ../../nbs/distill/07_pairing.ipynb #2508ee92
@@ -135,7 +136,8 @@ def _images_of(data, student, stats):
 # %% ../../nbs/distill/07_pairing.ipynb #d5d1d6fb
 def _check_network(who, net):
     if isinstance(net, type): raise TypeError(f"the {who} is the class {net.__name__}; call it first")
-    if not isinstance(net, nn.Module): raise TypeError(f"the {who} is a {type(net).__name__}; expected an nn.Module")
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"the {who} is a {type(net).__name__}; expected an nn.Module")
     check_float(f'the {who}', net)
 
 def _check_two(teacher, student):
@@ -160,10 +162,13 @@ def _check_channels(student, x):
     if takes == given: return
     kind, mode = ('gray', 'L') if takes == 1 else ('color', 'RGB')
     raise ValueError(f"the student takes {takes} channel(s), the learner's images have {x.shape[1]}; "
-                     f"load them in {kind}, e.g. folder_dls(..., mode={mode!r}){_build_cure(student, x.shape[1])}")
+                     f"load them in {kind}, e.g. folder_dls(..., mode={mode!r})"
+                     f"{_build_cure(student, x.shape[1])}")
 
 # %% ../../nbs/distill/07_pairing.ipynb #c12a628a
-_larger_images = dict(teacher='teacher_input=dict(size=...)', student="larger images for the learner, e.g. folder_dls(..., size=...)")
+_larger_images = dict(
+    teacher='teacher_input=dict(size=...)',
+    student='larger images for the learner, e.g. folder_dls(..., size=...)')
 
 def _in_words_of(who, message):
     message = message.replace('as_stages(model, (c,h,w))', _larger_images[who])
@@ -184,7 +189,8 @@ def _check_names(ends, student, teacher):
                         "or a pairing from Pairing.load")
     for s, t in ends.items():
         for who, name, names in (('student', s, student), ('teacher', t, teacher)):
-            if name not in names: raise ValueError(f"ends has {name!r}, which is no stage of the {who}; {nearest(name, names)}")
+            if name in names: continue
+            raise ValueError(f"ends has {name!r}, which is no stage of the {who}; {nearest(name, names)}")
 
 def _in_order(ends, student, teacher):
     "The pairs in their order; `student` and `teacher` are the names of all stages"
@@ -253,7 +259,8 @@ def _adapter_setting(self: Pairing):
     kinds, special = by_stage(self.kind, list(self.ends), 'adapter', default_adapter), {}
     for s, t in self.ends.items():
         prefix = _n_prefix(student.stages[s]), _n_prefix(teacher.stages[t])
-        if any(prefix) and not callable(kinds[s]): special[s] = partial(make_adapter, kind=kinds[s], prefix=prefix)
+        if not any(prefix) or callable(kinds[s]): continue
+        special[s] = partial(make_adapter, kind=kinds[s], prefix=prefix)
     return kinds | special if special else self.kind
 
 # %% ../../nbs/distill/07_pairing.ipynb #07d869bf
@@ -284,9 +291,10 @@ def edited(self: Pairing,
 @patch
 def adapters(self: Pairing) -> dict[str, nn.Module]:  # student stage -> adapter
     "A fresh adapter for each pair; no random number is drawn"
-    taps, hints = self.own['student']['shape'], self.own['teacher']['shape']
-    with torch.random.fork_rng(devices=[]):
-        return make_adapters(list(self.ends), [taps[s] for s in self.ends], [hints[t] for t in self.ends.values()], self.adapter)
+    student, teacher = self.own['student']['shape'], self.own['teacher']['shape']
+    taps = [student[s] for s in self.ends]
+    hints = [teacher[t] for t in self.ends.values()]
+    with torch.random.fork_rng(devices=[]): return make_adapters(list(self.ends), taps, hints, self.adapter)
 
 # %% ../../nbs/distill/07_pairing.ipynb #07d7f3cf
 def _side(size): return 'x'.join(map(str, size))
@@ -312,8 +320,8 @@ def _words(module):
     return type(module).__name__
 
 # %% ../../nbs/distill/07_pairing.ipynb #f6e42e07
-_table_columns = ['student', 'teacher', 'student_chs', 'teacher_chs', 'student_reduction', 'teacher_reduction',
-                  'student_map', 'teacher_map', 'adapter']
+_table_columns = ['student', 'teacher', 'student_chs', 'teacher_chs', 'student_reduction',
+                  'teacher_reduction', 'student_map', 'teacher_map', 'adapter']
 
 @patch
 def _half_row(self: Pairing, who, start, end):
@@ -339,16 +347,18 @@ def _table(self: Pairing) -> pd.DataFrame:
 @patch
 def text(self: Pairing) -> str:
     "The table, and what the teacher is fed, for a terminal"
-    teacher, student = (f"{who} {self.names[who]}, {len(self.own[who])} stages" for who in ('teacher', 'student'))
+    def words(who): return f"{who} {self.names[who]}, {len(self.own[who])} stages"
     table = self.table.reset_index(drop=True).to_string(index=False)
-    return f"{teacher}; {student}: {len(self.ends)} pairs\n{table}\n{self._feed_words()}"
+    title = f"{words('teacher')}; {words('student')}: {len(self.ends)} pairs"
+    return f"{title}\n{table}\n{self._feed_words()}"
 
 @patch
 def _feed_words(self: Pairing):
     if self.feed is None: words = "The teacher sees the learner's images as they are."
     else: words = f"The teacher is fed {self.feed.extra_repr()}."
     if not isinstance(self.split['teacher'], TappedNet): return words
-    return words + " It cannot be cut, so it runs whole in each step, and nothing of it is remembered or stitched."
+    return (f"{words} It cannot be cut, so it runs whole in each step, "
+            "and nothing of it is remembered or stitched.")
 
 @patch
 def __repr__(self: Pairing): return self.text()
@@ -396,25 +406,26 @@ def _check_normalized(images, wants, teacher_input):
     asked = teacher_input and (not isinstance(teacher_input, dict) or 'mean' in teacher_input)
     if not images.real and not asked: return
     low, high = images.x.min(), images.x.max()
-    raise ValueError(f"the learner's images run from {low:.2f} to {high:.2f}, and no Normalize in its loaders says why, "
-                     "so they cannot be normalized the teacher's way; pass stats=(means, deviations) of the learner's "
-                     "images, or teacher_input=False to feed the teacher the same")
+    raise ValueError(f"the learner's images run from {low:.2f} to {high:.2f}, and no Normalize in its loaders "
+                     "says why, so they cannot be normalized the teacher's way; "
+                     "pass stats=(means, deviations) of the learner's images, or teacher_input=False to feed the teacher the same")
 
 def _check_saved(saved, teacher, student):
     for who, net in dict(teacher=teacher, student=student).items():
         stages = saved['stages'][who]
         if stages != net.stage_names:
-            raise ValueError(f"the pairing is for a {who} with the stages {stages}; this one has {net.stage_names}")
+            raise ValueError(f"the pairing is for a {who} with the stages {stages}; "
+                             f"this one has {net.stage_names}")
 
 # %% ../../nbs/distill/07_pairing.ipynb #07d84ded
 def pair_stages(
     teacher: nn.Module,              # any network, or a `StagedNet`; not changed
     student: nn.Module,              # likewise; its own modules will learn
-    data: Any = None,                # the learner's `DataLoaders`; some of its images (b,c,h,w); or the shape (c,h,w) of one; None: the student's own
-    ends: dict | None = None,        # student stage -> teacher stage, or a pairing from `Pairing.load`; None: suggested
+    data: Any = None,                # the learner's loaders, some of its images (b,c,h,w), or a shape (c,h,w)
+    ends: dict | None = None,        # student stage -> teacher stage, or a saved pairing; None: suggested
     adapter: Any = default_adapter,  # as for `fit_sskd`
-    teacher_input: Any = None,       # its images: dict(size=, mean=, std=, channels=), torchvision's weights, or False for the learner's; None: what it says itself
-    stats: tuple | None = None,      # means and deviations, by channel, of the learner's images; None: those of its `Normalize` (of a mere shape: unknown, so nothing is normalized)
+    teacher_input: Any = None,       # size, mean, std, channels; torchvision's weights; False: the learner's
+    stats: tuple | None = None,      # means and deviations of the learner's images; None: of its `Normalize`
     n_stages: int = 4,               # of a network that never changes its resolution
 ) -> Pairing:
     "Match two networks, stage by stage: `pair_stages(teacher, student, dls)`"
@@ -430,7 +441,8 @@ def pair_stages(
     staged_student = _split(student, images.x, 'student', n_stages)
     if saved: _check_saved(saved, staged_teacher, staged_student)
     names = dict(teacher=type(teacher).__name__, student=type(student).__name__)
-    pairing = Pairing(staged_teacher, staged_student, images.x, saved['ends'] if saved else ends, feed, adapter, wants or False, names)
+    if saved: ends = saved['ends']
+    pairing = Pairing(staged_teacher, staged_student, images.x, ends, feed, adapter, wants or False, names)
     pairing.try_out()
     return pairing
 
@@ -444,10 +456,12 @@ def save(self: Pairing,
 ) -> None:
     "Keep the pairing: its pairs, the teacher's images, and the table for the reader"
     path = Path(path)
-    if path.exists() and not overwrite: raise FileExistsError(f"{path} exists; pass overwrite=True or name a new file")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; pass overwrite=True or name a new file")
     stages = {who: net.stage_names for who, net in self.split.items()}
     table = self.table.astype(object).where(self.table.notna(), None).reset_index().to_dict('records')
-    saved = dict(format=pairing_format, networks=self.names, stages=stages, ends=self.ends, teacher_input=self.wants, table=table)
+    saved = dict(format=pairing_format, networks=self.names, stages=stages, ends=self.ends,
+                 teacher_input=self.wants, table=table)
     write_whole(path, json.dumps(saved, indent=1, allow_nan=False, default=lambda v: v.item()))
 
 # %% ../../nbs/distill/07_pairing.ipynb #d607b7ca
@@ -463,6 +477,7 @@ def load(cls: Pairing,
     if not isinstance(saved, dict) or not {'format', 'ends', 'stages', 'teacher_input'} <= saved.keys():
         raise ValueError(f"{path} is no pairing; save one with Pairing.save")
     if saved['format'] > pairing_format:
-        raise ValueError(f"{path} has format {saved['format']}; this sskd_tutor reads up to {pairing_format}. "
+        raise ValueError(f"{path} has format {saved['format']}; "
+                         f"this sskd_tutor reads up to {pairing_format}. "
                          "`pip install -U sskd_tutor`")
     return saved

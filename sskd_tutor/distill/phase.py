@@ -1,4 +1,4 @@
-"""One phase of the method: a stage mimics the teacher's, or the head learns the task. What the learner is in the meantime, and how it gets back.
+"""One phase of the method: a stage mimics the teacher's, or the head learns the task.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/distill/phase.html.md"""
 
@@ -98,7 +98,7 @@ class EpochRows(Callback):
 
     def after_epoch(self):
         names, log = self.recorder.metric_names, self.recorder.log
-        if len(names) != len(log): return  # the epoch of a `validate` inside the fit, or one that was cut short
+        if len(names) != len(log): return  # of a `validate` inside the fit, or cut short
         measures = dict(zip(names[1:], log[1:]))
         measures['seconds'] = time.perf_counter() - self.start
         for measure, value in measures.items():
@@ -219,7 +219,7 @@ def fit_stage(self: Learner,
     loss: str | Callable = mimic_nmse,   # (pred, hint) -> scalar, or a name in `losses`
     cbs: Any = None,                     # more callbacks, e.g. `GradientClip()`
     valid_every: int = 1,                # validate after every n-th epoch and after the last; 0: never
-    fit: Callable = Learner.fit_one_cycle,  # any fit of fastai's: called as fit(learn, epochs, lr, cbs=..., **kwargs)
+    fit: Callable = Learner.fit_one_cycle,  # any of fastai's: fit(learn, epochs, lr, cbs=..., **kwargs)
     **kwargs: Any,                       # for it: wd, pct_start, div, ...
 ) -> list:                               # tidy rows: phase, stage, epoch, measure, value
     "Let one stage and its adapter mimic the teacher's; nothing else moves"
@@ -232,8 +232,9 @@ def fit_stage(self: Learner,
         model, dls, mimic = _mimicking(self, teacher, k, adapter, cache)
         teacher.eval().requires_grad_(False)
         own = [FreezeStages([name, 'head']), mimic, StopOnNaN(name), ValidEvery(valid_every), diary]
+        loss, metrics = bound(as_loss(loss), teacher, k), _mimic_metrics(student, teacher)
         with learner_with(self, model=model, dls=dls, opt=None, splitter=trainable_params,
-                          loss_func=bound(as_loss(loss), teacher, k), metrics=_mimic_metrics(student, teacher)):
+                          loss_func=loss, metrics=metrics):
             fit(self, epochs, lr, cbs=own + L(cbs), **kwargs)
     return diary.rows
 

@@ -24,12 +24,17 @@ from .staged import StagedNet
 from ..core.state import kept
 
 # %% ../../nbs/nets/05_cut.ipynb #c08b4a41
-def _learns(root, nodes):
-    return any(n.op == 'get_attr' and isinstance(attrgetter(n.target)(root), nn.Parameter) or
-               n.op == 'call_module' and next(attrgetter(n.target)(root).parameters(), None) is not None for n in nodes)
+def _has_parameters(root, node):
+    "Does a node use a parameter, or a module with one?"
+    if node.op == 'get_attr': return isinstance(attrgetter(node.target)(root), nn.Parameter)
+    return node.op == 'call_module' and next(attrgetter(node.target)(root).parameters(), None) is not None
 
-def _runs(root, graph, chosen):  # [(nodes, Cut before, Cut behind), ...], the head last
-    nodes, runs, before, start = list(graph.nodes), [], None, 0
+def _learns(root, nodes): return any(_has_parameters(root, node) for node in nodes)
+
+def _runs(root, graph, chosen):
+    "[(nodes, Cut before, Cut behind), ...], the head last"
+    nodes = list(graph.nodes)
+    runs, before, start = [], None, 0
     for c in chosen:
         stop = nodes.index(c.node) + 1
         if not _learns(root, nodes[start:stop]): continue
@@ -61,12 +66,22 @@ def _part(root, nodes, before, behind, own, unused=()):
 
 def _tensors(m): return [*m.parameters(), *m.buffers()]
 
-def _owners(staged, learns=True):  # tensor -> the one stage, or 'head', that uses it
+def _learned_tensors(part):
+    "Names and tensors that training changes: parameters, and the statistics of batch norms"
+    yield from part.named_parameters()
+    for path, module in part.named_modules():
+        if not isinstance(module, _NormBase): continue
+        for name, buffer in module.named_buffers(): yield f'{path}.{name}', buffer
+
+def _owners(staged, learns=True):
+    "Tensor -> the one stage, or 'head', that uses it"
     where = {}
-    for name, m in {**staged.stages, 'head': staged.head}.items():
-        stats = [(f'{n}.{k}', b) for n, o in m.named_modules() if isinstance(o, _NormBase) for k, b in o.named_buffers()]
-        for k, t in [*m.named_parameters(), *stats]:
-            if where.setdefault(t, name) != name and learns: raise ValueError(f"{k} is used in {where[t]} and in {name}; no stage can learn it alone. Untie the weights, or name larger stages; for a teacher pass learns=False")
+    for part_name, part in staged.parts.items():
+        for name, tensor in _learned_tensors(part):
+            owner = where.setdefault(tensor, part_name)
+            if owner != part_name and learns:
+                raise ValueError(f"{name} is used in {owner} and in {part_name}; no stage can learn it alone. Untie the weights, "
+                                 "or name larger stages; for a teacher pass learns=False")
     return where
 
 def cut(
@@ -96,20 +111,30 @@ def image_shape(
     cfg = getattr(model, 'pretrained_cfg', None) or {}
     side = stated_size(model) or 224
     h, w = (side, side) if isinstance(side, int) else side
-    h, w = (h, w) if cfg.get('fixed_input_size') else (min(h, 224), min(w, 224))
+    if not cfg.get('fixed_input_size'): h, w = min(h, 224), min(w, 224)
     return channels_of(model, (h, w)) or 3, h, w
 
-def _images(model, x):
+# %% ../../nbs/nets/05_cut.ipynb #b16dca5f
+def _images(model: nn.Module, x: Tensor | tuple | None) -> Tensor:
+    "A few images in the network's device and precision, made up if there are none"
     like = next(iter(_tensors(model)), torch.zeros(()))
-    if not isinstance(x, Tensor): x = torch.rand(2, *(x or image_shape(model)), generator=torch.Generator().manual_seed(0))
+    if not isinstance(x, Tensor):
+        shape = x or image_shape(model)
+        x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
     if x.dim() != 4: raise ValueError(f"x has shape {tuple(x.shape)}; expected images (b,c,h,w), or one image's (c,h,w)")
     return x.to(like.device, like.dtype if like.is_floating_point() else x.dtype)
 
+# %% ../../nbs/nets/05_cut.ipynb #61ce0f44
 def _check_model(model):
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"as_stages got {f'the class {model.__name__}; call it first' if isinstance(model, type) else f'a {type(model).__name__}'}; expected an nn.Module")
-    if isinstance(model, DynamicUnet): raise TypeError("as_stages got fastai's DynamicUnet, whose decoder looks back at its encoder; use segment_stages(unet), or as_stages(unet.layers[0]) for its encoder alone")
-    if isinstance(model, torch.jit.ScriptModule): raise TypeError("as_stages got a torch.jit.ScriptModule, whose forward cannot be read; give the module that it was made from")
+    "Refuse what can never be cut"
+    if isinstance(model, type): raise TypeError(f"as_stages got the class {model.__name__}; call it first; expected an nn.Module")
+    if not isinstance(model, nn.Module): raise TypeError(f"as_stages got a {type(model).__name__}; expected an nn.Module")
+    if isinstance(model, DynamicUnet):
+        raise TypeError("as_stages got fastai's DynamicUnet, whose decoder looks back at its encoder; "
+                        "use segment_stages(unet), or as_stages(unet.layers[0]) for its encoder alone")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError("as_stages got a torch.jit.ScriptModule, whose forward cannot be read; "
+                        "give the module that it was made from")
     odd = next((n for n, m in model.named_modules() if 'quantized' in type(m).__module__), None)
     if odd: raise ValueError(f"{odd} is quantized, and such modules are not split; give the float network that it was made from. A student is quantized when it is trained")
     lazy = next((n for n, t in [*model.named_parameters(), *model.named_buffers()] if is_lazy(t)), None)
@@ -194,7 +219,7 @@ class _Tap(nn.Module):
     def forward(self, _): return self.shown[0].taps[self.k]
 
 class _Answer(_Tap):
-    alone = False  # it can be no student's head
+    "The head of a network that stays whole"
     def forward(self, _): return self.shown[0].net.forward_head(self.shown[0].last)
 
 class TappedNet(StagedNet):

@@ -21,13 +21,9 @@ from plotly.offline import get_plotlyjs
 
 from ..core.files import pkg_data, write_whole
 from ..measure.recording import Recording
-from ..viz.alignment import cka_map, measure_curves, projection
-from ..viz.motion import animated
+from ..viz.gallery import chapters_of
 from ..viz.style import ink, method_colors, method_names
-from sskd_tutor.viz.training import (agreement, cost_bars, cost_panel, method_bars, reliability,
-                                     stage_timeline,
-    stitched_curve)
-from ..viz.walls import map_wall
+from ..viz.training import cost_bars, method_bars, stage_timeline, stitched_curve
 
 # %% ../../nbs/runs/01_report.ipynb #71f1f6af
 def row(
@@ -232,42 +228,12 @@ def sections(
     rec: Recording,
     limit: int = 400_000,  # bytes of each animated figure, at most
 ) -> list:                 # of `Section`
-    "The recorded alignment as parts of a page"
-    found = _who_sees_what(rec, limit)
-    for stage in rec.stages: found += _what_it_sees(rec, stage, limit)
-    if rec.final:
-        text = ("Agreement counts equal answers, right or wrong; KL is the distance of the answers' "
-                "probabilities. "
-                "Reliability: an answer given with 80 % confidence should be right 80 times in 100.")
-        found.append(section('Does it answer as the teacher does?', text,
-                             [partial(agreement, rec), partial(reliability, rec)]))
-    text = 'As they were spent over the training; each point is one measurement, dashed is what was planned.'
-    return [*found, section('Time, multiply-adds, memory', text, [partial(cost_panel, rec)])]
-
-def _who_sees_what(rec, limit):
-    has = set(rec.measures.measure)
-    maps = [m for m in ('cka_pooled', 'cka_flat') if m in has][:1]
-    curves = [m for m in ('cka_pooled', 'probe') if m in has]
-    figures = [partial(animated, cka_map, rec, limit=limit, measure=m) for m in maps]
-    figures += [partial(measure_curves, rec, measure=m) for m in curves]
-    if not figures: return []
-    text = ('Each stage of the student beside each of the teacher: CKA near 1 means that two stages order '
-            'the images alike. '
-            'The subtitle and the thin gray lines show what a network with random weights and wrongly paired '
-            'images would get.')
-    return [section('Who sees what', text, figures)]
-
-def _what_it_sees(rec, stage, limit):
-    figures = []
-    if ('student', stage) in rec.maps:
-        figures.append(partial(animated, map_wall, rec, limit=limit, stage=stage))
-    if ('student', stage) in rec.projection:
-        figures.append(partial(animated, projection, rec, limit=limit, stage=stage))
-    if not figures: return []
-    text = ("The same images and one channel through teacher and student, then all recorded images on the "
-            "teacher's two "
-            'principal axes. Play, or move the slider: colors and axes stand still, only the student learns.')
-    return [section(f'What {stage} sees', text, figures)]
+    "The recorded alignment as parts of a page: the chapters of `viz.gallery`"
+    found = []
+    for chapter in chapters_of(rec):
+        figures = [partial(drawing.moving, limit=limit) for drawing in chapter.drawings]
+        found.append(section(chapter.title, chapter.text, figures))
+    return found
 
 # %% ../../nbs/runs/01_report.ipynb #877aadcc
 def planned(

@@ -71,7 +71,7 @@ def _answering(detector, losses):
 class DetectorHead(nn.Module):
     "Neck and heads of a torchvision detector"
     def __init__(self,
-        detector: nn.Module,  # with `backbone.body`, `backbone.fpn` and `transform`, e.g. FasterRCNN, RetinaNet
+        detector: nn.Module,  # with `backbone.body`, `backbone.fpn` and `transform`, e.g. FasterRCNN
     ):
         super().__init__()
         self.neck = detector.backbone.fpn

@@ -55,7 +55,8 @@ class EmbeddingHead(nn.Module):
                              "0 makes a head that only embeds")
         self.n_identities = n_identities
         self.embed = nn.Sequential(
-            nn.AdaptiveAvgPool2d(grid), nn.Flatten(), nn.Linear(c_in*grid**2, size, bias=False), nn.BatchNorm1d(size))
+            nn.AdaptiveAvgPool2d(grid), nn.Flatten(),
+            nn.Linear(c_in*grid**2, size, bias=False), nn.BatchNorm1d(size))
         self.margin = _arc_face(n_identities, size, margin, scale) if n_identities else None
 
     def forward(self,
@@ -158,8 +159,8 @@ def face_dls(
     device = torch.device(device or default_device())
     names = list(range(int(max(images.y.max(), valid.y.max())) + 1))
     common = dict(device=device, after_batch=[IntToFloatTensor(), Normalize.from_stats(*stats, cuda=False)])
-    train_dl = DeviceDL(ImageSet(images, 0, names), bs=bs, shuffle=True, drop_last=True, views=views, seed=seed,
-                        **common)
+    train_dl = DeviceDL(ImageSet(images, 0, names), bs=bs, shuffle=True, drop_last=True,
+                        views=views, seed=seed, **common)
     return DataLoaders(train_dl, DeviceDL(ImageSet(valid, 1, names), bs=bs, **common), device=device)
 
 def face_learner(

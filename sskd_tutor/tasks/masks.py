@@ -16,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from fastai.vision.all import (
-    CrossEntropyLossFlat, DataBlock, DataLoaders, FuncSplitter, ImageBlock, IntToFloatTensor, MaskBlock, Normalize,
-    PILImage, PILImageBW, Resize, SegmentationDataLoaders, TensorImageBW, TensorMask, default_device, imagenet_stats)
+    CrossEntropyLossFlat, DataBlock, DataLoaders, FuncSplitter, ImageBlock, IntToFloatTensor, MaskBlock,
+    Normalize, PILImage, PILImageBW, Resize, SegmentationDataLoaders, TensorImageBW, TensorMask, default_device,
+    imagenet_stats)
 from PIL import Image
 
 from ..data.loaders import DeviceDL, ImageSet
@@ -106,7 +107,8 @@ def _check_looks(folder, looks, skip):
     "Refuse masks that do not fit, and files that cannot be opened"
     wrong = [look.fault for look in looks if look.fault and not look.damaged]
     if wrong:
-        raise ValueError(f"{folder}: {len(wrong)} of {len(looks)} masks do not fit: {few_names(wrong)}. Fix them")
+        raise ValueError(f"{folder}: {len(wrong)} of {len(looks)} masks do not fit: "
+                         f"{few_names(wrong)}. Fix them")
     damaged = [look.fault for look in looks if look.damaged]
     if damaged and not skip:
         raise ValueError(f"{folder}: {len(damaged)} of {len(looks)} pairs cannot be opened: "

@@ -65,8 +65,9 @@ def roc(
 def _check_far(far, n_impostors):
     if not 0 < far < 1: raise ValueError(f"a FAR is {far}; expected a share between 0 and 1")
     if far*n_impostors < 1 - 1e-9:
-        raise ValueError(f"a FAR of {far:g} is {far*n_impostors:.2g} of {n_impostors:,} impostor pairs and cannot "
-                         f"be measured; it takes {math.ceil(1/far):,} or more. Take more images, or larger FARs")
+        raise ValueError(f"a FAR of {far:g} is {far*n_impostors:.2g} of {n_impostors:,} impostor pairs "
+                         f"and cannot be measured; it takes {math.ceil(1/far):,} or more. "
+                         "Take more images, or larger FARs")
 
 def tar_at_far(
     scores: Tensor,                      # (p,)

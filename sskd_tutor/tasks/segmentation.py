@@ -70,8 +70,8 @@ def _has_hook(module, hooks):
 
 def _check_blocks(n_blocks, n_hooks):
     if not n_blocks:
-        raise ValueError("this DynamicUnet has no UnetBlock: its encoder never changes the resolution between "
-                         "two of its layers; give it one that does, e.g. create_body(resnet18())")
+        raise ValueError("this DynamicUnet has no UnetBlock: its encoder never changes the resolution "
+                         "between two of its layers; give it one that does, e.g. create_body(resnet18())")
     if n_hooks != n_blocks:
         raise ValueError(f"this DynamicUnet has {n_blocks} UnetBlocks, but {n_hooks} hooks on its encoder: "
                          "they were removed, so it cannot run; build it anew and load its weights")
@@ -147,7 +147,8 @@ def plain(self: StagedUnet) -> DynamicUnet:
     own = set(unet.modules())
     if not set(self.head.children()) <= own:
         raise ValueError("the head is not the network's own: with head_epochs=0 the student keeps the last "
-                         "adapter and a copy of the teacher's. Train its own: head_epochs=4, or learn.fit_head(4)")
+                         "adapter and a copy of the teacher's. Train its own: head_epochs=4, "
+                         "or learn.fit_head(4)")
     self.stages['enc1'].images = None
     for module in own - set(self.modules()): module.training = self.training
     return _emptied(unet)

@@ -16,55 +16,95 @@ import plotly.graph_objects as go
 from IPython.display import display
 from fastcore.all import patch
 
-from ..distill.pairing import Pairing
-from .panels import drawn, framed, laid, no_widgets, panel, show
-from .style import color_of, styled
 from ..core.errors import nearest
+from ..distill.pairing import Pairing
+from .panels import PageTheme, drawn, framed, laid, no_widgets, panel, show, still_theme
+from .style import Theme, color_of, styled
+
+# %% ../../nbs/viz/08_pairing.ipynb #9dc44f1b
+def _heights(
+    groups: list,   # names of each pair's stages in this network
+    other: list,    # and in the other one
+) -> dict:          # name -> height, below zero
+    "Heights at which the last stages of each pair are level in both networks"
+    heights, end = {}, 0
+    for names, others in zip(groups, other):
+        end -= max(len(names), len(others))
+        for i, name in enumerate(reversed(names)): heights[name] = end + i
+    return heights
 
 # %% ../../nbs/viz/08_pairing.ipynb #11e2ef9f
-def _heights(groups, other):  # names of each pair's stages, here and there -> {name: height}: the ends of a pair are level
-    y, end = {}, 0
-    for g, o in zip(groups, other):
-        end -= max(len(g), len(o))
-        y |= {n: end + i for i, n in enumerate(reversed(g))}
-    return y
+def _add_squares(fig, x, names, size, heights, colors, who, kind):
+    "A square for each stage"
+    marker = dict(symbol='square', size=size, color=[colors[name] for name in names], line_width=0)
+    fig.add_scatter(x=[x]*len(names), y=[heights[name] for name in names], mode='markers',
+                    name=f'{who}, {kind}', text=names,
+                    marker=marker, showlegend=False, hovertemplate=f'{who}: %{{text}}<extra></extra>')
 
-def _side(fig, x, groups, y, rows, colors, who, anchor):  # one network
-    of = {n: g[-1] for g in groups for n in g}
-    for n, end in of.items():
-        if n != end: fig.add_scatter(x=[x, x], y=[y[n], y[end]], mode='lines', line=dict(color=colors[end], width=3), opacity=.5, hoverinfo='skip', showlegend=False)
-    for name, size, names in (('joined', 10, [n for n in of if n != of[n]]), ('ends', 22, list(colors))):
-        fig.add_scatter(x=[x]*len(names), y=[y[n] for n in names], mode='markers', name=f'{who}, {name}', showlegend=False, text=names,
-                        marker=dict(symbol='square', size=size, color=[colors[of[n]] for n in names], line_width=0), hovertemplate=f'{who}: %{{text}}<extra></extra>')
-    for n in of:
-        words = f'<b>{escape(n)}</b>' + (f'<br>{rows[n]}' if n in rows else '')
-        fig.add_annotation(x=x, y=y[n], text=words, showarrow=False, xanchor=anchor, xshift=-18 if anchor == 'right' else 18, align=anchor, font_size=13)
+# %% ../../nbs/viz/08_pairing.ipynb #31659004
+def _add_side(fig, who, groups, heights, colors, sizes):
+    "One network: large squares for the ends of pairs, small ones for the stages that hang on them"
+    x, anchor, shift = (0, 'right', -18) if who == 'student' else (1, 'left', 18)
+    ends = {name: names[-1] for names in groups for name in names}   # stage -> the end that it hangs on
+    joined = [name for name in ends if ends[name] != name]
+    of_pair = {name: colors[end] for name, end in ends.items()}
+    for name in joined:
+        fig.add_scatter(x=[x, x], y=[heights[name], heights[ends[name]]], mode='lines', opacity=.5,
+                        hoverinfo='skip', line=dict(color=of_pair[name], width=3), showlegend=False)
+    _add_squares(fig, x, joined, 10, heights, of_pair, who, 'joined')
+    _add_squares(fig, x, list(colors), 22, heights, of_pair, who, 'ends')
+    for name in ends:
+        size = f'<br>{sizes[name]}' if name in sizes else ''
+        fig.add_annotation(x=x, y=heights[name], text=f'<b>{escape(name)}</b>{size}', showarrow=False,
+                           xanchor=anchor, xshift=shift, align=anchor, font_size=13)
 
+# %% ../../nbs/viz/08_pairing.ipynb #bd6ffcd8
+def _sizes(table, who):
+    "Channels, height, width and reduction of the tap of each pair, in words"
+    words = []
+    for row in table.to_dict('records'):
+        side = row[f'{who}_map'].replace('x', ' x ')
+        words.append(f"{row[f'{who}_chs']} x {side}, 1/{row[f'{who}_reduction']:g}")
+    return words
+
+def _add_links(fig, table, heights, colors):
+    "A line for each pair, with the adapter on it; heights are those of the pairs"
+    for stage, height, color in zip(table.index, heights, colors):
+        adapter = table.adapter[stage]
+        fig.add_scatter(x=[.05, .95], y=[height]*2, mode='lines', name=stage, line=dict(color=color, width=3),
+                        showlegend=False, hovertemplate=f'{stage}: {adapter}<extra></extra>')
+        fig.add_annotation(x=.5, y=height, text=escape(adapter), showarrow=False, yshift=11, font_size=12)
+
+# %% ../../nbs/viz/08_pairing.ipynb #35e7953c
 def pairing_figure(
     table: pd.DataFrame,         # `Pairing.table`
     names: dict = None,          # 'teacher' and 'student' -> what they are called
-    theme: str = 'light',
+    theme: Theme = 'light',
 ) -> go.Figure:                  # a trace named after each pair
     "Both networks side by side, a link for each pair"
-    fig, names, paint = go.Figure(), names or {}, list(color_of(table.index).values())
-    groups = {who: [g.split(' + ') for g in table[who]] for who in ('student', 'teacher')}
-    for x, who, other, anchor in ((0, 'student', 'teacher', 'right'), (1, 'teacher', 'student', 'left')):
-        ends, y = [g[-1] for g in groups[who]], _heights(groups[who], groups[other])
-        rows = {e: f'{r[f"{who}_chs"]} x {r[f"{who}_map"].replace("x", " x ")}, 1/{r[f"{who}_reduction"]:g}' for e, r in zip(ends, table.to_dict('records'))}
-        _side(fig, x, groups[who], y, rows, dict(zip(ends, paint)), who, anchor)
-        fig.add_annotation(x=x, y=.1, text=f"{who}<br><b>{escape(names.get(who, ''))}</b>", showarrow=False, font_size=14)
-    for s, e, color in zip(table.index, ends, paint):
-        fig.add_scatter(x=[.05, .95], y=[y[e]]*2, mode='lines', name=s, line=dict(color=color, width=3), showlegend=False, hovertemplate=f'{s}: {table.adapter[s]}<extra></extra>')
-        fig.add_annotation(x=.5, y=y[e], text=escape(table.adapter[s]), showarrow=False, yshift=11, font_size=12)
-    n, low = len(table), min(y.values())
-    fig.update_xaxes(visible=False, range=[-.5, 1.5], fixedrange=True).update_yaxes(visible=False, range=[low - .5, .6], fixedrange=True)
-    return styled(fig, f"{names.get('student', 'The student')} learns from {names.get('teacher', 'the teacher')} in {n} stage{'s'[:n > 1]}", theme, 130 - 62*low).update_layout(margin=dict(l=24, r=24, b=16, t=56))
+    fig, names, colors = go.Figure(), names or {}, list(color_of(table.index).values())[:len(table)]
+    groups = {who: [group.split(' + ') for group in table[who]] for who in ('student', 'teacher')}
+    for who, other in (('student', 'teacher'), ('teacher', 'student')):
+        ends, heights = [group[-1] for group in groups[who]], _heights(groups[who], groups[other])
+        _add_side(fig, who, groups[who], heights, dict(zip(ends, colors)),
+                  dict(zip(ends, _sizes(table, who))))
+        fig.add_annotation(x=int(who == 'teacher'), y=.1,
+                           text=f"{who}<br><b>{escape(names.get(who, ''))}</b>", showarrow=False,
+                           font_size=14)
+    _add_links(fig, table, [heights[end] for end in ends], colors)
+    low = min(heights.values())
+    fig.update_xaxes(visible=False, range=[-.5, 1.5], fixedrange=True)
+    fig.update_yaxes(visible=False, range=[low - .5, .6], fixedrange=True)
+    student, teacher = names.get('student', 'The student'), names.get('teacher', 'the teacher')
+    title = f"{student} learns from {teacher} in {len(table)} stage{'s' if len(table) > 1 else ''}"
+    return styled(fig, title, theme, 130 - 62*low).update_layout(margin=dict(l=24, r=24, b=16, t=56))
 
+# %% ../../nbs/viz/08_pairing.ipynb #cc05e7b4
 @patch
-def picture(self: Pairing,
-    theme: str = 'light',
+def figure(self: Pairing,
+    theme: Theme = 'light',
 ) -> go.Figure:
-    "The pairing as a picture"
+    "Both networks side by side, a link for each pair"
     return pairing_figure(self.table, self.names, theme)
 
 # %% ../../nbs/viz/08_pairing.ipynb #11ef38ce
@@ -72,57 +112,79 @@ class PairingEditor:
     "Choose by hand which stages are a pair; the result is `.pairing`"
     def __init__(self,
         pairing: Pairing,
-        theme: str = 'auto',   # 'auto': JupyterLab's own; or 'light', 'dark'
+        theme: PageTheme = 'auto',
     ):
-        self.pairing, self.first, self.theme, self.figure, self.says = pairing, pairing, theme, None, W.HTML()
-        teacher, student = (pairing.split[who].stage_names for who in ('teacher', 'student'))
-        options = [('with the next', ''), *((f"teacher's {t}", t) for t in teacher)]
-        self.choices = {s: W.Dropdown(options=options, value=pairing.ends.get(s, ''), description=s, layout=dict(width='auto', min_width='230px')) for s in student}
-        self.choices[student[-1]].disabled = True
-        self.again = W.Button(description='suggest again', layout=dict(width='auto'))
-        self.again.on_click(lambda _: self.reset())
-        for c in self.choices.values(): c.observe(lambda change: self.changed(), 'value')
+        self.pairing, self.first, self.theme = pairing, pairing, theme
+        self.panel = None        # the figure, once the page is shown
+        self.says = W.HTML()     # the line below the controls
+        self._make_controls()
         self.changed()
 
     @property
-    def ends(self) -> dict: return {s: c.value for s, c in self.choices.items() if c.value}
+    def ends(self) -> dict:      # student's stage -> teacher's
+        "What is chosen"
+        return {stage: choice.value for stage, choice in self.choices.items() if choice.value}
 
-    def changed(self):
-        "Take what is chosen, or say why not"
-        try: self.pairing = self.pairing.edited(self.ends)
-        except ValueError as e: self.says.value = f'<div role="alert">{escape(str(e))}</div>'
-        else: self.says.value = f'<div role="status">{len(self.pairing.ends)} pairs; {self.pairing.text().splitlines()[-1]}</div>'
-        if self.figure is not None: show(self.figure, drawn(self.pairing.picture, theme=self.theme))
+# %% ../../nbs/viz/08_pairing.ipynb #8f213b18
+@patch
+def _make_controls(self: PairingEditor):
+    "A drop-down for each stage of the student; the last has no next one, so its partner is fixed"
+    teacher, student = (self.pairing.split[who].stage_names for who in ('teacher', 'student'))
+    options = [('with the next', ''), *((f"teacher's {stage}", stage) for stage in teacher)]
+    layout = dict(width='auto', min_width='230px')
+    self.choices = {stage: W.Dropdown(options=options, value=self.pairing.ends.get(stage, ''),
+                                      description=stage, layout=layout)
+                    for stage in student}
+    self.choices[student[-1]].disabled = True
+    for choice in self.choices.values(): choice.observe(lambda change: self.changed(), 'value')
+    self.again = W.Button(description='suggest again', layout=dict(width='auto'))
+    self.again.on_click(lambda button: self.reset())
 
-    def choose(self,
-        student: str,          # stage
-        teacher: str = None,   # stage; None: learns together with the next one
-    ):
-        "Pair two stages"
-        if student not in self.choices: raise ValueError(f"no stage {student!r} of the student; {nearest(student, list(self.choices))}")
-        self.choices[student].value = teacher or ''
+# %% ../../nbs/viz/08_pairing.ipynb #c9308398
+@patch
+def changed(self: PairingEditor):
+    "Take what is chosen, or say why not"
+    try: self.pairing = self.pairing.edited(self.ends)
+    except ValueError as e: self.says.value = f'<div role="alert">{escape(str(e))}</div>'
+    else:
+        fed = self.pairing.text().splitlines()[-1]   # what the teacher is fed
+        self.says.value = f'<div role="status">{len(self.pairing.ends)} pairs; {fed}</div>'
+    if self.panel is not None: show(self.panel, drawn(self.pairing.figure, theme=self.theme))
 
-    def reset(self):
-        "Back to the pairing that it was opened with"
-        for s, c in self.choices.items(): c.value = self.first.ends.get(s, '')
+# %% ../../nbs/viz/08_pairing.ipynb #3c077c6f
+@patch
+def choose(self: PairingEditor,
+    student: str,          # stage
+    teacher: str = None,   # stage; None: learns together with the next one
+):
+    "Pair two stages"
+    if student not in self.choices:
+        raise ValueError(f"no stage {student!r} of the student; {nearest(student, list(self.choices))}")
+    self.choices[student].value = teacher or ''
+
+@patch
+def reset(self: PairingEditor):
+    "Back to the pairing that the editor was opened with"
+    for stage, choice in self.choices.items(): choice.value = self.first.ends.get(stage, '')
+
+# %% ../../nbs/viz/08_pairing.ipynb #a7f336ab
+@patch
+def edit(self: Pairing,
+    theme: PageTheme = 'auto',
+) -> PairingEditor:       # its `.pairing` is the edited one
+    "Choose the pairs by hand"
+    return PairingEditor(self, theme)
 
 # %% ../../nbs/viz/08_pairing.ipynb #11e0109d
 @patch(as_prop=True)
 def widget(self: PairingEditor) -> W.VBox:
-    "Controls and picture"
-    if self.figure is None: self.figure = panel(drawn(self.pairing.picture, theme=self.theme))
-    return framed(laid('row', *self.choices.values(), self.again), self.says, self.figure, theme=self.theme)
+    "Controls and figure"
+    if self.panel is None: self.panel = panel(drawn(self.pairing.figure, theme=self.theme))
+    return framed(laid('row', *self.choices.values(), self.again), self.says, self.panel, theme=self.theme)
 
 @patch
 def _ipython_display_(self: PairingEditor):
-    if why := no_widgets():
-        print(f'The editor is not live here, since {why}; this is its static twin.')
-        display(self.pairing.picture('light' if self.theme == 'auto' else self.theme))
-    else: display(self.widget)
-
-@patch
-def edit(self: Pairing,
-    theme: str = 'auto',
-) -> PairingEditor:       # its `.pairing` is the edited one
-    "Choose the pairs by hand"
-    return PairingEditor(self, theme)
+    why = no_widgets()
+    if not why: return display(self.widget)
+    print(f'The editor is not live here, since {why}; this is its static twin.')
+    display(self.pairing.figure(still_theme(self.theme)))

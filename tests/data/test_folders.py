@@ -1,4 +1,4 @@
-"""Pictures on disk, read as they are needed: always the same ones, two batches at most, and what cannot be read is named."""
+"""Images on disk, read as they are needed: always the same ones, two batches at most, and what cannot be read is named."""
 import json, os, sys, tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +39,7 @@ def everything(dl): return [tuple(t.as_subclass(torch.Tensor) for t in b) for b 
 
 @pytest.mark.parametrize('ext,mode', [('png', 'RGB'), ('png', 'L'), ('jpg', 'RGB'), ('jpg', 'L')])
 def test_pixels(tmp_path, ext, mode):
-    "At its own size a image is what any reader gives, in the order of its label"
+    "At its own size an image is what any reader gives, in the order of its label"
     data = dls(write(tmp_path, 30, ext=ext, mode=mode), size=40).train_ds
     x, y = data.take(torch.arange(len(data)))
     for i, p in enumerate(data.images.paths):
@@ -214,15 +214,15 @@ def as_nobody():
     finally: os.seteuid(0)
 
 @pytest.mark.skipif(not hasattr(os, 'seteuid'), reason="needs rights as Unix has them")
-@pytest.mark.parametrize('where', ['a class', 'all', 'a image'])
+@pytest.mark.parametrize('where', ['a class', 'all', 'an image'])
 def test_what_may_not_be_read(where):
     with tempfile.TemporaryDirectory() as top:
         os.chmod(top, 0o755)
         train = write(Path(top)/'train', 30)
-        locked = dict(all=Path(top)/'train', **{'a class': train/'c d', 'a image': min(train.glob('ab/*'))})[where]
+        locked = dict(all=Path(top)/'train', **{'a class': train/'c d', 'an image': min(train.glob('ab/*'))})[where]
         locked.chmod(0)
         with as_nobody():
-            if where == 'a image':
+            if where == 'an image':
                 says = r'1 of 30 files cannot be read:\n  ab/00000.jpg \(PermissionError'
                 with pytest.raises(ValueError, match=says): dls(train)
             else:

@@ -14,7 +14,8 @@ import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.data.images import vocab
 from sskd_tutor.data.lists import by_parent, csv_dls, csv_rows, listed_dls
-from sskd_tutor.data.formats import cifar_sets, find_data, imagenet_rows, open_data, read_cifar, stored_dls
+from sskd_tutor.data.formats import (Format, cifar_sets, find_data, format_of, formats, imagenet_rows, open_data,
+    read_cifar, stored_dls)
 from sskd_tutor.data.datasets import dataset_dls
 from sskd_tutor.nets.small import tutorial_resnet
 from helpers.pairs import new_learner
@@ -256,3 +257,40 @@ def test_items_that_cannot_work(tmp_path):
         dataset_dls(good, good, bs=10, classes=['a', 'b'])
     good.targets = good.targets[:-1]
     with pytest.raises(ValueError, match='20 items and 19 labels'): dataset_dls(good, good, bs=10)
+
+# --- the registry
+
+def test_a_new_format_is_one_entry(tmp_path, monkeypatch):
+    "Named, found, recognized and opened by what its entry says"
+    def open_flat(path, wanted):
+        rows = [(p.name, p.name.split('_')[0]) for p in sorted(path.glob('*.png'))]
+        return listed_dls(path, rows, .25, **wanted.files)
+    entry = Format('class_number.png', open_flat, folders=('flat-1.0',), signs=('FLAT.txt',))
+    monkeypatch.setitem(formats, 'flat', entry)
+    home = tmp_path/'flat-1.0'
+    home.mkdir()
+    (home/'FLAT.txt').touch()
+    for i in range(40): picture(i).save(home/f'{"ab"[i % 2]}_{i}.png')
+    assert find_data('flat', tmp_path) == find_data('flat', home) == home and format_of(home) == 'flat'
+    for arguments in (('flat', tmp_path), (home,)):
+        dls = open_data(*arguments, size=16, bs=10, **plain)
+        assert (len(dls.train_ds), len(dls.valid_ds), dls.vocab) == (30, 10, ['a', 'b'])
+    (home/'FLAT.txt').unlink()
+    assert format_of(home) == 'folder'  # by its name alone it is not, since nothing of it is there
+    with pytest.raises(FileNotFoundError, match='holds no flat-1.0, and is none itself'): find_data('flat', home)
+
+def test_formats_are_recognized(tmp_path):
+    assert format_of(write_cifar(tmp_path/'any', 'cifar10')) == 'cifar10'
+    assert format_of(write_imagenet(tmp_path/'net', 'kaggle')) == 'imagenet'
+    assert format_of(write_folders(tmp_path/'imagewoof2-320', dict(train=range(4), val=range(4)))) == 'imagewoof'
+    (tmp_path/'t.csv').touch()
+    assert format_of(tmp_path/'t.csv') == 'csv'
+    with pytest.raises(FileNotFoundError, match='is no folder and no .csv table, and no format'): open_data('cifar100')
+
+@pytest.mark.parametrize('name', ['valid', 'val', 'test'])
+def test_a_folder_of_ones_own(tmp_path, name):
+    write_folders(tmp_path, {'train': range(40), name: range(40, 60)})
+    found = open_data(tmp_path, bs=10, **plain)
+    assert (len(found.train_ds), len(found.valid_ds)) == (40, 20)
+    asked = open_data('folder', tmp_path/'train', bs=10, valid=.5, mode=None, **plain)
+    assert asked.train_ds.mode == 'RGB' and len(asked.valid_ds) == pytest.approx(20, abs=5)

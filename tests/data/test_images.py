@@ -1,4 +1,4 @@
-"""Pictures, views and loaders: views against naive slicing, orders that can be had again, and loaders that are not ours."""
+"""Images, views and loaders: views against naive slicing, orders that can be had again, and loaders that are not ours."""
 import pytest
 import torch
 from fastai.vision.all import Callback, DataLoader, DataLoaders, ImageDataLoaders, Learner, accuracy, aug_transforms, load_learner
@@ -13,7 +13,7 @@ from helpers.pairs import cpu, moved, new_learner, small_dls, snapshot, staged
 # --- views
 
 def naive_view(views, x, sample, view):
-    "One picture at a time, by slicing: blacken a rectangle, mirror, then shift with black moving in"
+    "One image at a time, by slicing: blacken a rectangle, mirror, then shift with black moving in"
     out, c, (h, w) = [], views.crop, x.shape[-2:]
     for img, s in zip(x, sample):
         n = 2*c + 1
@@ -90,7 +90,7 @@ def test_half_an_epoch_does_not_count():
     for _ in dl: break
     assert order(dl) == whole
 
-def test_each_picture_once():
+def test_each_image_once():
     dls = fashion_dls(n=100, bs=30, views=None, device='cpu')
     assert len(dls.train) == 3 and sum(len(y) for _, y in dls.train) == 90  # the last, short batch is dropped
     every = dls.train.new(drop_last=False)
@@ -99,13 +99,13 @@ def test_each_picture_once():
     ys = torch.cat([y for _, y in small.valid])
     assert torch.equal(ys, small.valid_ds.images.y)  # validation in the order given
 
-def test_pictures_stay_bytes():
+def test_images_stay_bytes():
     dls = small_dls()
     dls.one_batch()
     assert dls.train_ds.resident[0].dtype == torch.uint8 and dls.train_ds.resident[0].device == cpu
     assert dls.train.fake_l.num_workers == 0 and dls.one_batch()[0].dtype == torch.float32
 
-def test_ordinary_fastai_uses(tmp_path):
+def test_plain_fastai_uses(tmp_path):
     "What one does with fastai DataLoaders: predictions in order, a test set, batch transforms, export"
     dls = small_dls()
     learn = new_learner(staged(4, p=0.), dls)
@@ -124,7 +124,7 @@ def test_export(tmp_path):
     assert not moved(snapshot(learn.model), load_learner(tmp_path/'export.pkl').model)
 
 def test_predict():
-    "A learner on our loaders can be asked about one picture"
+    "A learner on our loaders can be asked about one image"
     learn = new_learner(staged(4))
     name, _, probs = learn.predict(learn.dls.valid_ds[3][0])
     assert name == vocab[probs.argmax()]
@@ -141,7 +141,7 @@ def test_balanced_and_holdout():
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    "30 small color pictures of three kinds, as PNG files in a folder each"
+    "30 small color images of three kinds, as PNG files in a folder each"
     path = tmp_path_factory.mktemp('pngs')
     torch.manual_seed(0)
     for c, name in enumerate(('blue', 'green', 'red')):
@@ -222,11 +222,11 @@ def test_show_and_predict_names():
     assert isinstance(dls.train, DeviceDL)
     assert accuracy(torch.eye(10)[dls.valid_ds.images.y], dls.valid_ds.images.y) == 1
 
-def test_resnet_takes_the_pictures():
+def test_resnet_takes_the_images():
     x, y = fashion_dls(n=100, bs=50, device='cpu').one_batch()
     assert tutorial_resnet(4, 1)(x).shape == (50, 10) and x.dtype == torch.float32 and y.dtype == torch.int64
 
-def test_noise_for_a_plan_is_one_picture_on_the_device():
+def test_noise_for_a_plan_is_one_image_on_the_device():
     "As many as ImageNet has, 193 GB if each were stored; nothing is allocated on the device named 'meta'"
     for dl, n in zip(noise_dls((3, 224, 224), 1_281_167, 50_000, device='meta').loaders, (1_281_167, 50_000)):
         x, y = dl.dataset.on(torch.device('meta'))

@@ -22,8 +22,7 @@ from sskd_tutor.distill.losses import StitchedLoss, mimic_mse
 from sskd_tutor.distill.plan import macs_per_byte
 from sskd_tutor.distill.precision import CompileStage
 from sskd_tutor.core.files import pack, read_snapshot, snapshots, unpack, write_snapshot
-from helpers.pairs import gap
-from helpers.pairs import new_learner, pair, small_dls
+from helpers.pairs import gap, new_learner, pair, small_dls
 from conftest import root
 
 torch.set_num_threads(1)
@@ -566,11 +565,11 @@ def ranks(what, folder):
 @pytest.mark.slow
 def test_two_processes_go_on(tmp_path):
     "Stopped and started again, two processes on the gloo backend give what they give without a stop"
+    import test_several
     pytest.importorskip('accelerate', reason="needs `pip install accelerate`")
     launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', __file__]
     for what in ('whole', 'stop', 'resume'):
-        env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
-        subprocess.run([*launch, 'ranks', what, tmp_path], check=True, timeout=300, env=env)
+        subprocess.run([*launch, 'ranks', what, tmp_path], check=True, timeout=300, env=test_several.environment)
     for r in (0, 1):
         whole, resumed = (torch.load(tmp_path/f'{w}{r}.pt') for w in ('whole', 'resume'))
         for part in ('student', 'history'): assert gap(whole['out'][part], resumed['out'][part]) == 0

@@ -357,7 +357,7 @@ def test_picture_is_a_function_of_the_table():
     teacher, student = made('timm:convnext_atto')[0], made('torchvision:mobilenet_v3_small')[0]
     pairing = pair_stages(teacher, student, (3, 64, 64), teacher_input=dict(size=64))
     light, dark = (pairing_figure(pairing.table, pairing.names, theme=th) for th in ('light', 'dark'))
-    assert light == pairing.picture() and light.to_dict()['data'] == dark.to_dict()['data']
+    assert light == pairing.figure() and light.to_dict()['data'] == dark.to_dict()['data']
     assert light.layout.paper_bgcolor != dark.layout.paper_bgcolor
     shown = ' '.join(str(a.text) for a in light.layout.annotations)
     assert all(n in shown for n in [*pairing.split['student'].stage_names, *pairing.table.adapter])

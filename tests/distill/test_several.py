@@ -10,17 +10,15 @@ import torch
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.learner import Callback, Learner
-
-from sskd_tutor.core.events import RunCallback
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import num_distrib, rank_distrib
 
+from sskd_tutor.core.events import RunCallback
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.distill.checkpoint import Checkpoint
 from sskd_tutor.distill.several import together
 from sskd_tutor.distill.losses import mimic_mse, mimic_nmse
-from helpers.pairs import Spy, moved, new_learner, norms, small_dls, snapshot, staged
-from helpers.pairs import gap
+from helpers.pairs import Spy, gap, moved, new_learner, norms, small_dls, snapshot, staged
 
 losses = dict(mse=mimic_mse, nmse=mimic_nmse)
 bs, n = 50, 100  # images a step, and in all
@@ -110,7 +108,9 @@ if __name__ == '__main__': dict(agree=agree, held=held, resumed=resumed)[sys.arg
 
 # --- the tests
 
-environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
+tests = Path(__file__).parent.parent   # where `helpers` lies
+paths = [str(tests.parent), str(tests), *filter(None, [os.environ.get('PYTHONPATH')])]
+environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore', 'PYTHONPATH': os.pathsep.join(paths)}
 
 def torchrun(what, folder):
     "What each of two processes reports"

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import pytest
 from scipy import stats
 
-from sskd_tutor.viz import comparison as C
+from sskd_tutor.viz import comparison as C, tradeoffs as T
 import sskd_tutor.compare.verdicts as V
 from sskd_tutor.compare.methods import methods
 
@@ -79,7 +79,7 @@ def test_half_finished():
     assert b.seeds.to_dict() == dict(kd=1, sskd=5, labels=5, attention=0) and b.index[-1] == 'attention'
     assert 'KD 1, attention transfer 0' in V.leaderboard_md(half)
     assert set(V.verdicts(half, [('kd', 'labels'), ('attention', 'kd')]).verdict) == {'too few seeds'}
-    for f in (C.accuracy_by_method, C.fidelity_against_accuracy, C.accuracy_against_cost):
+    for f in (C.accuracy_by_method, T.fidelity_against_accuracy, T.accuracy_against_cost):
         assert 'attention' not in {t.name for t in f(half).data}
 
 # --- pairs
@@ -233,9 +233,9 @@ widths = pd.concat([runs, runs.assign(width=16, pair='w32b2 > w16b1', accuracy_l
 costs = pd.concat([runs, runs.assign(budget='2600 gmacs', gmacs=2_600, accuracy_last=runs.accuracy_last - .5)])
 figures = {n: partial(*f) for n, f in dict(
     method=(C.accuracy_by_method, runs, 91.), differences=(C.differences, runs, 'labels', 'accuracy_last', 'sskd'),
-    cost=(C.accuracy_against_cost, costs, 91.), labels=(C.accuracy_against_labels, scarce, 91.),
-    width=(C.accuracy_against_width, widths), fidelity=(C.fidelity_against_accuracy, runs, 'kl', 91.),
-    calibration=(C.calibration_bars, runs), sensitivity=(C.sensitivity, weights)).items()}
+    cost=(T.accuracy_against_cost, costs, 91.), labels=(T.accuracy_against_labels, scarce, 91.),
+    width=(T.accuracy_against_width, widths), fidelity=(T.fidelity_against_accuracy, runs, 'kl', 91.),
+    calibration=(C.calibration_bars, runs), sensitivity=(T.sensitivity, weights)).items()}
 
 def named(fig): return {t.name: t for t in fig.data}
 
@@ -278,18 +278,18 @@ def test_lines():
     for m in acc: assert list(t[m].y) == pytest.approx([acc[m].mean() - 9, acc[m].mean()])
     assert all(np.log10(t[m].x) == pytest.approx(np.log10([100, 2_000]), abs=.04) for m in acc)
     assert named(figures['width']()).keys() == set(acc)
-    with pytest.raises(ValueError, match='labels is 2000 in every run'): C.accuracy_against_labels(runs)
-    with pytest.raises(ValueError, match='width'): C.accuracy_against_labels(pd.concat([scarce, scarce.assign(width=16)]))
+    with pytest.raises(ValueError, match='labels is 2000 in every run'): T.accuracy_against_labels(runs)
+    with pytest.raises(ValueError, match='width'): T.accuracy_against_labels(pd.concat([scarce, scarce.assign(width=16)]))
 
 def test_cost_joins_budgets():
     for m, t in named(figures['cost']()).items():
         assert list(t.x) == [2_600, 5_200] and list(t.y) == pytest.approx([acc[m].mean() - .5, acc[m].mean()])
-    assert C.accuracy_against_cost(runs.drop(columns='budget')).data[0].x[0] == 5_200
+    assert T.accuracy_against_cost(runs.drop(columns='budget')).data[0].x[0] == 5_200
 
 def test_fidelity_has_both_whiskers():
     t, kl = named(figures['fidelity']())['kd'], V.interval((100 - acc.kd)/50)
     assert (t.x[0], t.error_x.array[0]) == pytest.approx((kl[0], kl[2] - kl[0])) and t.error_y.array[0] > 0
-    with pytest.raises(ValueError, match="'agreement' or 'kl'"): C.fidelity_against_accuracy(runs, 'cka')
+    with pytest.raises(ValueError, match="'agreement' or 'kl'"): T.fidelity_against_accuracy(runs, 'cka')
 
 def test_sensitivity():
     fig = figures['sensitivity']()
@@ -299,7 +299,7 @@ def test_sensitivity():
     band = [s for s in fig.layout.shapes if s.type == 'rect']
     assert [(s.y0, s.y1) for s in band] == [pytest.approx((low, high))] and list(t['sskd'].y) == pytest.approx([mean]*2)
     adapters = table({'sskd[adapter=conv]': [89., 89.3], 'sskd[adapter=linear]': [88., 88.2], 'sskd': [87., 87.1]})
-    kinds = C.sensitivity(adapters, 'adapter', defaults=dict(sskd='none'))
+    kinds = T.sensitivity(adapters, 'adapter', defaults=dict(sskd='none'))
     assert set(kinds.layout.xaxis.ticktext) == {'conv', 'linear', 'none'} and {t.mode for t in kinds.data} == {'markers'}
 
 @pytest.mark.parametrize('name, setting, says', [('attention[weight=1]', 'alpha', r"attention\[alpha=10\]"),
@@ -307,23 +307,23 @@ def test_sensitivity():
                                                  ('attention[weight=0]', 'weight', 'logarithmic axis')])
 def test_bad_settings(name, setting, says):
     renamed = weights.replace(dict(method={'attention[weight=1]': name}))
-    with pytest.raises(ValueError, match=says): C.sensitivity(renamed, setting)
+    with pytest.raises(ValueError, match=says): T.sensitivity(renamed, setting)
 
 @pytest.mark.parametrize('n', [1, 2, 23, 40])
 def test_few_and_many(n):
     many = table({f'm{i}': [80 + i/10, 80.2 + i/9] for i in range(n)})
     fig = C.accuracy_by_method(many)
     assert len(fig.layout.yaxis.ticktext) == n and (fig.layout.height - 150)/max(n, 5) == 21
-    ends = C.accuracy_against_labels(pd.concat([many, many.assign(labels=100)])).layout.annotations
+    ends = T.accuracy_against_labels(pd.concat([many, many.assign(labels=100)])).layout.annotations
     assert len(ends) == n + 1  # and the families
 
 def test_names_in_a_crowd_do_not_overlap():
-    crowd = C._place([(300., 150.)]*23, [], [(5, 5)]*23, ['some name']*23, (612, 400))
+    crowd = T.place_names([(300., 150.)]*23, [], [(5, 5)]*23, ['some name']*23, (612, 400))
     assert all(abs(a[0] - b[0]) >= 60 or abs(a[1] - b[1]) >= 16 for a, b in combinations(crowd, 2))
 
 def test_names_at_line_ends_do_not_overlap():
     many = table({f'm{i}': [80 + i/100, 80 + i/90] for i in range(23)})
-    fig = C.accuracy_against_labels(pd.concat([many, many.assign(labels=100)]))
+    fig = T.accuracy_against_labels(pd.concat([many, many.assign(labels=100)]))
     low, high = fig.layout.yaxis.range
     area = fig.layout.height - 72 - 52
     at = sorted((high - a.y)/(high - low)*area + a.ay for a in fig.layout.annotations if a.name != 'families')
@@ -331,6 +331,6 @@ def test_names_at_line_ends_do_not_overlap():
 
 def test_one_seed_is_drawn_without_whiskers():
     one = runs[runs.seed == 0]
-    for f in (C.accuracy_by_method, C.calibration_bars, C.fidelity_against_accuracy):
+    for f in (C.accuracy_by_method, C.calibration_bars, T.fidelity_against_accuracy):
         assert np.isnan(f(one).data[-1].error_x.array).all()
     with pytest.raises(ValueError, match='nothing to draw'): C.accuracy_by_method(runs.assign(accuracy_last=np.nan))

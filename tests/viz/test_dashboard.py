@@ -14,7 +14,7 @@ from sskd_tutor.viz import panels
 from sskd_tutor.viz.dashboard import Board, LiveAlignment, chips, sealed
 from sskd_tutor.data.loaders import ImageSet, fashion_dls
 from sskd_tutor.data.images import balanced, embedded_fashion
-from sskd_tutor.viz.explorer import Explorer, parts
+from sskd_tutor.viz.explorer import Explorer, following, views
 from sskd_tutor.measure.recording import Recording
 from sskd_tutor.nets.weights import fashion_teacher
 from sskd_tutor.nets.small import tutorial_resnet
@@ -109,8 +109,8 @@ def test_every_control_redraws_what_follows_it(rec):
         before = {v: f.to_json() for v, f in ex.figures.items()}
         getattr(ex, control).value = value
         moved = {v for v, f in ex.figures.items() if f.to_json() != before[v]}
-        assert moved <= set(parts['stage'] if control == 'stage' else parts[control]) and moved, (control, moved)
-        assert all(f.layout.title.text == ex.picture(v).layout.title.text for v, f in ex.figures.items()), control
+        assert moved and moved <= set(following(control)), (control, moved)
+        assert all(f.layout.title.text == ex.view(v).layout.title.text for v, f in ex.figures.items()), control
 
 def test_one_image_one_stage_one_step(rec):
     s = rec.stages[0]
@@ -122,16 +122,16 @@ def test_one_image_one_stage_one_step(rec):
     rec.measures = t[(t.step == 0) & t.student.isin([s, '']) & t.teacher.isin([s, ''])]
     rec.schedule = {s: rec.schedule[s], 'head': rec.schedule['head']}
     ex = Explorer(rec)
-    assert ex.widget is not None and all(ex.picture(v).data for v in parts['step'])
+    assert ex.widget is not None and all(ex.view(v).data for v in views())
 
 def test_what_is_not_there_is_said(rec, tmp_path):
     rec.measures.loc[rec.measures.measure.str.startswith('cka'), ['value', 'low', 'high']] = np.nan
     ex = Explorer(rec)
     ex.choose_pair(rec.stages[1], rec.stages[0])
-    assert 'undefined' in ex.says.value and 'undefined' in ex.picture('cka').to_json()
-    for v in parts['step']: assert 'nan' not in ex.picture(v).to_json().lower().replace('nanmean', '')
+    assert 'undefined' in ex.says.value and 'undefined' in ex.view('cka').to_json()
+    for v in views(): assert 'nan' not in ex.view(v).to_json().lower().replace('nanmean', '')
     rec.maps.clear()
-    assert 'no maps' in ex.picture('maps').layout.annotations[0].text.replace('<br>', ' ')
+    assert 'no maps' in ex.view('maps').layout.annotations[0].text.replace('<br>', ' ')
     with pytest.raises(ValueError, match='does not hold together'): Explorer(rec)
     with pytest.raises(FileNotFoundError, match='no alignment.csv'): Explorer.from_folder(tmp_path)
     with pytest.raises(TypeError, match='from_folder'): Explorer(str(tmp_path))

@@ -8,9 +8,16 @@ import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
-from sskd_tutor.viz import alignment as P
-from sskd_tutor.viz.gallery import gallery as S
 from sskd_tutor.measure.recording import Recording, measure_columns, step_columns
+import sskd_tutor.viz.alignment, sskd_tutor.viz.maps, sskd_tutor.viz.outcome
+from sskd_tutor.viz.alignment import channel_match, cka_map, measure_curves, pair_curve, projection
+from sskd_tutor.viz.gallery import chapters_of, figures as registered, gallery, save_figures
+from sskd_tutor.viz.maps import feature_maps, map_wall
+from sskd_tutor.viz.moments import moment
+from sskd_tutor.viz.motion import animated, redraw
+from sskd_tutor.viz.outcome import agreement, cost_panel, reliability
+from sskd_tutor.viz.style import gray
+from sskd_tutor.runs.job import write_report
 from sskd_tutor.runs.job import save_run
 from sskd_tutor.nets.small import tutorial_resnet
 from test_report import flags, history, info
@@ -61,11 +68,11 @@ def by_hand(steps=len(when)):
 @pytest.fixture(scope='module')
 def rec(): return by_hand()
 
-with_step = dict(cka=(P.cka_map, {}), maps=(P.feature_maps, dict(stage='stage1', image=1, channel=1)),
-                 wall=(P.map_wall, dict(stage='stage2')), match=(P.channel_match, dict(stage='stage1')),
-                 points=(P.projection, dict(stage='stage2', chosen=1)), curves=(P.measure_curves, dict(measure='stitched')))
-whole = dict(agreement=(S.agreement, {}), reliability=(S.reliability, {}), cost=(S.cost_panel, {}),
-             curves=(P.measure_curves, dict(measure='cka_pooled')))
+with_step = dict(cka=(cka_map, {}), maps=(feature_maps, dict(stage='stage1', image=1, channel=1)),
+                 wall=(map_wall, dict(stage='stage2')), match=(channel_match, dict(stage='stage1')),
+                 points=(projection, dict(stage='stage2', chosen=1)), curves=(measure_curves, dict(measure='stitched')))
+whole = dict(agreement=(agreement, {}), reliability=(reliability, {}), cost=(cost_panel, {}),
+             curves=(measure_curves, dict(measure='cka_pooled')))
 plain = lambda fig: json.loads(fig.to_json())
 cells = lambda z: [list(row) for row in z]
 def words(node):  # every text in a figure, but for packed arrays
@@ -98,81 +105,95 @@ def test_live_figure_is_changed_in_place(rec):
     for f, kw in with_step.values():
         live = go.FigureWidget(f(rec, step=0, **kw))
         ids = [id(t) for t in live.data]
-        P.redraw(live, f(rec, step=3, theme='dark', **kw))
+        redraw(live, f(rec, step=3, theme='dark', **kw))
         assert plain(live) == plain(f(rec, step=3, theme='dark', **kw)) and ids == [id(t) for t in live.data]
-    with pytest.raises(ValueError, match='same function'): P.redraw(live, P.cka_map(rec))
+    with pytest.raises(ValueError, match='same function'): redraw(live, cka_map(rec))
 
 def test_every_figure_is_in_the_gallery(rec):
-    gives_figure = lambda mod, k: inspect.isfunction(f := getattr(mod, k)) and f.__annotations__.get('return') is go.Figure
-    want = {getattr(mod, k) for mod in (P, S) for k in mod.__all__ if gives_figure(mod, k)} - {P.animated}
-    assert {f for f, _ in S.gallery(rec).values()} == want
-    assert all(f(rec, **kw).layout.title.text for f, kw in S.gallery(rec).values())
+    public = [getattr(module, name) for module in (sskd_tutor.viz.alignment, sskd_tutor.viz.maps, sskd_tutor.viz.outcome) for name in module.__all__]
+    of_recording = [f for f in public if inspect.isfunction(f) and f.__annotations__.get('rec') is Recording]
+    assert {f for f, _ in gallery(rec).values()} == set(of_recording) - {pair_curve}  # `measure_curves` draws it
+    assert all(f(rec, **kw).layout.title.text for f, kw in gallery(rec).values())
+
+def test_entries_name_arguments_of_their_function(rec):
+    for figure in registered.values():
+        takes = inspect.signature(figure.draw).parameters
+        assert {'rec', 'theme', *figure.controls} <= set(takes) and figure.moves <= ('step' in takes)
+        assert figure.place or not figure.controls
+
+def test_a_new_entry_is_in_gallery_and_report(rec):
+    def steps(rec, theme='light'): return go.Figure().update_layout(title_text='steps')
+    registered.add('steps', replace(registered['cost'], draw=steps, name='steps'))
+    try:
+        assert gallery(rec)['steps'] == (steps, {})
+        assert [d.figure.draw for d in chapters_of(rec)[-1].drawings] == [cost_panel, steps]
+    finally: del registered['steps']
 
 # --- values
 
 @pytest.mark.parametrize('step', [1, 4])
 def test_cka_map(rec, step):
-    fig = P.cka_map(rec, step=step)
+    fig = cka_map(rec, step=step)
     assert list(fig.data[1].x) == list(fig.data[1].y) == stages and (fig.data[1].zmin, fig.data[1].zmax) == (0, 1)
     assert np.allclose(np.array(fig.data[1].z, float), [[step/10 + .01*i + .001*j for j in (1, 2)] for i in (1, 2)])
     assert fig.data[1].text[0][1].startswith(f'{step/10 + .012:.2f}<br>') and cells(fig.data[0].z) == [[None, None], [None, None]]
-    assert f'CKA of pooled maps · {P.moment(rec, step)}' in fig.layout.title.text
+    assert f'CKA of pooled maps · {moment(rec, step)}' in fig.layout.title.text
     assert 'random network 0.10 to 0.20; shuffled pairs −0.02' in fig.layout.title.text
 
 def test_undefined_is_said(rec):
-    fig = P.cka_map(rec, step=0)
+    fig = cka_map(rec, step=0)
     assert fig.data[1].z[1][1] is None and cells(fig.data[0].z) == [[None, None], [None, 1]]
     assert fig.data[0].text[1][1] == 'undefined'
-    curves = {t.name: t for t in P.measure_curves(rec, 'cka_pooled').data}
+    curves = {t.name: t for t in measure_curves(rec, 'cka_pooled').data}
     assert curves['stage2'].y[0] is None and list(curves['undefined'].x) == [0] and curves['undefined'].text == ('undefined',)
     gone = replace(rec, measures=rec.measures.assign(value=nan, low=nan, high=nan))
-    assert 'random network undefined' in P.cka_map(gone).layout.title.text
-    for measure in ('cka_pooled', 'nmse', 'stitched'): assert len(P.measure_curves(gone, measure).data[-2].x) == 2*len(when)
+    assert 'random network undefined' in cka_map(gone).layout.title.text
+    for measure in ('cka_pooled', 'nmse', 'stitched'): assert len(measure_curves(gone, measure).data[-2].x) == 2*len(when)
 
 def test_a_pair_that_was_not_measured(rec):
     t = rec.measures
-    fig = P.cka_map(replace(rec, measures=t[~((t.student == 'stage1') & (t.teacher == 'stage2'))]))
+    fig = cka_map(replace(rec, measures=t[~((t.student == 'stage1') & (t.teacher == 'stage2'))]))
     assert fig.data[0].text[0][1] == 'not measured'
 
 def test_negative_cka_is_not_clipped(rec):
     low = replace(rec, measures=rec.measures.assign(value=rec.measures.value.where(rec.measures.student != 'stage1', -.2)))
-    assert P.cka_map(low).data[1].z[0][0] == -.2 and P.cka_map(low).data[1].text[0][0].startswith('−0.20')
-    assert P.measure_curves(low, 'cka_pooled').layout.yaxis.range[0] < -.2
+    assert cka_map(low).data[1].z[0][0] == -.2 and cka_map(low).data[1].text[0][0].startswith('−0.20')
+    assert measure_curves(low, 'cka_pooled').layout.yaxis.range[0] < -.2
 
 def test_curves(rec):
-    fig = P.measure_curves(rec, 'stitched', step=3)
+    fig = measure_curves(rec, 'stitched', step=3)
     t = {t.name: t for t in fig.data}
     assert list(t['stage1'].x) == [0, 1, 2, 3, 4, 5] and list(t['stage1'].y) == pytest.approx([10, 20, 30, 40, 50, 60])
     assert list(t['teacher'].y) == [90, 90] and t['teacher'].line.dash == 'dash' and t['stage1'].line.dash is None
     thin = t['random network']
-    assert (thin.line.color, thin.line.width, set(thin.y)) == (P.gray, 1, {5., None})
+    assert (thin.line.color, thin.line.width, set(thin.y)) == (gray, 1, {5., None})
     assert list(t['this step'].x) == [3, 3] and fig.layout.yaxis.title.text == 'stitched accuracy, %'
     assert list(t['stage1, interval'].y[:2]) == pytest.approx([11, 21])
-    probe = {t.name: t for t in P.measure_curves(rec, 'probe').data}
+    probe = {t.name: t for t in measure_curves(rec, 'probe').data}
     assert list(probe["teacher's stage2"].y) == [90, 90] and probe["teacher's stage2"].line.dash == 'dash'
-    assert P.measure_curves(rec, 'nmse').layout.yaxis.type == 'log'
-    one, other = ({t.name: t.line.color for t in P.measure_curves(rec, f).data} for f in ('stitched', 'nmse'))
+    assert measure_curves(rec, 'nmse').layout.yaxis.type == 'log'
+    one, other = ({t.name: t.line.color for t in measure_curves(rec, f).data} for f in ('stitched', 'nmse'))
     assert one['stage1'] == other['stage1'] != one['stage2'] == other['stage2']
 
 @pytest.mark.parametrize('step', [0, 3])
 def test_feature_maps(rec, step):
-    fig = P.feature_maps(rec, 'stage1', step=step, image=2, channel=1)
+    fig = feature_maps(rec, 'stage1', step=step, image=2, channel=1)
     t, s = (-1 + 5*rec.maps[who, 'stage1'][at, 2, 1].astype(float)/255 for who, at in (('teacher', 0), ('student', step)))
     for trace, want in zip(fig.data[1:], (t, s, s - t)): assert np.allclose(trace.z, want, atol=1e-5)
     assert fig.data[1].coloraxis == fig.data[2].coloraxis == 'coloraxis' and fig.data[3].coloraxis == 'coloraxis2'
-    assert fig.layout.title.text == f'stage1, channel 9 · {P.moment(rec, step)}' and fig.layout.annotations[0].text == 'emu'
+    assert fig.layout.title.text == f'stage1, channel 9 · {moment(rec, step)}' and fig.layout.annotations[0].text == 'emu'
     assert f'rms {np.sqrt(((s - t)**2).mean()):.2f}' in fig.layout.annotations[3].text
 
 def test_colors_stand_still(rec):
     fixed = lambda fig: json.dumps([fig['layout'].get(a) for a in ('coloraxis', 'coloraxis2', 'xaxis', 'yaxis')])
     for f, kw in (with_step[k] for k in ('maps', 'wall', 'points', 'match')):
         assert len({fixed(plain(f(rec, step=k, **kw))) for k in (0, 2, 5)}) == 1
-    axis = P.feature_maps(rec, 'stage1').layout.coloraxis2
+    axis = feature_maps(rec, 'stage1').layout.coloraxis2
     t, s = (rec.maps[w, 'stage1'].astype(int)[:, 0, 0] for w in ('teacher', 'student'))
     assert axis.cmax == -axis.cmin == pytest.approx(np.abs(s - t).max()/51)
 
 def test_wall(rec):
-    fig = P.map_wall(rec, 'stage2', step=1, channel=1)
+    fig = map_wall(rec, 'stage2', step=1, channel=1)
     t, s = (rec.maps[who, 'stage2'][at, :, 1] for who, at in (('teacher', 0), ('student', 1)))
     for i in range(n):
         cut = slice(4*i, 4*i + 4)
@@ -182,22 +203,22 @@ def test_wall(rec):
     assert [fig.layout[f'yaxis{k}'].ticktext[0] for k in ('', 2, 3, 4)] == ['image', 'teacher', 'student', 'difference']
 
 def test_match_has_one_order(rec):
-    fig, last = P.channel_match(rec, 'stage1', step=2), P.channel_match(rec, 'stage1')
+    fig, last = channel_match(rec, 'stage1', step=2), channel_match(rec, 'stage1')
     rows = [r[0] for r in fig.data[0].customdata]
     assert rows == [r[0] for r in last.data[0].customdata] and sorted(rows) == [0, 1, 2]
     assert np.allclose(fig.data[0].z, rec.match['stage1'][2].astype(float)[rows], atol=1e-3)
     dead = rec.match['stage1'].copy()
     dead[:, 1] = nan
-    fig = P.channel_match(replace(rec, match=rec.match | dict(stage1=dead)), 'stage1')
+    fig = channel_match(replace(rec, match=rec.match | dict(stage1=dead)), 'stage1')
     assert [None]*4 in cells(fig.data[0].z) and '1 constant channels: undefined' in fig.layout.title.text
 
 def test_match_finds_a_permutation(rec):
     order = np.array([2, 0, 3, 1])
-    fig = P.channel_match(replace(rec, match=dict(stage1=np.eye(4)[order][None].repeat(6, 0))), 'stage1', step=0)
+    fig = channel_match(replace(rec, match=dict(stage1=np.eye(4)[order][None].repeat(6, 0))), 'stage1', step=0)
     assert np.array_equal(np.array(fig.data[0].z, float), np.eye(4))
 
 def test_projection(rec):
-    fig = P.projection(rec, 'stage2', step=2, chosen=1)
+    fig = projection(rec, 'stage2', step=2, chosen=1)
     t, s = rec.projection['teacher', 'stage2'][0], rec.projection['student', 'stage2'][2]
     for trace, xy in zip(fig.data, (t, s, np.array([t[1], s[1]]))): assert np.array_equal(np.array([trace.x, trace.y]).T, xy)
     assert {c for c in fig.data[0].marker.symbol} == {'circle-open'} and {c for c in fig.data[1].marker.symbol} == {'circle'}
@@ -206,41 +227,41 @@ def test_projection(rec):
     assert keys == ['chosen image', 'teacher: hollow', 'student: solid', *rec.vocab]
     both = np.concatenate([rec.projection[w, 'stage2'].reshape(-1, 2) for w in ('teacher', 'student')])
     assert fig.layout.xaxis.range[0] < both[:, 0].min() and both[:, 1].max() < fig.layout.yaxis.range[1]
-    assert len(P.projection(rec, 'stage2').data[2].x) == 0
+    assert len(projection(rec, 'stage2').data[2].x) == 0
 
 def test_ten_classes_can_be_told_apart(rec):
     ten = replace(rec, vocab=[f'class {i}' for i in range(10)], point_labels=np.arange(10),
                   projection={k: v[:, [0]*10] for k, v in rec.projection.items()})
-    look = P.projection(ten, 'stage1').data[1].marker
+    look = projection(ten, 'stage1').data[1].marker
     assert len(set(look.color)) == 10 and set(look.symbol) == {'circle', 'square'}
-    none = P.projection(replace(ten, point_labels=np.full(10, -1)), 'stage1')
+    none = projection(replace(ten, point_labels=np.full(10, -1)), 'stage1')
     assert none.data[-1].name == 'no label'
 
 def test_ends(rec):
-    fig = S.agreement(rec)
+    fig = agreement(rec)
     assert dict(zip(fig.data[0].y, fig.data[0].x)) == pytest.approx({'student': 75, 'random network': 30, 'shuffled pairs': 35})
     assert fig.data[2].marker.symbol == 'circle-open' and list(fig.data[3].x) == pytest.approx([80, None, 70])
-    teacher, student = S.reliability(rec).data[1:]
+    teacher, student = reliability(rec).data[1:]
     assert list(student.x) == [30, 90] and list(student.y) == pytest.approx([20, 80])
     assert (teacher.line.dash, student.line.dash) == ('dash', 'solid') and student.name == 'student, ECE 10.0 %'
-    for f in (S.agreement, S.reliability):
+    for f in (agreement, reliability):
         with pytest.raises(ValueError, match='stops at head, epoch 1 of 1'): f(replace(rec, final={}))
 
 def test_cost(rec):
-    t = {t.name: t for t in S.cost_panel(rec).data}
+    t = {t.name: t for t in cost_panel(rec).data}
     assert list(t['time'].y) == [0, 10, 20, 30, 40, 50] and list(t['spent'].y) == [0, 100, 200, 300, 400, 500]
     assert len(t['planned'].x) == 0
-    assert 'time, s (6.0 % measuring)' in [a.text for a in S.cost_panel(rec).layout.annotations]
+    assert 'time, s (6.0 % measuring)' in [a.text for a in cost_panel(rec).layout.annotations]
     plan = replace(rec, info=dict(planned_gmacs=dict(stage1=200, stage2=200, head=100)))
-    assert [list(v) for v in (S.cost_panel(plan).data[3].x, S.cost_panel(plan).data[3].y)] == [[0, 2, 4, 5], [0, 200, 400, 500]]
+    assert [list(v) for v in (cost_panel(plan).data[3].x, cost_panel(plan).data[3].y)] == [[0, 2, 4, 5], [0, 200, 400, 500]]
     timed = replace(rec, info=dict(planned_seconds=dict(stage1=20, stage2=20, head=8)))
-    assert list(S.cost_panel(timed).data[1].y) == [0, 20, 40, 48] and not S.cost_panel(timed).data[3].x
+    assert list(cost_panel(timed).data[1].y) == [0, 20, 40, 48] and not cost_panel(timed).data[3].x
     busy = replace(rec, steps=rec.steps.assign(gpu_util=.5))
-    assert any('GPU 50 % busy' in a.text for a in S.cost_panel(busy).layout.annotations)
+    assert any('GPU 50 % busy' in a.text for a in cost_panel(busy).layout.annotations)
 
 # --- bad input
 
-@pytest.mark.parametrize('f', [P.feature_maps, P.map_wall, P.channel_match, P.projection])
+@pytest.mark.parametrize('f', [feature_maps, map_wall, channel_match, projection])
 def test_unknown_stage(rec, f):
     with pytest.raises(ValueError, match="no stage 'stage3'.*did you mean 'stage"): f(rec, 'stage3')
     with pytest.raises(ValueError, match="expected one of"): f(rec, 'zz')
@@ -248,45 +269,45 @@ def test_unknown_stage(rec, f):
 def test_bad_names_and_places(rec):
     for kw, says in ((dict(image=3), 'image is 3; expected 0 to 2'), (dict(image=-1), 'image is -1'),
                      (dict(channel=2), 'channel is 2; expected 0 to 1')):
-        with pytest.raises(ValueError, match=says): P.feature_maps(rec, 'stage1', **kw)
-    with pytest.raises(ValueError, match='chosen is 3'): P.projection(rec, 'stage1', chosen=3)
-    with pytest.raises(ValueError, match="did you mean 'stitched'"): P.measure_curves(rec, 'stitch')
-    with pytest.raises(ValueError, match="has no 'cosine'; it has .*nmse"): P.measure_curves(rec, 'cosine')
-    with pytest.raises(ValueError, match='cka_flat'): P.cka_map(rec, measure='cka')
-    with pytest.raises(ValueError, match="has no 'cka_flat' at step 5"): P.cka_map(rec, measure='cka_flat')
-    with pytest.raises(ValueError, match="no figure 'cka'"): S.save_figures(rec, 'nowhere', names=['cka'])
+        with pytest.raises(ValueError, match=says): feature_maps(rec, 'stage1', **kw)
+    with pytest.raises(ValueError, match='chosen is 3'): projection(rec, 'stage1', chosen=3)
+    with pytest.raises(ValueError, match="did you mean 'stitched'"): measure_curves(rec, 'stitch')
+    with pytest.raises(ValueError, match="has no 'cosine'; it has .*nmse"): measure_curves(rec, 'cosine')
+    with pytest.raises(ValueError, match='cka_flat'): cka_map(rec, measure='cka')
+    with pytest.raises(ValueError, match="has no 'cka_flat' at step 5"): cka_map(rec, measure='cka_flat')
+    with pytest.raises(ValueError, match="no figure 'cka'"): save_figures(rec, 'nowhere', names=['cka'])
     flat = replace(rec, maps={k: v for k, v in rec.maps.items() if k[1] != 'stage2'})
-    with pytest.raises(ValueError, match='stage2 has no maps.*stage1'): P.feature_maps(flat, 'stage2')
-    assert 'stage2_maps' not in S.gallery(flat)
+    with pytest.raises(ValueError, match='stage2 has no maps.*stage1'): feature_maps(flat, 'stage2')
+    assert 'stage2_maps' not in gallery(flat)
 
 def test_no_step_yet(rec):
-    with pytest.raises(ValueError, match='no step yet'): P.cka_map(replace(rec, steps=rec.steps[:0]))
+    with pytest.raises(ValueError, match='no step yet'): cka_map(replace(rec, steps=rec.steps[:0]))
 
 def test_one_step_only():
     one = by_hand(steps=1)
-    for f, kw in S.gallery(one).values(): assert f(one, **kw).layout.title.text
-    for f, kw in with_step.values(): assert len(P.animated(f, one, **kw).frames) == 1
-    assert 'before training' in P.projection(one, 'stage1').layout.title.text
+    for f, kw in gallery(one).values(): assert f(one, **kw).layout.title.text
+    for f, kw in with_step.values(): assert len(animated(f, one, **kw).frames) == 1
+    assert 'before training' in projection(one, 'stage1').layout.title.text
 
 def test_one_image_and_gray(rec):
     one = replace(rec, images=rec.images[:1, :1], labels=np.array([-1]), maps={k: v[:, :1] for k, v in rec.maps.items()})
-    fig, wall = P.feature_maps(one, 'stage1'), P.map_wall(one, 'stage1')
+    fig, wall = feature_maps(one, 'stage1'), map_wall(one, 'stage1')
     assert fig.layout.annotations[0].text == 'image 0' and wall.data[1].z.shape == (6, 6) and not wall.layout.shapes
     dead = replace(one, maps={k: np.full_like(v, 7) for k, v in one.maps.items()})  # a constant channel, copied perfectly
-    axis = P.feature_maps(dead, 'stage1').layout.coloraxis
-    assert axis.cmin < axis.cmax and 'rms 0.00' in P.feature_maps(dead, 'stage1').layout.annotations[3].text
+    axis = feature_maps(dead, 'stage1').layout.coloraxis
+    assert axis.cmin < axis.cmax and 'rms 0.00' in feature_maps(dead, 'stage1').layout.annotations[3].text
 
 def test_teacher_with_other_stage_names(rec):
     names = dict(stage1='a', stage2='b')
     other = replace(rec, measures=rec.measures.replace(dict(teacher=names)), info=dict(partners=names))
-    assert list(P.cka_map(other).data[1].x) == ['a', 'b'] and len(P.measure_curves(other, 'stitched').data[1].y) == 6
+    assert list(cka_map(other).data[1].x) == ['a', 'b'] and len(measure_curves(other, 'stitched').data[1].y) == 6
 
 # --- frames
 
 @pytest.mark.parametrize('name', with_step)
 def test_a_frame_a_step_that_equals_the_still(rec, name):
     f, kw = with_step[name]
-    fig = P.animated(f, rec, **kw)
+    fig = animated(f, rec, **kw)
     slider = fig.layout.sliders[0]
     assert [fr.name for fr in fig.frames] == [str(k) for k in range(len(when))]
     assert [s.label for s in slider.steps] == ['start', 'stage1 · 1', 'stage1 · 2', 'stage2 · 1', 'stage2 · 2', 'head · 1']
@@ -302,12 +323,12 @@ def test_a_frame_a_step_that_equals_the_still(rec, name):
 def test_size_is_bounded(rec):
     big = replace(rec, maps={k: v.repeat(8, 3).repeat(8, 4) for k, v in rec.maps.items()})  # 48 x 48
     for limit, count in ((56_000, 2), (80_000, 4), (1_000_000, 6)):
-        fig = P.animated(P.feature_maps, big, stage='stage2', limit=limit)
+        fig = animated(feature_maps, big, stage='stage2', limit=limit)
         kept = [int(f.name) for f in fig.frames]
         assert len(json.dumps(plain(fig))) <= limit and kept[0] == 0 and kept[-1] == 5 and len(kept) == count
         assert [s.args[0][0] for s in fig.layout.sliders[0].steps] == [f.name for f in fig.frames]
         assert fig.layout.sliders[0].currentvalue.prefix == (f'{count} of 6 steps · ' if count < 6 else '')
-    with pytest.raises(ValueError, match='not even two'): P.animated(P.feature_maps, big, stage='stage2', limit=30_000)
+    with pytest.raises(ValueError, match='not even two'): animated(feature_maps, big, stage='stage2', limit=30_000)
 
 def test_a_run_of_forty_steps_fits(rec):
     "Eight images, maps of 28 x 28, 41 steps: each has its frame, in less than a megabyte"
@@ -315,43 +336,43 @@ def test_a_run_of_forty_steps_fits(rec):
     rows = [dict(zip(step_columns, (k, 'stage1', k, 1., 1., 1., 1., nan))) for k in range(41)]
     long = replace(rec, maps={k: draw(k[0]) for k in rec.maps}, images=rec.images[[0]*8], labels=rec.labels[[0]*8],
                    schedule=dict(stage1=40, stage2=40, head=1), steps=pd.DataFrame(rows))
-    fig = P.animated(P.map_wall, long, stage='stage1')
+    fig = animated(map_wall, long, stage='stage1')
     assert len(fig.frames) == 41 and len(json.dumps(plain(fig))) < 1_000_000
 
 # --- files and the page
 
 @pytest.mark.browser
 def test_files_for_slides(rec, tmp_path):
-    paths = S.save_figures(rec, tmp_path/'new/figures', names=['stage1_maps', 'cka_pooled_map'])
+    paths = save_figures(rec, tmp_path/'new/figures', names=['stage1_maps', 'cka_pooled_map'])
     ends = [f'_{th}.{e}' for th in ('light', 'dark') for e in ('png', 'svg')]
     assert {p.name for p in paths} == {f + e for f in ('stage1_maps', 'cka_pooled_map') for e in ends}
     light, dark = (Image.open(tmp_path/f'new/figures/cka_pooled_map_{th}.png').convert('L') for th in ('light', 'dark'))
-    assert light.size == dark.size == (1800, 2*P.cka_map(rec).layout.height)
+    assert light.size == dark.size == (1800, 2*cka_map(rec).layout.height)
     assert light.getpixel((3, 3)) > 200 > 60 > dark.getpixel((3, 3))
     svg = (tmp_path/'new/figures/cka_pooled_map_light.svg').read_text()
     assert svg.startswith('<svg') and '0.52' in svg and 'random network' in svg
 
 def test_without_kaleido_the_cure_is_named(rec, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, 'kaleido', None)
-    with pytest.raises(ImportError, match='pip install "kaleido>=1"'): S.save_figures(rec, tmp_path/'x')
+    with pytest.raises(ImportError, match='pip install "kaleido>=1"'): save_figures(rec, tmp_path/'x')
     assert not (tmp_path/'x').exists()
 
 @pytest.fixture(scope='module')
 def folder(rec, tmp_path_factory):
     return save_run(tmp_path_factory.mktemp('page')/'run', history, info, tutorial_resnet(width=2, blocks=1),
-                    extra=lambda d, h, i: (rec.save(d, h, i), S.write_report(d, h, i)))
+                    extra=lambda d, h, i: (rec.save(d, h, i), write_report(d, h, i)))
 
 figures = 3 + 2*2 + 2 + 1  # CKA with its curves and the probe's; wall and projection of two stages; the end's; cost
 
 def test_page_with_and_without_a_recording(folder, tmp_path):
     text = (folder/'report.html').read_text()
     assert 'What stage2 sees' in text and text.count('class="figure"') == 4 + figures
-    again = S.write_report(folder).read_text()
+    again = write_report(folder).read_text()
     assert again == text
-    bare = save_run(tmp_path/'bare', history, info, tutorial_resnet(width=2, blocks=1), extra=S.write_report)
+    bare = save_run(tmp_path/'bare', history, info, tutorial_resnet(width=2, blocks=1), extra=write_report)
     assert (bare/'report.html').read_text().count('class="figure"') == 4
     (folder/'alignment.json').rename(tmp_path/'alignment.json')
-    with pytest.raises(FileNotFoundError, match='alignment.json'): S.write_report(folder)
+    with pytest.raises(FileNotFoundError, match='alignment.json'): write_report(folder)
     (tmp_path/'alignment.json').rename(folder/'alignment.json')
 
 @pytest.mark.browser
