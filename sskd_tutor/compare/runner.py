@@ -196,7 +196,7 @@ def _set_aside(path, whole, damaged):
     write_whole(path, whole)
 
 def _as_table(text):
-    table = pd.read_csv(io.StringIO(text), dtype={name: str for name in key_columns})
+    table = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(key_columns, str))
     twice = table[key_columns].astype(str).duplicated()
     return table[~twice].reset_index(drop=True).astype(dict(seed=int, labels=int, images=int))
 
