@@ -150,10 +150,8 @@ def run_cell(
     return {name: str(row[name]) for name in columns}
 
 # %% ../../nbs/compare/03_runner.ipynb #2c9fd699
-def comparison_folder() -> Path:  # with compare.toml and results/compare.csv
-    "The recorded comparison: a clone's, or the copy in the package"
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        if (folder/'benchmarks/results/compare.csv').exists(): return folder/'benchmarks'
+def comparison_folder() -> Path:
+    "Where the recorded comparison lies: compare.toml and results/*.csv"
     return pkg_data/'benchmarks'
 
 def append_run(
