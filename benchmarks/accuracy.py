@@ -1,6 +1,6 @@
 """Accuracy at equal epochs and at equal multiply-adds: `python benchmarks/accuracy.py` (resumable; see --help).
 
-One row a run in benchmarks/results/accuracy.csv. `budget` says what a method was given: 'recipe' is stage by stage itself
+One row a run in sskd_tutor/data_files/benchmarks/results/accuracy.csv. `budget` says what a method was given: 'recipe' is stage by stage itself
 (E epochs a stage, then H for the head); 'equal_epochs' is E + H epochs of the whole network; 'equal_gmacs' as many
 epochs as cost the same multiply-adds, counted on the real step, the teacher's included. Students are
 `tutorial_resnet(width=32, blocks=1)`, trained on the embedded 8,000 images with fresh views. Last epoch, never the best.
@@ -13,6 +13,7 @@ from pathlib import Path
 from jobs import run_cells
 
 RESULTS = Path(__file__).parent/'results'
+RECORDED = Path(__file__).resolve().parent.parent/'sskd_tutor/data_files/benchmarks/results/accuracy.csv'  # travels with the package
 FIELDS = 'method teacher budget seed epochs gmacs accuracy seconds images evaluated_on opt lr width precision machine date'.split()
 SGD_LR, ADAMW_LR, E, H = 0.1, 5e-3, 8, 4
 LATE = dict(stage1=4, stage2=6, stage3=12)  # costs what E = 8 for each stage does, within 3 %
@@ -135,7 +136,7 @@ def main():
     p.add_argument('--csv', type=Path)
     p.add_argument('--cell', nargs=3, metavar=('METHOD', 'TEACHER', 'SEED'), help='one cell, here; used by the jobs')
     a = p.parse_args()
-    a.csv = a.csv or RESULTS/('accuracy.csv' if a.stage == 'report' else 'choose.csv')
+    if a.csv is None: a.csv = RECORDED if a.stage == 'report' else RESULTS/'choose.csv'
     a.csv.parent.mkdir(exist_ok=True, parents=True)
     if a.cell: return run_cell(a, a.cell[0], a.cell[1], int(a.cell[2]))
     run_cells([(c['method'], c['teacher'], c['seed']) for c in cells(a)], a.jobs)

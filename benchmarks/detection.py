@@ -1,7 +1,7 @@
 """Detection: the teacher, then stage by stage against labels only on scenes of Fashion-MNIST pictures.
 
     python benchmarks/detection.py teacher
-    python benchmarks/detection.py compare              # a row a seed and method in benchmarks/results/detection.csv; resumable
+    python benchmarks/detection.py compare              # a row a seed and method in sskd_tutor/data_files/benchmarks/results/detection.csv; resumable
 
 The scenes are written in COCO's format and read from it. The teacher learns from 3,000 labeled scenes; a student sees the first 600 of
 them. Stage by stage: each stage mimics the teacher's, without a box, then neck and heads learn on the frozen backbone. Labels only: the
@@ -26,7 +26,7 @@ from sskd_tutor.core.state import environment
 from sskd_tutor.data.made import make_scenes, write_coco
 from sskd_tutor.nets.weights import load_weights, save_weights
 
-RESULTS = Path(__file__).parent/'results'/'detection.csv'
+RESULTS = pkg_data/'benchmarks/results/detection.csv'  # travels with the package: pages draw it
 CHOICE = RESULTS.with_name('detection_choice.csv')
 FIELDS = 'method seed map map_50 map_75 gmacs seconds epochs lr scenes tested_on width machine threads date'.split()
 BS, E, H, LR = 8, 10, 10, 5e-3

@@ -1,8 +1,8 @@
 """Faces / verification: the teacher, then stage by stage against labels only, on persons whom nobody has met.
 
     python benchmarks/faces.py teacher
-    python benchmarks/faces.py compare                  # a row a seed and method in benchmarks/results/faces.csv; resumable
-    python benchmarks/faces.py classes                  # six classes learned, four held out, into benchmarks/results/faces_classes.csv
+    python benchmarks/faces.py compare                  # a row a seed and method in sskd_tutor/data_files/benchmarks/results/faces.csv; resumable
+    python benchmarks/faces.py classes                  # six classes learned, four held out, into sskd_tutor/data_files/benchmarks/results/faces_classes.csv
 
 Persons are made up of four pieces of Fashion-MNIST each (`sskd_tutor.data.made.made_up`). The teacher has 400 of them, the student 200
 others, with 12 pictures each; the test is on 40 more, with pieces from the test pictures. Each seed: stage by stage, measured with a
@@ -34,7 +34,7 @@ from sskd_tutor.distill.costs import step_macs
 from sskd_tutor.core.state import environment
 from sskd_tutor.nets.weights import load_weights, save_weights
 
-RESULTS = Path(__file__).parent/'results'/'faces.csv'
+RESULTS = pkg_data/'benchmarks/results/faces.csv'  # travels with the package: pages draw it
 MEASURES = 'tar_0.1 tar_0.01 tar_0.001 auc'.split()
 FIELDS = ['method', 'seed', *MEASURES, *(f'tar_0.001_of_{n}' for n in (2, 5)), 'gmacs', 'seconds', 'epochs', 'images', 'width', 'lr', 'tested_on', 'machine', 'date']
 CARD = """# Teacher `teacher_faces`

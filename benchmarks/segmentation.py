@@ -121,7 +121,7 @@ def ran(a, dls, seed, method, budget):
     return learn, spent + more, f'{epochs} + {rest} of everything', None
 
 def compare(a):
-    a.n, path = a.n or 750, a.csv or here/'results'/f"segmentation{'_masks'*bool(a.masks)}.csv"
+    a.n, path = a.n or 750, a.csv or pkg_data/'benchmarks/results'/f"segmentation{'_masks'*bool(a.masks)}.csv"
     goal = percent(segmentation_teacher(), loaders(a, 0, a.test))
     for method, seed in product(methods, a.seeds):
         rows = pd.read_csv(path).to_dict('records') if path.exists() else []

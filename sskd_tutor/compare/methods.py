@@ -37,8 +37,9 @@ from ..distill.check import first_batch
 from ..distill.costs import step_macs, total_gmacs
 from ..distill.phase import ValidEvery
 from ..distill.joint import Term, joint_gmacs
-from ..distill.losses import (StitchedLoss, as_loss, attention_loss, dkd_loss, mimic_mse, mimic_nmse,
-                                       relational_loss, similarity_loss, soft_kl)
+from ..distill.adapters import default_adapter
+from ..distill.losses import (StitchedLoss, as_loss, attention_loss, default_loss, dkd_loss, mimic_mse,
+                                       mimic_nmse, relational_loss, similarity_loss, soft_kl)
 from ..distill.plan import make_plan
 from ..nets.small import tutorial_resnet
 from ..nets.staged import StagedNet
@@ -170,7 +171,7 @@ class Stages(Phase):
     "The backbone, stage by stage, on the pool"
     share: float = 1.
     loss: Callable = mimic_nmse
-    adapter: str | Callable = 'conv'
+    adapter: str | Callable = default_adapter
     keep_head: bool = False   # the student keeps the adapter and the teacher's head
     labels = False
 
@@ -366,19 +367,19 @@ def similarity(weight=3000.): return [Joint(terms=[Term(similarity_loss, -1, wei
 def relational(weight=1.): return [Joint(terms=[Term(relational_loss, -1, weight)])]
 
 @add_method('all at once, with labels', 'features', 'pentagon', 'a control')
-def simultaneous(weight=1.): return [Joint(terms=[Term(mimic_mse, 'every', weight, 'conv')])]
+def simultaneous(weight=1.): return [Joint(terms=[Term(mimic_mse, 'every', weight, default_adapter)])]
 
 @add_method('all at once, then head', 'features', 'hexagram', 'a control')
-def all_at_once(adapter='conv'):
+def all_at_once(adapter=default_adapter):
     return [Joint(2/3, [Term(mimic_nmse, 'every', 1., adapter)], 0., labels=False), Head(1/3)]
 
 # %% ../../nbs/compare/01_methods.ipynb #9f87a334
 @add_method('stage by stage', 'stage by stage', 'circle', 'Gao et al., 2018, arXiv 1812.01819')
-def sskd(loss='plain', adapter='conv'): return [Stages(2/3, as_loss(loss), adapter), Head(1/3)]
+def sskd(loss=default_loss, adapter=default_adapter): return [Stages(2/3, as_loss(loss), adapter), Head(1/3)]
 
 @add_method("stage by stage, teacher's head", 'stage by stage', 'square',
             'the head as in Chen et al., 2022, arXiv 2203.14001')
-def sskd_teacher_head(loss='plain', adapter='conv'):
+def sskd_teacher_head(loss=default_loss, adapter=default_adapter):
     return [Stages(1., as_loss(loss), adapter, keep_head=True)]
 
 @add_method('stage by stage, stitched', 'stage by stage', 'diamond', 'sskd_tutor')

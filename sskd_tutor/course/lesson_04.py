@@ -270,7 +270,7 @@ def made_up_run(
     gmacs: float,        # that it has spent, 10^9 multiply-adds
 ) -> SSKDRun:            # 14 epochs: four for each of three stages, two for the head
     "A run as `fit_sskd` leaves it, that never took place"
-    schedule = {stage: 4 for stage in student.stages} | {'head': 2}
+    schedule = dict.fromkeys(student.stages, 4) | {'head': 2}
     made = SSKDRun(student, thin(), {}, {}, schedule)
     for name, share in zip(schedule, (.2, .3, .4, .1)):
         rows = [dict(phase='mimic', stage=name, epoch=0, measure='seconds', value=1.)]

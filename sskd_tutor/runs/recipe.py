@@ -25,7 +25,7 @@ from torch import nn
 from torchvision.models import ResNet, get_weight
 from torchvision.models.resnet import BasicBlock
 
-from ..distill.losses import as_loss, losses
+from ..distill.losses import as_loss, default_loss, losses
 from ..core.device import Bf16
 from ..core.errors import nearest
 from ..core.files import pkg_data, write_whole
@@ -91,7 +91,7 @@ class DistillTable(Settings):
     head_epochs: int
     lr: float
     bs: int
-    loss: str = option('plain', choices=losses)
+    loss: str = option(default_loss, choices=losses)
     views: int = 0
     bf16: bool = False
 
@@ -219,7 +219,7 @@ class StudentSettings(FolderSettings):
     "How the student of a recipe is distilled"
     format: str = 'folder'
     augment: dict = option({})
-    loss: str = option('plain', choices=losses)
+    loss: str = option(default_loss, choices=losses)
     share: float = 1.
 
 def recipe_images(

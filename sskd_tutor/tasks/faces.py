@@ -129,8 +129,8 @@ def identities(
 def embed(
     net: nn.Module,        # in eval mode meanwhile
     x: Tensor,             # images (n,c,h,w), uint8, or floats in [0,1]
-    mean: list = [mean],   # of each channel, in [0,1]
-    std: list = [std],
+    mean: tuple = (mean,), # of each channel, in [0,1]
+    std: tuple = (std,),
     bs: int = 256,
 ) -> Tensor:               # (n,d), float32, on the CPU
     "Embeddings of images"

@@ -71,12 +71,13 @@ def _add_answers(fig, classes, wrong, names, y, width, theme):
 def image_wall(
     rows: dict,            # name -> images, (n,1,h,w), uint8; n and size are the same in each row
     title: str,            # what there is to see
-    answers: dict = {},    # who says it -> classes, (n,)
+    answers: dict | None = None,  # who says it -> classes, (n,)
     y: Tensor = None,      # (n,), the right classes: other answers are crossed
     names: list = vocab,   # of the classes
     theme: Theme = 'light',
 ) -> go.Figure:            # traces: the images, a line of words for each of `answers`
     "Images in rows, and below them what is said of each"
+    answers = answers or {}
     shapes = [tuple(images.shape) for images in rows.values()]
     if len(set(shapes)) != 1: raise ValueError(f"rows of images of shapes {shapes}; expected one shape")
     pixels = _inked(rows.values(), ink[theme])

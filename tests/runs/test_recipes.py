@@ -193,7 +193,7 @@ def test_what_is_left(first):
     assert {f.name for f in (work/'out').iterdir()} == {*left.split()}
     run = load_run(work/'out/student')
     assert run.info['teacher']['labels_seen'] == 64 and 'has seen 64 labels' in (run.path/'report.html').read_text()
-    assert (run.path/'export/student.safetensors').exists() and run.info['settings']['loss'] == 'plain'
+    assert (run.path/'export/student.safetensors').exists() and run.info['settings']['loss'] == 'nmse'
     assert [len(re.findall(f'^{n} +\\d/', err, re.M)) for n in ('labels only', 'stage1', 'head')] == [8, 1, 3]
 
 def killed(line, cwd, at):

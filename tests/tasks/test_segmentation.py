@@ -441,7 +441,7 @@ def test_the_teacher_is_as_good_as_its_card_says():
 
 @pytest.mark.parametrize('file', ['segmentation', 'segmentation_masks'])
 def test_the_runs_at_length(file):
-    runs = pd.read_csv(root/f'benchmarks/results/{file}.csv')
+    runs = pd.read_csv(pkg_data/f'benchmarks/results/{file}.csv')
     methods = ['labels only', 'stage by stage', 'stage by stage + fine-tune']
     if file.endswith('masks'):
         runs = runs[runs.masks > 0]  # that without a mask trains no head, and costs less
