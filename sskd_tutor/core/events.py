@@ -8,6 +8,8 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/core/events.html.md"""
 __all__ = ['RunCallback']
 
 # %% ../../nbs/core/08_events.ipynb #4043cfcd
+from typing import Any
+
 from fastai.learner import Callback, Learner
 
 # %% ../../nbs/core/08_events.ipynb #745d17d6
@@ -15,25 +17,25 @@ class RunCallback(Callback):
     "A callback that also hears of the run that its fit is a part of; `learn.sskd_phase` names the phase"
     def begin_run(self,
         learn: Learner,  # its model is the whole student
-        run,             # the `SSKDRun` that begins: student, teacher, adapters, schedule, plan
+        run: Any,        # the `SSKDRun` that begins: student, teacher, adapters, schedule, plan
     ) -> None:
         "All is checked and planned; nothing has trained"
 
     def skip_phase(self,
         learn: Learner,
-        run,
+        run: Any,
     ) -> bool:           # True: the phase is done already and does not run again
         "A phase is next"
         return False
 
     def end_phase(self,
         learn: Learner,
-        run,             # now with the rows and costs of this phase
+        run: Any,        # now with the rows and costs of this phase
     ) -> None:
         "A phase has trained"
 
     def end_run(self,
         learn: Learner,
-        run,
+        run: Any,
     ) -> None:
         "The student is complete"

@@ -9,6 +9,7 @@ __all__ = ['silent', 'Job']
 
 # %% ../../nbs/core/07_job.ipynb #2418ea42
 import time
+from collections.abc import Callable
 
 from fastcore.all import patch
 
@@ -22,11 +23,11 @@ class Job:
     kind = 'job'   # in run.json, and the command that runs it
     def __init__(self,
         settings: Settings,
-        say=silent,               # told what happens, line by line
+        say: Callable = silent,   # told what happens, line by line
         progress: bool = False,   # show each epoch
     ):
         self.settings, self.say, self.progress = settings, say, progress
-        self.found = {}           # part -> what it returned
+        self.found: dict = {}     # part -> what it returned
 
     def plan(self):
         "Say what the parts would do; train nothing"
@@ -39,8 +40,8 @@ class Job:
 # %% ../../nbs/core/07_job.ipynb #494d63e8
 @patch
 def do(self: Job,
-    keep=None,   # called with all that was found, after each part
-) -> dict:       # part -> what it returned
+    keep: Callable | None = None,   # called with all that was found, after each part
+) -> dict:                          # part -> what it returned
     "Do the parts that are not done yet"
     for name, part in self.parts().items():
         if name in self.found: continue

@@ -9,20 +9,22 @@ __all__ = ['option', 'types_of', 'fits', 'Settings', 'make_settings', 'flag', 'a
 
 # %% ../../nbs/core/06_settings.ipynb #4fe43574
 import os, typing
+from collections.abc import Collection
 from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
 
 from .errors import nearest
 
 # %% ../../nbs/core/06_settings.ipynb #ca523c47
 def option(
-    default=MISSING,       # no default: it must be given
-    help: str = '',        # one line, for `--help`
+    default: Any = MISSING,             # no default: it must be given
+    help: str = '',                     # one line, for `--help`
     *,
-    choices=None,          # the values that are allowed: a list or a registry
-    at_least=None,         # the smallest number that is allowed
-    positive: bool = False,  # a number that must be above 0
-    metavar: str | None = None,  # what stands for the value in the help, e.g. 'FOLDER'
-):                         # a dataclass field
+    choices: Collection | None = None,  # the values that are allowed: a list or a registry
+    at_least: float | None = None,      # the smallest number that is allowed
+    positive: bool = False,             # a number that must be above 0
+    metavar: str | None = None,         # what stands for the value in the help, e.g. 'FOLDER'
+) -> Any:                               # a dataclass field
     "A field of `Settings`, with all that the command line needs to know about it"
     about = dict(help=help, choices=choices, at_least=at_least, positive=positive, metavar=metavar)
     if isinstance(default, (list, dict)): return field(default_factory=default.copy, metadata=about)
@@ -33,15 +35,15 @@ _words = {int: 'a whole number', float: 'a number', str: 'text', bool: 'True or 
           dict: 'a table'}
 
 def types_of(
-    hint,     # an annotation: a type, `list[float]`, `str | None`
-) -> list:    # the plain types that it allows
+    hint: Any,  # an annotation: a type, `list[float]`, `str | None`
+) -> list:      # the plain types that it allows
     "What an annotation allows"
     args = typing.get_args(hint)
     if type(None) in args: return [t for arg in args for t in types_of(arg)]
     return [typing.get_origin(hint) or hint]
 
 def fits(
-    value,
+    value: object,
     kinds: list,   # from `types_of`
 ) -> bool:
     "Is the value of one of these types?"
@@ -67,7 +69,7 @@ class Settings:
         ok: bool,
         name: str,       # of a field
         expected: str,
-    ):
+    ) -> None:
         "Raise, naming a field, unless all is well"
         if not ok: raise ValueError(f"{name} is {getattr(self, name)!r}; expected {expected}")
 
@@ -86,7 +88,7 @@ def make_settings(
     cls: type,      # a `Settings` class
     found: dict,    # field -> value, e.g. read from JSON or TOML
     where: str,     # where it was read, for the errors
-):                  # of that class
+) -> Settings:      # of that class
     "Settings from a dictionary; a key that does not exist is named, with the nearest one that does"
     known = {f.name: f for f in fields(cls)}
     for name in found:
@@ -106,8 +108,8 @@ def flag(
 
 def as_words(
     settings: Settings,
-    leave_out=('device',),   # fields that say nothing about the result
-) -> list:                   # of words, e.g. ['--heat', '200']
+    leave_out: Collection[str] = ('device',),  # fields that say nothing about the result
+) -> list:                                     # of words, e.g. ['--heat', '200']
     "The options that differ from their defaults"
     words = []
     for f in fields(settings):

@@ -31,7 +31,7 @@ class AdapterKind:
 def _conv(c_in, c_out): return dict(conv=nn.Conv2d(c_in, c_out, 1))
 def _conv_bn(c_in, c_out): return dict(conv=nn.Conv2d(c_in, c_out, 1, bias=False), norm=nn.BatchNorm2d(c_out))
 
-adapter_kinds = Registry('adapter')
+adapter_kinds: Registry[AdapterKind] = Registry('adapter')
 _fitnets = 'Romero et al., 2014, arXiv 1412.6550, with 1x1 kernels'
 adapter_kinds.add('conv', AdapterKind(_conv, '1x1 convolution', _fitnets))
 adapter_kinds.add('conv_bn', AdapterKind(_conv_bn, '1x1 convolution and batch norm', 'sskd_tutor'))

@@ -10,9 +10,10 @@ __all__ = ['harmless_modules', 'Where', 'unrepeatable', 'IndexDL', 'CacheFeature
 # %% ../../nbs/distill/10_cache.ipynb #b147a320
 import atexit, os, shutil, tempfile, warnings
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from fastai.data.core import DataLoaders
@@ -60,9 +61,9 @@ def _callback_fault(cbs):
 
 # %% ../../nbs/distill/10_cache.ipynb #4f9b3558
 def unrepeatable(
-    dl,               # the training loader
-    cbs: list = (),   # callbacks of the fit
-) -> str:             # why its images never come again; empty if they do
+    dl: Any,                        # the training loader
+    cbs: Sequence[Callback] = (),   # of the fit
+) -> str:                           # why its images never come again; empty if they do
     "Ask whether a view of an image is always the same"
     return _loader_fault(dl) or _transform_fault(dl) or _callback_fault(cbs)
 
@@ -113,12 +114,12 @@ class CacheFeatures(Callback):
         _check_settings(views, where, folder)
         self.n_views, self.where, self.half, self.folder = views, where, half, folder
         self.asked = None if budget is None else in_bytes(budget)
-        self.off = None      # why nothing is remembered; '' if something is
-        self.tmp = None      # a temporary folder for 'disk'
-        self.loaders = None  # [training, validation]: `IndexDL`s, between `begin` and `release`
-        self.taps = None     # the same: `FrozenTaps`
-        self.peak = 0        # most bytes held in this phase
-        self.refused = 0     # stores for which there was no room
+        self.off: str | None = None   # why nothing is remembered; '' if something is
+        self.tmp: str | None = None   # a temporary folder for 'disk'
+        self.loaders: Any = None      # [training, validation]: `IndexDL`s, between `begin` and `release`
+        self.taps: Any = None         # the same: `FrozenTaps`
+        self.peak = 0                 # most bytes held in this phase
+        self.refused = 0              # stores for which there was no room
 
     @property
     def nbytes(self) -> int: return sum(taps.nbytes for taps in self.taps or ())
@@ -158,7 +159,7 @@ def place(self: CacheFeatures,
 @patch
 def ready(self: CacheFeatures,
     learn: Learner,                     # its model is the student
-    cbs=(),                             # callbacks of the fit
+    cbs: Any = (),                      # callbacks of the fit
     teacher: StagedNet | None = None,
 ) -> bool:
     "May anything be remembered? If not, say once why"
@@ -182,7 +183,7 @@ def begin(self: CacheFeatures,
     student: StagedNet,
     teacher: StagedNet,
     plan: Remember,      # what is worth remembering; a `Plan` will do
-):
+) -> None:
     "Start a run with nothing remembered but what lies on disk"
     self.release()
     self.peak = self.refused = 0
@@ -201,7 +202,7 @@ def begin(self: CacheFeatures,
         self.taps.append(FrozenTaps(self.loaders[part], nets, plan.kept, kept_views[part], new_store))
 
 @patch
-def _open_disk(self: CacheFeatures, rank):
+def _open_disk(self: CacheFeatures, rank: int | None) -> Disk:
     "The folder in which this process remembers"
     if self.folder: return Disk(self.folder if rank is None else Path(self.folder)/f'rank{rank}')
     self.tmp = tempfile.mkdtemp(prefix='sskd_tutor-taps-')
@@ -209,7 +210,7 @@ def _open_disk(self: CacheFeatures, rank):
     return Disk(self.tmp)
 
 @patch
-def release(self: CacheFeatures):
+def release(self: CacheFeatures) -> None:
     "Let go of everything but what lies on disk to be found again"
     for taps in self.taps or ():
         for store in taps.stores.values(): store.drop()
@@ -234,7 +235,7 @@ def new_store(self: CacheFeatures,
     return store
 
 @patch
-def _row_dtype(self: CacheFeatures, part, which, tap):
+def _row_dtype(self: CacheFeatures, part: int, which: TapView, tap: Tensor) -> torch.dtype:
     if not self.half or tap.dtype != torch.float32: return tap.dtype
     largest = tap.abs().max()
     if largest > torch.finfo(torch.float16).max:
@@ -244,13 +245,17 @@ def _row_dtype(self: CacheFeatures, part, which, tap):
     return torch.float16
 
 @patch
-def _memory_store(self: CacheFeatures, part, which, tap, n, dtype):
+def _memory_store(self: CacheFeatures,
+    part: int, which: TapView, tap: Tensor, n: int, dtype: torch.dtype,
+) -> Store | None:
     size = Store(n, tap, dtype, 'meta').nbytes
     if self.nbytes + size > self.budget: return None
     return Store(n, tap, dtype, self.device if self.place_name == 'device' else 'cpu')
 
 @patch
-def _disk_store(self: CacheFeatures, part, which, tap, n, dtype):
+def _disk_store(self: CacheFeatures,
+    part: int, which: TapView, tap: Tensor, n: int, dtype: torch.dtype,
+) -> Store | None:
     "One that lies there already, or a new one if there is room"
     blank, net = Store(n, tap, dtype, 'meta'), self.taps[part].nets[which.network]
     key = tap_key(self.loaders[part], net, which.stage, which.view, blank, self.fingerprints[part])
@@ -262,7 +267,7 @@ def _disk_store(self: CacheFeatures, part, which, tap, n, dtype):
     return store
 
 @patch
-def _reserve(self: CacheFeatures, size):
+def _reserve(self: CacheFeatures, size: int) -> Path | None:
     in_use = [store.path for taps in self.taps for store in taps.stores.values()]
     if not self.disk.make_room(size, self.budget, in_use): return None
     return self.disk.reserve(size)
@@ -284,7 +289,7 @@ def forwards_since(self: CacheFeatures,
 @patch
 def check(self: CacheFeatures,
     needed: tuple,   # the networks that the next phase needs: 'student', 'teacher'
-):
+) -> None:
     "At the start of a phase: forget taps of networks that have changed, or that no phase needs any more"
     for taps in self.taps:
         for part in list(taps.weights):
@@ -308,7 +313,10 @@ class FromMemory(MimicFeatures):
         cache: CacheFeatures,
         teacher: StagedNet | None,   # None in the head's phase
         stage: int,                  # place of the stage that learns; the number of stages for the head
-    ): self.cache, self.teacher, self.tap_index = cache, teacher, stage
+    ):
+        self.cache = cache
+        self.teacher = teacher   # type: ignore[assignment]  # None, unlike in `MimicFeatures`
+        self.tap_index = stage
 
     @property
     def needed(self) -> dict:
@@ -324,7 +332,7 @@ class FromMemory(MimicFeatures):
 
 # %% ../../nbs/distill/10_cache.ipynb #8b016fd8
 @patch
-def before_batch(self: FromMemory):
+def before_batch(self: FromMemory) -> None:
     part = 0 if self.training else 1
     taps, loader, idx = self.cache.taps[part], self.cache.loaders[part], self.xb[0]
     if idx.is_floating_point():
@@ -337,13 +345,13 @@ def before_batch(self: FromMemory):
         self.learn.yb = (taps.get('teacher', self.tap_index, idx, loader.cpu, self.view),)
 
 @patch
-def after_train(self: FromMemory): self._finish(0)
+def after_train(self: FromMemory) -> None: self._finish(0)
 
 @patch
-def after_validate(self: FromMemory): self._finish(1)
+def after_validate(self: FromMemory) -> None: self._finish(1)
 
 @patch
-def _finish(self: FromMemory, part):
+def _finish(self: FromMemory, part: int) -> None:
     if self.view is None: return
     with torch.no_grad(), autocast_of(self.learn): self.cache.taps[part].finish(self.needed, self.view)
     self.view = None

@@ -26,10 +26,12 @@ from ..nets.staged import StagedNet
 # %% ../../nbs/distill/02_callbacks.ipynb #a8972838
 class Reversible(Callback):
     "A callback whose changes are undone when the fit ends or when it is taken off the learner"
-    _learn, _depth, _undo = None, 0, None
+    _learn: Learner | None = None
+    _depth = 0
+    _undo: ExitStack | None = None
 
     @property
-    def learn(self) -> Learner | None: return self._learn
+    def learn(self) -> Learner: return self._learn   # None while no learner has it
     @learn.setter
     def learn(self, learn):
         if learn is None: self.undo()
@@ -42,19 +44,19 @@ class Reversible(Callback):
 
 # %% ../../nbs/distill/02_callbacks.ipynb #ab4f76ca
 @patch
-def before_fit(self: Reversible):
+def before_fit(self: Reversible) -> None:
     self._depth += 1
     if self._depth > 1: return
     self._undo = ExitStack()
     self.change(self._undo)
 
 @patch
-def after_fit(self: Reversible):
+def after_fit(self: Reversible) -> None:
     self._depth -= 1
     if self._depth == 0: self.undo()
 
 @patch
-def undo(self: Reversible):
+def undo(self: Reversible) -> None:
     "Give the old state back; nothing happens the second time"
     if self._undo is not None: self._undo.close()
     self._depth, self._undo = 0, None
@@ -84,7 +86,7 @@ def parts(self: FreezeStages) -> tuple[list, list]:  # (modules that learn, modu
 
 # %% ../../nbs/distill/02_callbacks.ipynb #1f76900d
 @patch
-def change(self: FreezeStages, stack: ExitStack):
+def change(self: FreezeStages, stack: ExitStack) -> None:
     stack.enter_context(kept(self.learn.model))
     learning, frozen = self.parts()
     for part in frozen: part.eval().requires_grad_(False)
@@ -92,12 +94,12 @@ def change(self: FreezeStages, stack: ExitStack):
     if self.opt is not None: self._check_optimizer(learning)  # `validate` has none
 
 @patch
-def before_train(self: FreezeStages):
+def before_train(self: FreezeStages) -> None:
     for part in self.parts()[1]: part.eval()
 
 # %% ../../nbs/distill/02_callbacks.ipynb #4da8aaf8
 @patch
-def _check_optimizer(self: FreezeStages, learning):
+def _check_optimizer(self: FreezeStages, learning: list) -> None:
     known = {id(p) for group in self.opt.param_lists for p in group}
     trained = [p for part in learning for p in part.parameters() if p.requires_grad]
     if all(id(p) in known for p in trained): return
@@ -136,7 +138,7 @@ class MimicFeatures(Reversible):
         stage: str | int,    # which of its stages
     ): self.teacher, self.tap_index = teacher, teacher.stage_index(stage)
 
-    def change(self, stack: ExitStack):
+    def change(self, stack: ExitStack) -> None:
         stack.enter_context(at_rest(self.teacher, self.learn))
         stack.callback(setattr, self, 'labels', None)
 
@@ -147,12 +149,12 @@ class MimicFeatures(Reversible):
 
 # %% ../../nbs/distill/02_callbacks.ipynb #3483855a
 @patch
-def before_train(self: MimicFeatures):
+def before_train(self: MimicFeatures) -> None:
     for cb in self.learn.cbs:
         if isinstance(cb, MixHandler): cb.stack_y, cb.old_lf = True, self.learn.loss_func
 
 @patch
-def after_pred(self: MimicFeatures):
+def after_pred(self: MimicFeatures) -> None:
     if self.pred.shape == self.yb[0].shape: return
     tap, hint = tuple(self.pred.shape), tuple(self.yb[0].shape)
     raise ValueError(f"the student's tap is {tap}, the teacher's {hint}; "
@@ -197,14 +199,14 @@ class StopOnNaN(Callback):
 
 # %% ../../nbs/distill/02_callbacks.ipynb #93581d26
 @patch
-def after_train(self: StopOnNaN):
+def after_train(self: StopOnNaN) -> None:
     weights = self.learn.model.state_dict().values()
     all_finite = all(w.isfinite().all() for w in weights)
     if int(self.first_bad) < 0 and not all_finite: self.first_bad.fill_(self.iter)
     self.stop_if_bad()
 
 @patch
-def stop_if_bad(self: StopOnNaN):
+def stop_if_bad(self: StopOnNaN) -> None:
     "Go back to the last good weights and raise a `FloatingPointError`, if a batch was bad"
     batch = int(self.first_bad)
     if batch < 0: return

@@ -12,9 +12,10 @@ __all__ = ['loader_settings', 'learner_settings', 'step_events', 'fit_parts', 'f
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #ee4fc504
 import hashlib, json, time, warnings
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Any
 
 import torch
 from fastai.callback.channelslast import ChannelsLast
@@ -77,7 +78,7 @@ def _callback_settings(learn):
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #a25f5a1b
 def trained_parts(
-    run,       # an `SSKDRun`
+    run: Any,  # an `SSKDRun`
 ) -> dict:     # name -> nn.Module
     "All that trains; the head of a run without head epochs is made anew from the teacher's"
     parts = dict(run.student.stages.items())
@@ -94,7 +95,7 @@ def _outline(net):
 # %% ../../nbs/distill/11_checkpoint.ipynb #91f305fa
 def run_settings(
     learn: Learner,              # inside `fit_sskd`
-    run,                         # its `SSKDRun`
+    run: Any,                    # its `SSKDRun`
     extra: dict | None = None,   # what else must stay the same
 ) -> dict:                       # ready for JSON
     "Everything that decides what a run will give, except the first weights"
@@ -120,7 +121,7 @@ class FitPart:
     read: Callable       # learn -> numbers, texts, tensors, and dicts and lists of these
     put_back: Callable   # (learn, what `read` gave)
 
-fit_parts = Registry('part of a fit')
+fit_parts: Registry[FitPart] = Registry('part of a fit')
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #f483db60
 def _parameters(learn): return [p for p, *_ in learn.opt.all_params()]
@@ -197,7 +198,7 @@ def callback_states(
 def load_callback_states(
     cbs: list,
     states: dict,
-):
+) -> None:
     "Put the states back, of callbacks that have one there"
     for name, cb in _with_state(cbs).items():
         if name in states: cb.load_state_dict(states[name])
@@ -225,10 +226,10 @@ def fit_state(
     return {name: part.read(learn) for name, part in fit_parts.items()}
 
 def load_fit_state(
-    learn: Learner,    # at the same place of a new fit
-    state: dict,       # what `fit_state` gave
-    skip: list = (),   # class names of callbacks that have their state already
-):
+    learn: Learner,               # at the same place of a new fit
+    state: dict,                  # what `fit_state` gave
+    skip: Collection[str] = (),   # class names of callbacks that have their state already
+) -> None:
     "Put a fit back to where it stood"
     missing = {name: value for name, value in state['callbacks'].items() if name not in skip}
     for name, part in fit_parts.items(): part.put_back(learn, missing if name == 'callbacks' else state[name])
@@ -239,7 +240,7 @@ class _ResumedFit:
     def __init__(self,
         learn: Learner,
         state: dict,     # of the checkpoint: epoch, batch, fit, rng, callbacks
-        run=None,        # the `SSKDRun` that it is for; None for a fit by itself
+        run: Any = None,  # the `SSKDRun` that it is for; None for a fit by itself
     ):
         self.learn, self.state, self.run = learn, state, run
         learn._do_fit = self.epochs
@@ -292,7 +293,7 @@ class SaveFit(RunCallback):
 @patch
 def check_state(self: SaveFit,
     state: dict,   # that was read
-):
+) -> None:
     "Refuse a checkpoint of another version or of another run"
     if state.get('format') != checkpoint_format:
         raise ValueError(
@@ -324,7 +325,7 @@ class Checkpoint(SaveFit, RunCallback):
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #306043ea
 @patch
-def begin_run(self: Checkpoint, learn: Learner, run):
+def begin_run(self: Checkpoint, learn: Learner, run: Any) -> None:
     "Go on from the newest checkpoint, or save the beginning"
     self.distillation, self.phase, self.done = run, None, []
     self.state = None       # of a checkpoint, until its phase goes on
@@ -344,7 +345,7 @@ def begin_run(self: Checkpoint, learn: Learner, run):
     self.keep(learn, must=True)
 
 @patch
-def skip_phase(self: Checkpoint, learn: Learner, run) -> bool:
+def skip_phase(self: Checkpoint, learn: Learner, run: Any) -> bool:
     "Is this phase done? If it was under way, its fit will go on"
     name, state = learn.sskd_phase, self.state
     if name in self.done: return True
@@ -357,17 +358,17 @@ def skip_phase(self: Checkpoint, learn: Learner, run) -> bool:
     return False
 
 @patch
-def end_phase(self: Checkpoint, learn: Learner, run):
+def end_phase(self: Checkpoint, learn: Learner, run: Any) -> None:
     self.done = [*self.done, self.phase]
     self.phase = None
     self.keep(learn)
 
 @patch
-def end_run(self: Checkpoint, learn: Learner, run): self.distillation = self.state = None
+def end_run(self: Checkpoint, learn: Learner, run: Any) -> None: self.distillation = self.state = None
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #1b251f3c
 @patch
-def claim(self: Checkpoint):
+def claim(self: Checkpoint) -> None:
     "Refuse a folder in which a checkpoint would be lost; clear away what a killed process left half-written"
     if rank_distrib(): return
     found = snapshots(self.folder)
@@ -382,7 +383,7 @@ def claim(self: Checkpoint):
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #b1799d07
 def trained_tensors(
-    run,       # an `SSKDRun`
+    run: Any,  # an `SSKDRun`
 ) -> dict:     # name -> parameter or buffer
     "All numbers of what trains"
     nets = nn.ModuleDict(trained_parts(run))
@@ -395,7 +396,7 @@ def keep(self: Checkpoint,
     batch: int = 0,            # of the epoch, likewise
     fit: dict | None = None,   # what `fit_state` gave; None between two phases
     must: bool = False,        # fail if it cannot be written
-):
+) -> None:
     "Save the run as it stands"
     self.last, nets = time.monotonic(), trained_tensors(self.distillation)
     if rank_distrib() or not all(value.isfinite().all() for value in nets.values()): return
@@ -410,7 +411,7 @@ def keep(self: Checkpoint,
     else: self.warned = False
 
 @patch
-def _tell_full(self: Checkpoint, error):
+def _tell_full(self: Checkpoint, error: OSError) -> None:
     if not self.warned:
         warnings.warn(
             f"no checkpoint could be written to {self.folder} ({error}); "
@@ -419,34 +420,34 @@ def _tell_full(self: Checkpoint, error):
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #76bf4672
 @patch
-def before_fit(self: Checkpoint):
+def before_fit(self: Checkpoint) -> None:
     if self.phase is None and not self.learn.lock.locked():
         raise ValueError("Checkpoint saves a stage-by-stage distillation; "
                          "pass it as learn.fit_sskd(..., cbs=Checkpoint(folder))")
 
 @patch
-def before_backward(self: Checkpoint): self.stepped = False
+def before_backward(self: Checkpoint) -> None: self.stepped = False
 
 @patch
-def after_step(self: Checkpoint): self.stepped = True
+def after_step(self: Checkpoint) -> None: self.stepped = True
 
 @patch
-def after_batch(self: Checkpoint):
+def after_batch(self: Checkpoint) -> None:
     if not self.training or self.whole_epochs or self.recorder.train_metrics: return
     self.keep_if_due(self.epoch, self.iter + 1)
 
 @patch
-def after_epoch(self: Checkpoint): self.keep_if_due(self.epoch + 1, 0)
+def after_epoch(self: Checkpoint) -> None: self.keep_if_due(self.epoch + 1, 0)
 
 @patch
-def keep_if_due(self: Checkpoint, epoch: int, batch: int):
+def keep_if_due(self: Checkpoint, epoch: int, batch: int) -> None:
     "Save if it is time and a good moment"
     if self.stepped and self.due() and not self.learn.lock.locked():
         self.keep(self.learn, epoch, batch, fit_state(self.learn))
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #3975d6cc
 @patch
-def go_on(self: Checkpoint, learn: Learner, run):
+def go_on(self: Checkpoint, learn: Learner, run: Any) -> None:
     "Take over weights, rows and finished phases from the checkpoint"
     self.check_state(self.state)
     lines = differences(self.state['machine'], machine_settings(learn))
@@ -472,7 +473,7 @@ class KeepEpochs(SaveFit):
         self.settings = json.loads(json.dumps(settings))
         self.last = time.monotonic()
 
-    def go_on(self, learn: Learner):
+    def go_on(self, learn: Learner) -> None:
         "Let the next fit begin behind the newest snapshot, if there is one"
         state = read_snapshot(self.folder)
         if state is None: return

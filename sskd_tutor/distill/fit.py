@@ -28,6 +28,7 @@ from ..core.events import RunCallback
 from ..core.state import described, kept
 from ..core.tables import columns
 from .adapters import by_stage, default_adapter, make_adapters
+from .cache import CacheFeatures
 from .callbacks import at_rest
 from .check import check_pair
 from .costs import images_per_epoch, stage_costs, total_gmacs, valid_seconds
@@ -147,14 +148,14 @@ def _planned(learn, run, loss, cbs, plan, valid_every):
 
 # %% ../../nbs/distill/13_fit.ipynb #d405915c
 @contextmanager
-def _under_way(learn, run, cbs) -> Iterator[None]:
+def _under_way(learn: Learner, run: SSKDRun, cbs: Any) -> Iterator[None]:
     known = dict(sskd_run=run, sskd_phase=None, sskd_cbs=[*learn.cbs, *L(cbs)])
     with learner_with(learn, **known), together(learn), at_rest(run.teacher, learn):
         run.student.to(learner_device(learn))
         yield
 
 @contextmanager
-def _remembering(learn, run, cache) -> Iterator[None]:
+def _remembering(learn: Learner, run: SSKDRun, cache: CacheFeatures | None) -> Iterator[None]:
     "The cache is open; the loader shows as many views as are remembered"
     if cache is None:
         yield

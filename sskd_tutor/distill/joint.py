@@ -64,7 +64,7 @@ def places_of(
     net: StagedNet,
 ) -> list[int]:
     "Every place at which a term compares"
-    places = []
+    places: list[int] = []
     for at in L(term.at): places += range(len(net.stages)) if at == 'every' else [place_of(at, net)]
     return places
 
@@ -141,7 +141,7 @@ class DistillJointly(Reversible):
         self.comparisons, self.task, self.cache = comparisons, task, cache
         self.places = sorted({c.place for c in comparisons})
 
-    def change(self, stack: ExitStack):
+    def change(self, stack: ExitStack) -> None:
         if self.teacher is not None: stack.enter_context(at_rest(self.teacher, self.learn))
         self.own_loss = self.learn.loss_func
         stack.callback(setattr, self.learn, 'loss_func', self.own_loss)
@@ -160,7 +160,7 @@ def add_up(self: DistillJointly,
     return loss
 
 @patch
-def total(self: DistillJointly, pred, y):
+def total(self: DistillJointly, pred: Tensor, y: Any) -> Tensor:
     "What `learn.loss_func` is meanwhile"
     if not self.training: return self.own_loss(pred, y)
     seen = getattr(self.learn.model, 'module', self.learn.model).seen  # DistributedDataParallel wraps it
@@ -168,7 +168,8 @@ def total(self: DistillJointly, pred, y):
     return self.add_up(task, seen, self.hints, y)
 
 @patch
-def after_batch(self: DistillJointly): getattr(self.learn.model, 'module', self.learn.model).seen = {}
+def after_batch(self: DistillJointly) -> None:
+    getattr(self.learn.model, 'module', self.learn.model).seen = {}
 
 # %% ../../nbs/distill/14_joint.ipynb #ca793a1a
 @patch
@@ -176,8 +177,9 @@ def hints_of(self: DistillJointly,
     x: Tensor,            # images (b,c,h,w)
 ) -> dict[int, Tensor]:   # place -> the teacher's tap
     "Run the teacher as far as the terms compare"
-    hints, last = {}, max(self.places, default=-1)
-    if last < 0: return hints
+    hints: dict[int, Tensor] = {}
+    last = max(self.places, default=-1)
+    if self.teacher is None or last < 0: return hints
     for place, stage in enumerate(list(self.teacher.stages.values())[:last + 1]):
         x = stage(x)
         if place in self.places: hints[place] = x
@@ -185,9 +187,9 @@ def hints_of(self: DistillJointly,
 
 # %% ../../nbs/distill/14_joint.ipynb #9c9b767f
 @patch
-def _recall(self: DistillJointly):
+def _recall(self: DistillJointly, cache: CacheFeatures) -> None:
     part = 0 if self.training else 1
-    taps, dl, idx = self.cache.taps[part], self.cache.loaders[part], self.xb[0]
+    taps, dl, idx = cache.taps[part], cache.loaders[part], self.xb[0]
     if idx.is_floating_point():
         raise TypeError("a loader of images was given while the cache serves features; "
                         "validate with learn.dls.valid, or leave CacheFeatures out")
@@ -197,8 +199,8 @@ def _recall(self: DistillJointly):
 
 @patch
 @torch.no_grad()
-def before_batch(self: DistillJointly):
-    if self.cache is not None: self._recall()
+def before_batch(self: DistillJointly) -> None:
+    if self.cache is not None: self._recall(self.cache)
     elif self.training: self.hints = self.hints_of(self.xb[0])
 
 # %% ../../nbs/distill/14_joint.ipynb #262ce703
@@ -329,20 +331,20 @@ def fit_joint(self: Learner,
     _check_no_mixing(self, cbs)
     net, own = _put_together(self, teacher, terms, task, upto)
     with kept(self.model) if teacher is None else kept(self.model, teacher):
-        remembers = cache is not None and terms and cache.ready(self, cbs, teacher)
+        if cache is not None and not (terms and cache.ready(self, cbs, teacher)): cache = None
         costs = _joint_costs(self, own, net)
         try:
-            if remembers: _begin_cache(self, cache, own)
-            dls = cache.dls if remembers else self.dls
+            if cache is not None: _begin_cache(self, cache, own)
+            dls = self.dls if cache is None else cache.dls
             every = 0 if upto is not None else valid_every
             all_cbs = [own, StopOnNaN('joint training'), ValidEvery(every), diary] + L(cbs)
             with learner_with(self, model=net, dls=dls, loss_func=self.loss_func, opt=None,
                               splitter=trainable_params):
                 fit(self, epochs, lr, cbs=all_cbs, **kwargs)
             forwards = _teacher_forwards(self, own, epochs)
-            if remembers: forwards = {place: n for (_, place), n in cache.forwards().items()}
+            if cache is not None: forwards = {place: n for (_, place), n in cache.forwards().items()}
         finally:
-            if remembers: cache.release()
+            if cache is not None: cache.release()
     self.opt = None
     run = Run(dict(net.adapters))
     gmacs = _joint_gmacs(self, own, costs, epochs, forwards)

@@ -9,10 +9,10 @@ __all__ = ['losses', 'default_loss', 'mimic_mse', 'mimic_nmse', 'StitchedLoss', 
            'soft_kl', 'kd_loss', 'dkd_loss', 'attention_loss', 'similarity_loss', 'relational_loss']
 
 # %% ../../nbs/distill/01_losses.ipynb #131d1f03
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +51,8 @@ class StitchedLoss:
         if type(ahead) is not int or ahead == 0 or ahead < -1:
             raise ValueError(f"ahead is {ahead}; expected 1, 2, ... or -1 for all; for 0 pass the plain loss")
         self.ahead, self.loss = ahead, loss
-        self.teacher, self.stage = None, None
+        self.teacher: Any = None   # a StagedNet, once `bind` has told
+        self.stage: Any = None     # place of the stage, likewise
 
     @property
     def __name__(self) -> str: return f"stitched{self.ahead}_{self.loss.__name__}"
@@ -69,7 +70,7 @@ def bind(self: StitchedLoss,
 
 # %% ../../nbs/distill/01_losses.ipynb #586c008a
 @patch
-def _look_ahead(self: StitchedLoss, fmap):
+def _look_ahead(self: StitchedLoss, fmap: Tensor) -> Iterator[Tensor]:
     "What each of the teacher's next stages makes of a tap, then the logits if it looks that far"
     n_stages = len(self.teacher.stages)
     through_head = self.ahead == -1 or self.stage + self.ahead >= n_stages
@@ -120,7 +121,9 @@ class MimicLoss:
 losses: Registry[MimicLoss] = Registry('mimic loss')
 losses.add('nmse', MimicLoss(mimic_nmse, "squared difference over the hint's variance", 'sskd_tutor'))
 losses.add('mse', MimicLoss(mimic_mse, "mean squared difference", 'Gao et al., 2018, arXiv 1812.01819'))
-losses.add('stitched', MimicLoss(StitchedLoss(), "the same, after the teacher's next stage too", 'sskd_tutor'))
+losses.add('stitched', MimicLoss(
+    StitchedLoss(),  # type: ignore[arg-type]  # its `__call__` is patched in
+    "the same, after the teacher's next stage too", 'sskd_tutor'))
 
 default_loss = 'nmse'
 

@@ -11,6 +11,7 @@ __all__ = ['is_channels_last', 'Store', 'stages_up_to', 'part_sha256', 'TapView'
 # %% ../../nbs/distill/09_memory.ipynb #06d00004
 import hashlib, json, os, re, tempfile, warnings
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from numbers import Number
 from pathlib import Path
@@ -68,7 +69,7 @@ class Store:
 def write(self: Store,
     idx: Tensor,   # (b,) int64, on the device of the rows
     tap: Tensor,   # (b,...)
-):
+) -> None:
     "Put a batch into its rows"
     rows = self.as_rows(tap).to(self.rows.device, self.rows.dtype)
     self.not_finite = self.not_finite | ~rows.sum(dtype=torch.float32).isfinite()
@@ -103,7 +104,7 @@ def has_any(self: Store,
 def has_all(self: Store, rows: np.ndarray) -> bool: return self.complete or self.filled[rows].all()
 
 @patch
-def mark_complete(self: Store):
+def mark_complete(self: Store) -> None:
     "All rows are there, and finite"
     self.filled[:] = True
     self.complete = True
@@ -166,9 +167,9 @@ class FrozenTaps:
     ):
         self.dl, self.nets = dl, nets
         self.kept, self.kept_views, self.new_store = kept, kept_views, new_store
-        self.stores = {}            # TapView -> Store
-        self.weights = {}           # (network, stage) -> `part_sha256` when its first store was made
-        self.computed = Counter()   # (network, stage) -> images on which this stage has run
+        self.stores: dict = {}               # TapView -> Store
+        self.weights: dict = {}              # (network, stage) -> `part_sha256` when its first store was made
+        self.computed: Counter = Counter()   # (network, stage) -> images on which this stage has run
         alone = dl.rank is None
         self.shards = 1 if alone else dl.shards   # each process remembers its own share of the images
         self.rank = 0 if alone else dl.rank
@@ -212,17 +213,17 @@ def row_numbers(self: FrozenTaps, batch: ImageBatch) -> np.ndarray:
     return batch.cpu.numpy()//self.shards
 
 @patch
-def _rows_in(self: FrozenTaps, store, batch):
+def _rows_in(self: FrozenTaps, store: Store, batch: ImageBatch) -> Tensor:
     numbers = batch.cpu if store.rows.device.type == 'cpu' else batch.idx
     return numbers//self.shards
 
 @patch
-def _recall(self: FrozenTaps, which, store, batch):
+def _recall(self: FrozenTaps, which: TapView, store: Store, batch: ImageBatch) -> Tensor:
     if not store.has_all(self.row_numbers(batch)): self.fill(which)
     return store.read(self._rows_in(store, batch), batch.idx.device)
 
 @patch
-def _compute(self: FrozenTaps, which, batch):
+def _compute(self: FrozenTaps, which: TapView, batch: ImageBatch) -> Tensor:
     self.computed[which.network, which.stage] += len(batch.idx)
     below = self.get(which.network, which.stage - 1, batch.idx, batch.cpu, batch.view)
     after = which.stage - 1 if which.stage else None
@@ -230,7 +231,7 @@ def _compute(self: FrozenTaps, which, batch):
 
 # %% ../../nbs/distill/09_memory.ipynb #daec3423
 @patch
-def _open(self: FrozenTaps, which, batch, tap):
+def _open(self: FrozenTaps, which: TapView, batch: ImageBatch, tap: Tensor) -> Store | None:
     "A store for this tap, or None if it is not to be remembered"
     if which.stage not in self.kept[which.network] or which.view >= self.kept_views: return None
     n = len(range(self.rank, len(self.dl.dataset), self.shards))
@@ -245,14 +246,14 @@ def _open(self: FrozenTaps, which, batch, tap):
     return store
 
 @patch
-def forget(self: FrozenTaps, which: TapView):
+def forget(self: FrozenTaps, which: TapView) -> None:
     "Let a store go, if there is one"
     store = self.stores.pop(which, None)
     if store is not None: store.drop()
 
 # %% ../../nbs/distill/09_memory.ipynb #49241a8a
 @patch
-def fill(self: FrozenTaps, which: TapView):
+def fill(self: FrozenTaps, which: TapView) -> None:
     "Compute the rows that an epoch left out, in batches of the full size"
     store, bs = self.stores[which], self.dl.bs
     missing = torch.from_numpy(np.flatnonzero(~store.filled))
@@ -268,7 +269,7 @@ def fill(self: FrozenTaps, which: TapView):
 def finish(self: FrozenTaps,
     needed: dict,   # network -> place of the tap that the phase uses, or several
     view: int,      # that a whole pass has just seen
-):
+) -> None:
     "After a pass: complete the view, and let go of what lies below it"
     for network, stages in needed.items():
         lowest = min(L(stages))
@@ -277,7 +278,7 @@ def finish(self: FrozenTaps,
             for below in range(lowest): self.forget(TapView(network, below, view))
 
 @patch
-def _complete(self: FrozenTaps, which) -> bool:
+def _complete(self: FrozenTaps, which: TapView) -> bool:
     "Complete a store that is not yet; was there one?"
     store = self.stores.get(which)
     if store is None or store.complete: return False
@@ -350,10 +351,10 @@ def used(self: Disk) -> int:
 # %% ../../nbs/distill/09_memory.ipynb #0e58e6b3
 @patch
 def make_room(self: Disk,
-    size: int,             # bytes wanted
-    budget: float,         # bytes for everything here
-    busy: list = (),       # paths that are in use
-) -> bool:                 # is there room now?
+    size: int,                     # bytes wanted
+    budget: float,                 # bytes for everything here
+    busy: Collection[Path] = (),   # paths that are in use
+) -> bool:                         # is there room now?
     "Let stale files, then the oldest complete ones, go until the size fits"
     stale, kept = self.folder.glob('*.stale'), self.folder.glob('*.tap')
     for path in [*sorted(stale, key=_age), *sorted(kept, key=_age)]:
@@ -376,14 +377,16 @@ def reserve(self: Disk,
         try: _allocate(descriptor, size)
         finally: os.close(descriptor)
         return Path(path)
-    except OSError as e: self._full(e, path)
+    except OSError as e:
+        self._full(e, path)
+        return None
 
 def _allocate(descriptor, size):
     if hasattr(os, 'posix_fallocate'): os.posix_fallocate(descriptor, 0, size)
     else: os.truncate(descriptor, size)
 
 @patch
-def _full(self: Disk, error, path):
+def _full(self: Disk, error: OSError, path: str | Path | None) -> None:
     if path is not None: Path(path).unlink(missing_ok=True)
     if not self.warned:
         warnings.warn(
@@ -428,6 +431,7 @@ def find(self: Disk,
         os.utime(path)   # the youngest now
         return path
     self.set_aside(path, 'damaged', "its sha256 is not the one it was written with")
+    return None
 
 def _whole(path):
     note = path.with_suffix('.json').read_text()
@@ -439,7 +443,7 @@ def set_aside(self: Disk,
     path: Path,
     kind: str,    # 'damaged' or 'stale'
     why: str,
-):
+) -> None:
     "Rename rows that must not be used, and say so"
     warnings.warn(f"{path} is {kind}: {why}. It is set aside as {path.name}.{kind} and computed again")
     for p in (path, path.with_suffix('.json')): replace_whole(p, p.with_name(f'{p.name}.{kind}'))

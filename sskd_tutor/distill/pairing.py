@@ -253,7 +253,7 @@ def _n_prefix(stage):
     return Grid(*calls[-1].args[1]).n_prefix if calls else 0
 
 @patch
-def _adapter_setting(self: Pairing):
+def _adapter_setting(self: Pairing) -> Any:
     "`adapter=` for `fit_sskd`: as it was given, but for stages with prefix tokens"
     student, teacher = self.split['student'], self.split['teacher']
     kinds, special = by_stage(self.kind, list(self.ends), 'adapter', default_adapter), {}
@@ -324,7 +324,7 @@ _table_columns = ['student', 'teacher', 'student_chs', 'teacher_chs', 'student_r
                   'teacher_reduction', 'student_map', 'teacher_map', 'adapter']
 
 @patch
-def _half_row(self: Pairing, who, start, end):
+def _half_row(self: Pairing, who: str, start: int, end: str) -> dict:
     "One network's half of a row: its stages from place `start` to the one named `end`"
     own = self.own[who]
     stop = own.index.get_loc(end) + 1
@@ -353,7 +353,7 @@ def text(self: Pairing) -> str:
     return f"{title}\n{table}\n{self._feed_words()}"
 
 @patch
-def _feed_words(self: Pairing):
+def _feed_words(self: Pairing) -> str:
     if self.feed is None: words = "The teacher sees the learner's images as they are."
     else: words = f"The teacher is fed {self.feed.extra_repr()}."
     if not isinstance(self.split['teacher'], TappedNet): return words
@@ -361,16 +361,16 @@ def _feed_words(self: Pairing):
             "and nothing of it is remembered or stitched.")
 
 @patch
-def __repr__(self: Pairing): return self.text()
+def __repr__(self: Pairing) -> str: return self.text()
 
 @patch
-def _repr_html_(self: Pairing):
+def _repr_html_(self: Pairing) -> str:
     title, *_, fed = self.text().splitlines()
     return f"<p>{title}</p>{self.table.reset_index(drop=True).to_html(index=False)}<p>{fed}</p>"
 
 # %% ../../nbs/distill/07_pairing.ipynb #fec9f84e
 @patch
-def _check_finite(self: Pairing, stage, tap, hint):
+def _check_finite(self: Pairing, stage: str, tap: Tensor, hint: Tensor) -> None:
     for who, fmap in dict(student=tap, teacher=hint).items():
         if fmap.isfinite().all(): continue
         raise ValueError(f"the {who}'s {self.table[who][stage]} gives values that are NaN or infinite; "

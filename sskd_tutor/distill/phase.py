@@ -90,7 +90,9 @@ class EpochRows(Callback):
     def __init__(self,
         phase: str,  # 'mimic', 'head' or 'joint'
         stage: str,
-    ): self.phase, self.stage_name, self.rows = phase, stage, []
+    ):
+        self.phase, self.stage_name = phase, stage
+        self.rows: list[dict] = []
 
     def before_epoch(self):
         self.start = time.perf_counter()
@@ -115,7 +117,7 @@ def state_dict(self: EpochRows) -> dict:
     return dict(rows=self.rows, epoch=self.epoch, seconds=time.perf_counter() - self.start)
 
 @patch
-def load_state_dict(self: EpochRows, state: dict):
+def load_state_dict(self: EpochRows, state: dict) -> None:
     "`start` is put back where the interrupted epoch goes on"
     self.rows = state['rows']
     if state['epoch'] == self.epoch: self.start = time.perf_counter() - state['seconds']

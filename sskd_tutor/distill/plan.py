@@ -9,6 +9,7 @@ __all__ = ['networks', 'macs_per_byte', 'Need', 'Use', 'FrozenChain', 'Work', 'n
            'make_plan', 'shown']
 
 # %% ../../nbs/distill/08_plan.ipynb #1d683f6a
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations, product
 
@@ -71,7 +72,8 @@ def traffic(self: FrozenChain,
         remembered = self.remembers(need.tap, view)
         times = 1 if remembered else visits
         read_below = 0 if start is None else self.sizes[start]
-        read_here = visits*self.sizes[need.tap] if remembered else 0
+        size = self.sizes[need.tap]   # type: ignore[index]  # `follow` leaves out those without a tap
+        read_here = visits*size if remembered else 0
         cost += times*self.forward_cost(need.tap, start)
         moved += times*read_below + read_here
     return cost, moved
@@ -91,10 +93,11 @@ def peak(self: FrozenChain,
     below = self.nearest_below(need.tap, 0, filled)
     old_size = 0 if below is None else self.sizes[below]
     old_views = 0 if below is None else filled[below]
+    new_size = self.sizes[need.tap]   # type: ignore[index]  # `follow` leaves out those without a tap
     held = [old_views*old_size]
     for view in range(self.new_views(need)):
         old_left = old_views - min(view, old_views)
-        held.append(old_left*old_size + (view + 1)*self.sizes[need.tap])
+        held.append(old_left*old_size + (view + 1)*new_size)
     return max(held)
 
 # %% ../../nbs/distill/08_plan.ipynb #0a9946a9
@@ -103,7 +106,8 @@ def follow(self: FrozenChain,
     needs: list,   # of `Need`, a phase after the other
 ) -> list:         # a `Use` for each
     "What a whole run takes from the chain"
-    filled, uses = {}, []
+    filled: dict = {}   # tap -> how many of its views are stored by now
+    uses: list = []
     for need in needs:
         if need.tap is None:
             uses.append(Use(0., 0., 0))
@@ -189,14 +193,14 @@ def _subsets(n):
     return [frozenset(kept) for size in range(n + 1) for kept in combinations(range(n), size)]
 
 @patch
-def _cost(self: Work, route, price):
+def _cost(self: Work, route: Route, price: float) -> float:
     "In multiply-adds; `price` is that of a moved byte"
     train = [(use.cost + price*use.moved)*self.n_train for use in route.train]
     valid = [(use.cost + price*use.moved)*self.n_valid for use in route.valid]
     return sum([*train, *valid])
 
 @patch
-def _peaks(self: Work, route):
+def _peaks(self: Work, route: Route) -> list:
     "Bytes held in each phase"
     both = zip(route.train, route.valid)
     return [train.peak*self.n_stored + valid.peak*self.n_valid for train, valid in both]
@@ -210,7 +214,7 @@ class _Choice:
     peak: float     # bytes
 
 @patch
-def _choices(self: Work, kept_views, price):
+def _choices(self: Work, kept_views: int, price: float) -> Iterator[_Choice]:
     "Every choice of taps for both networks"
     every = _subsets(len(self.costs) - 1) if kept_views else [frozenset()]
     found = {}
@@ -222,7 +226,7 @@ def _choices(self: Work, kept_views, price):
         yield _Choice(kept_views, dict(student=s_kept, teacher=t_kept), s_cost + t_cost, peak)
 
 @patch
-def _cheapest(self: Work, kept_views, price, budget):
+def _cheapest(self: Work, kept_views: int, price: float, budget: float) -> _Choice | None:
     "The cheapest choice that fits, or None"
     fitting = [choice for choice in self._choices(kept_views, price) if choice.peak <= budget]
     return min(fitting, key=lambda choice: choice.cost, default=None)
@@ -231,7 +235,7 @@ def _cheapest(self: Work, kept_views, price, budget):
 def _halvings(n): return [n >> i for i in range(n.bit_length())]
 
 @patch
-def _decide(self: Work, price, budget, may_remember):
+def _decide(self: Work, price: float, budget: float, may_remember: bool) -> _Choice:
     "The cheapest choice over all halvings of the views; if none fits, nothing is remembered"
     tried = _halvings(self.views) if may_remember else []
     found = [self._cheapest(kept_views, price, budget) for kept_views in tried]
@@ -255,7 +259,7 @@ class Plan(Work):
     budget: float             # bytes
     byte_seconds: float = 0.  # to move one byte; measured together with the costs
 
-    def routes(self, unit='macs') -> list:
+    def routes(self, unit: str = 'macs') -> list:
         "What was decided, for the student and for the teacher"
         return [self.route(network, self.kept[network], self.kept_views, unit) for network in networks]
 
@@ -288,7 +292,7 @@ def make_plan(
 
 # %% ../../nbs/distill/08_plan.ipynb #f5eac682
 @patch
-def _in_words(self: Plan, network, tap):
+def _in_words(self: Plan, network: str, tap: int | None) -> str:
     if tap is None: return 'images' if network == 'student' else '–'
     name = self.costs.index[tap]
     if tap not in self.kept[network]: return f'{name} computed'
@@ -296,7 +300,7 @@ def _in_words(self: Plan, network, tap):
     return f'{name} remembered ({self.kept_views} of {self.views} views)'
 
 @patch
-def _valid_costs(self: Plan, unit, price=0.):
+def _valid_costs(self: Plan, unit: str, price: float = 0.) -> list:
     "Of each phase, per image: the frozen parts, the part that learns, the rest of the teacher"
     routes, found = self.routes(unit), []
     student, teacher = self.costs[f'student_{unit}'], self.costs[f'teacher_{unit}']
@@ -308,7 +312,7 @@ def _valid_costs(self: Plan, unit, price=0.):
 
 # %% ../../nbs/distill/08_plan.ipynb #5b192b94
 @patch
-def _gmacs(self: Plan):
+def _gmacs(self: Plan) -> pd.DataFrame:
     "Multiply-adds in 10^9: columns gmacs_frozen, gmacs_train, gmacs, gmacs_valid"
     student, teacher = self.routes()
     valid, rows = self._valid_costs('macs'), []
@@ -320,7 +324,7 @@ def _gmacs(self: Plan):
     return pd.DataFrame(rows)
 
 @patch
-def _seconds(self: Plan):
+def _seconds(self: Plan) -> list:
     "Of each phase, training and validation"
     routes = self.routes('seconds')
     own_unit = 'student_valid_seconds' in self.costs   # a validation's batches are larger
@@ -372,7 +376,7 @@ def shown(
     table: pd.DataFrame,
 ) -> str:
     "A table for a terminal: bytes in units, numbers short"
-    in_words = {column: table[column].map(in_units) for column in table if 'bytes' in column}
+    in_words = {column: table[column].map(in_units) for column in table.columns if 'bytes' in column}
     def short(value): return f'{value:,.3g}' if value < 10 else f'{value:,.0f}'
     return table.assign(**in_words).to_string(float_format=short)
 
@@ -390,10 +394,10 @@ def text(self: Plan) -> str:
     return f"{shown(self.table)}\n\n{self.sums()}"
 
 @patch
-def __repr__(self: Plan): return self.text()
+def __repr__(self: Plan) -> str: return self.text()
 
 @patch
-def _repr_html_(self: Plan):
+def _repr_html_(self: Plan) -> str:
     table = self.table.assign(bytes=self.table.bytes.map(in_units)).round(1)
     return f"{table.to_html()}<p>{self.sums()}</p>"
 

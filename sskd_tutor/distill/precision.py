@@ -9,6 +9,7 @@ __all__ = ['Precision', 'CompileStage', 'LossOnDevice', 'FusedAdam', 'layout_fau
 
 # %% ../../nbs/distill/03_precision.ipynb #34bac11f
 import os, shutil
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import torch
@@ -50,21 +51,21 @@ class CompileStage(Reversible):
 @patch
 def use(self: CompileStage,
     on: bool,   # call what was compiled; False: the plain modules
-):
+) -> None:
     "Switch between the compiled calls and the plain ones"
     for module, call in self.compiled.items(): module._compiled_call_impl = call if on else None
 
 @patch
-def drop(self: CompileStage):
+def drop(self: CompileStage) -> None:
     "Forget all that was compiled"
     self.use(False)
     torch.compiler.reset()
 
 @patch
-def before_train(self: CompileStage): self.use(True)
+def before_train(self: CompileStage) -> None: self.use(True)
 
 @patch
-def before_validate(self: CompileStage):
+def before_validate(self: CompileStage) -> None:
     if self.opt is not None: self.use(False)
 
 # %% ../../nbs/distill/03_precision.ipynb #09f63230
@@ -103,7 +104,7 @@ def _decay_groups(params, wd):
 class FusedAdam(OptimWrapper):
     "fastai's Adam by PyTorch's fused AdamW; an `opt_func`"
     def __init__(self,
-        params,               # lists of parameters, as a splitter gives them
+        params: Iterable,     # lists of parameters, as a splitter gives them
         lr: float = 1e-3,
         mom: float = 0.9,
         sqr_mom: float = 0.99,

@@ -8,9 +8,11 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/distill/several.html.md"""
 __all__ = ['signs_of_a_lost_process', 'together']
 
 # %% ../../nbs/distill/04_several.ipynb #3567b128
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import torch
 from fastai.learner import Learner
@@ -25,8 +27,8 @@ from ..data.loaders import DeviceDL
 @patch
 def distrib(self: Learner,
     timeout: float = 300.,  # seconds that a process waits for the others before it gives up
-    **kwargs,               # for `distrib_ctx` and accelerate's `Accelerator`
-):                          # context manager; in a single process it does nothing
+    **kwargs: Any,          # for `distrib_ctx` and accelerate's `Accelerator`
+) -> AbstractContextManager:  # in a single process it does nothing
     "fastai's `distrib_ctx` as suits the device: `with learn.distrib(): learn.fit_sskd(teacher)`"
     if num_distrib() < 2: return nullcontext(self)
     try: from accelerate import DistributedDataParallelKwargs, InitProcessGroupKwargs
@@ -81,7 +83,7 @@ def _check_trainer(learn, n_processes):
 @contextmanager
 def together(
     learn: Learner,
-):
+) -> Iterator[None]:
     "Each process that trains `learn` on its own share of the images; does nothing in a single process"
     n_processes, rank = num_distrib(), rank_distrib()
     if n_processes < 2:

@@ -80,7 +80,8 @@ class NMSE(Metric):
         all_but_channels = [d for d in range(hint.dim()) if d != 1]
         self.n += hint.numel()//hint.shape[1]*max(1, num_distrib())
         parts = (pred - hint).square().sum(), hint.sum(all_but_channels), hint.square().sum()
-        everywhere = [learn.to_detach(part[None]).double().sum(0) for part in parts]  # on the CPU, of all processes
+        # on the CPU, of all processes
+        everywhere = [learn.to_detach(part[None]).double().sum(0) for part in parts]
         self.sums = [old + new for old, new in zip(self.sums, everywhere)]
 
     @property
@@ -108,8 +109,10 @@ def _full_precision(x: Tensor): return torch.autocast(x.device.type, enabled=Fal
 def match_sums(
     pred: Tensor,  # adapted student tap
     hint: Tensor,  # the teacher's, same shape
-) -> Tensor:       # (b,c,5), float64, on the CPU: squared error, pred x hint, pred squared, hint squared, hint; summed over positions
-    "What NMSE and cosine are made of, by image and channel"
+) -> Tensor:       # (b,c,5), float64, on the CPU
+    """What NMSE and cosine are made of, by image and channel
+
+    The five numbers, summed over positions: squared error, pred x hint, pred squared, hint squared, hint."""
     if pred.shape != hint.shape:
         raise ValueError(f"the adapted tap is {tuple(pred.shape)}, the teacher's {tuple(hint.shape)}; "
                          "use an adapter: make_adapter(tap_shape, hint_shape)")
@@ -165,7 +168,7 @@ class Measured(NamedTuple):
 @torch.no_grad()
 def features(
     x: Tensor,                                   # a tap
-    kind: Literal['pooled', 'flat'] = 'pooled',  # 'pooled': means of channels; 'flat': each channel at each position
+    kind: Literal['pooled', 'flat'] = 'pooled',  # means of channels, or each channel at each position
 ) -> Tensor:                                     # (b,features), float32
     "One vector for each image"
     if kind not in ('pooled', 'flat'): raise ValueError(f"kind is {kind!r}; expected 'pooled' or 'flat'")
@@ -180,7 +183,9 @@ def gram(
     block: int = 65_536, # features that are handled at once
 ) -> Tensor:             # (n,n), float64, on the CPU; NaN if the features are constant
     "Which images a tap finds alike: the Gram matrix of the centered features"
-    if len(x) > limit: raise ValueError(f"a Gram matrix of {len(x)} images; at most {limit} are taken: give a smaller sample, x[:{limit}]")
+    if len(x) > limit:
+        raise ValueError(f"a Gram matrix of {len(x)} images; at most {limit} are taken: "
+                         f"give a smaller sample, x[:{limit}]")
     if len(x) < 4: raise ValueError(f"CKA of {len(x)} image(s) is not defined; give at least 4")
     K, squares = torch.zeros(()), 0.
     with _full_precision(x):
@@ -225,9 +230,10 @@ def cka(
     y: Tensor,                                   # another tap of the same images, of any shape
     kind: Literal['pooled', 'flat'] = 'pooled',  # as for `features`
     debiased: bool = True,
-) -> float:                                      # 1 for itself, about 0 for strangers; NaN for constant features
+) -> float:                                      # 1 for itself, about 0 for strangers, NaN if constant
     "Linear CKA of two taps, e.g. `cka(student.forward_to(x, 1), teacher.forward_to(x, 1))`"
-    if len(x) != len(y): raise ValueError(f"taps of {len(x)} and {len(y)} images; give the same images to both")
+    if len(x) != len(y):
+        raise ValueError(f"taps of {len(x)} and {len(y)} images; give the same images to both")
     K, L = gram(features(x, kind)), gram(features(y, kind))
     return cka_of(K[None], L[None], debiased).item()
 
@@ -249,7 +255,8 @@ def attention_map(
     size: tuple[int, ...] | None = None,   # (h,w) to average down or repeat up to; None: as it is
 ) -> Tensor:                               # (b,h*w), of length 1; zero where the map is
     "Where a stage is active"
-    if x.dim() != 4: raise ValueError(f"a tap of shape {tuple(x.shape)} has no spatial map; attention maps need (b,c,h,w)")
+    if x.dim() != 4:
+        raise ValueError(f"a tap of shape {tuple(x.shape)} has no spatial map; attention maps need (b,c,h,w)")
     active = x.detach().as_subclass(Tensor).float().square().sum(1, keepdim=True)
     if size is not None: active = F.adaptive_avg_pool2d(active, size)
     return F.normalize(active.flatten(1), dim=1)
@@ -286,7 +293,8 @@ def probe(
 ) -> np.ndarray:          # (n - n//2,), bool: which of the second half are right
     "A linear classifier of the features"
     if len(x) < 4:
-        raise ValueError(f"a linear probe of {len(x)} image(s) is not defined; give at least 4: half are fitted, half are judged")
+        raise ValueError(f"a linear probe of {len(x)} image(s) is not defined; give at least 4: "
+                         "half are fitted, half are judged")
     x, y = x.detach().cpu().double(), y.detach().as_subclass(Tensor).cpu()
     half = len(x)//2
     mean, std = x[:half].mean(0), x[:half].std(0)
@@ -312,7 +320,8 @@ def _check_positions(tap: Tensor, hint: Tensor):
     "Refuse taps that cannot be compared position by position"
     tokens_differ = tap.dim() == 3 and tap.shape[1] != hint.shape[1]
     if tap.dim() != hint.dim() or tokens_differ:
-        raise ValueError(f"taps of shapes {tuple(tap.shape)} and {tuple(hint.shape)} cannot be matched position by position")
+        raise ValueError(f"taps of shapes {tuple(tap.shape)} and {tuple(hint.shape)} "
+                         "cannot be matched position by position")
 
 def _rows_of(x: Tensor) -> Tensor:
     "Every position of every image as a row of channels, float64, on the CPU"

@@ -24,7 +24,8 @@ def torchmetrics() -> Any:
     "torchmetrics' functions, or an error that says how to get them"
     try: from torchmetrics import functional
     except ImportError as e:
-        raise ImportError("fidelity and calibration are measured with torchmetrics: `pip install torchmetrics`") from e
+        raise ImportError("fidelity and calibration are measured with torchmetrics: "
+                          "`pip install torchmetrics`") from e
     return functional
 
 # %% ../../nbs/measure/01_fidelity.ipynb #80c3642a
@@ -34,7 +35,7 @@ def _plain(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def all_logits(
-    f: nn.Module | Callable[[Tensor], Tensor],  # a network, in eval mode meanwhile, or a function: images -> logits
+    f: nn.Module | Callable[[Tensor], Tensor],  # images -> logits; a network is in eval mode meanwhile
     dl,                                         # batches of (images, labels)
     device: str | torch.device | None = None,   # where the images go; None: where the batch is
 ) -> tuple[Tensor, Tensor]:                     # logits (n,classes), float32, and labels (n,), on the CPU
@@ -53,7 +54,8 @@ def all_logits(
 # %% ../../nbs/measure/01_fidelity.ipynb #09adedf9
 def _check_same(a: Tensor, b: Tensor):
     if a.dim() == 2 and a.shape == b.shape: return
-    raise ValueError(f"logits of shapes {tuple(a.shape)} and {tuple(b.shape)}; expected two of the same (n,classes)")
+    raise ValueError(f"logits of shapes {tuple(a.shape)} and {tuple(b.shape)}; "
+                     "expected two of the same (n,classes)")
 
 def agreement(
     teacher: Tensor,  # logits, (n,classes)
@@ -61,7 +63,8 @@ def agreement(
 ) -> float:           # 0 to 1
     "Share of images to which both give the same class"
     _check_same(teacher, student)
-    share = torchmetrics().accuracy(student.argmax(1), teacher.argmax(1), task='multiclass', num_classes=teacher.shape[1])
+    answers, targets = student.argmax(1), teacher.argmax(1)
+    share = torchmetrics().accuracy(answers, targets, task='multiclass', num_classes=teacher.shape[1])
     return share.item()
 
 # %% ../../nbs/measure/01_fidelity.ipynb #25b9f443
@@ -82,7 +85,8 @@ def ece(
 ) -> float:           # 0 to 1
     "Expected calibration error of the answers"
     p = logits.double().softmax(1)
-    error = torchmetrics().calibration_error(p, y, task='multiclass', num_classes=logits.shape[1], n_bins=bins, norm='l1')
+    k = logits.shape[1]
+    error = torchmetrics().calibration_error(p, y, task='multiclass', num_classes=k, n_bins=bins, norm='l1')
     return error.item()
 
 # %% ../../nbs/measure/01_fidelity.ipynb #6b033e3b
@@ -107,7 +111,8 @@ def accuracy_by_class(
 ) -> np.ndarray:      # (classes,), 0 to 1; NaN for a class without images
     "Share of right answers among the images of each class"
     k = logits.shape[1]
-    shares = torchmetrics().accuracy(logits.argmax(1), y, task='multiclass', num_classes=k, average='none').numpy()
+    answers = logits.argmax(1)
+    shares = torchmetrics().accuracy(answers, y, task='multiclass', num_classes=k, average='none').numpy()
     images = np.bincount(y.numpy(), minlength=k)
     return np.where(images > 0, shares, np.nan)
 

@@ -26,8 +26,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..core.state import kept, same_rng
-from .alignment import (Measured, accuracy_interval, as_channels, attention_similarity, best_linear_adapter,
-    channel_match, cka_of, cka_pairs, cosine_of, features, gram, half_sample_interval, match_sums, nmse_of, probe)
+from .alignment import (
+    Measured, accuracy_interval, as_channels, attention_similarity, best_linear_adapter, channel_match,
+    cka_of, cka_pairs, cosine_of, features, gram, half_sample_interval, match_sums, nmse_of, probe)
 from ..nets.staged import StagedNet
 
 # %% ../../nbs/measure/02_gauge.ipynb #2d00ed84
@@ -35,7 +36,8 @@ largest_image = 112  # pixels a side, of those that are kept to be looked at
 
 def _loader_of(dl, idx: list[int]):
     "A loader of these items, in this order"
-    distributed = sys.modules.get('fastai.distributed')  # needs accelerate; if you have such a loader, it is imported
+    # needs accelerate; if you have such a loader, it is imported already
+    distributed = sys.modules.get('fastai.distributed')
     if distributed and isinstance(dl, distributed.DistributedDL): dl = dl.dl
     if hasattr(dl, 'new'): return dl.new(shuffle=False, drop_last=False, num_workers=0, get_idxs=lambda: idx)
     items = torch.utils.data.Subset(dl.dataset, idx)
@@ -49,7 +51,8 @@ def _image_bytes(x: Tensor, dl) -> np.ndarray:
     x = x.as_subclass(Tensor).float().cpu()
     if x.dim() == 4: x = F.adaptive_avg_pool2d(x, [min(side, largest_image) for side in x.shape[2:]])
     lo, hi = x.min().item(), x.max().item()
-    if not (-1e-3 <= lo and hi <= 255.5):  # neither 0 to 1 nor bytes: stretch what is there
+    is_image = lo >= -1e-3 and hi <= 255.5
+    if not is_image:  # neither 0 to 1 nor bytes: stretch what is there
         x = (x - lo)/max(hi - lo, 1e-12)
         hi = 1
     return (x*(255 if hi <= 1.001 else 1)).round().clamp(0, 255).byte().numpy()
@@ -130,8 +133,8 @@ largest_map = 28  # pixels a side
 def small_maps(
     x: Tensor,            # a tap
     channels: list[int],  # that are kept
-) -> Tensor:              # (b,channels,h,w), float32, at most `largest_map` a side; tokens become one row, a pooled tap one pixel
-    "What is kept of a tap"
+) -> Tensor:              # (b,channels,h,w), float32, at most `largest_map` a side
+    "What is kept of a tap: tokens become one row, a pooled tap one pixel"
     if x.dim() != 4: x = as_channels(x)[:, :, None]
     x = x[:, channels].float()
     most = (largest_map, largest_map) if x.shape[2] > 1 else (1, largest_map**2)
@@ -177,7 +180,7 @@ def _axes_of(pooled: Tensor) -> Axes:
 # %% ../../nbs/measure/02_gauge.ipynb #c32b492e
 class Gauge:
     "Measures a student against its teacher on fixed images"
-    def __init__(self,
+    def __init__(self,  # noqa: PLR0913, settings of one sample, each with a default
         student: StagedNet,
         teacher: StagedNet,       # as many stages; its own names may differ
         adapters: Mapping[str, nn.Module],  # by stage of the student
@@ -203,13 +206,14 @@ class Gauge:
         self.n_gram = min(self.n, 1_024)
         self.x = x.chunk(_n_batches(self.n, bs, images))
         self.last: dict[str, _Look] = {}
-        self.has_answers = teacher.chained and teacher.n_identities is None  # else there is no stitched accuracy
+        # else there is no stitched accuracy
+        self.has_answers = teacher.chained and teacher.n_identities is None
         with self._measuring():
             self._look_at_teacher()
             self.random_rows = self._random() if controls else []
 
 def _n_batches(n: int, bs: int, images: int) -> int:
-    "Batches of at most bs images, the first holding all that are shown; two at least, where there are enough images"
+    "Batches of at most bs images, two if there are enough images; the first holds all that are shown"
     by_size = -(-n//max(bs, 2*images))
     return max(by_size, min(2, n//(2*images)), 1)
 
@@ -246,7 +250,8 @@ def _row(self: Gauge, measure: str, student: str, teacher: str, control: str, nu
     "`student` and `teacher` are stages of the student; '' for none"
     value, low, high = (float(v) for v in numbers)
     partner = self.partners.get(teacher, '')
-    return dict(measure=measure, student=student, teacher=partner, control=control, value=value, low=low, high=high)
+    return dict(
+        measure=measure, student=student, teacher=partner, control=control, value=value, low=low, high=high)
 
 # %% ../../nbs/measure/02_gauge.ipynb #9b565206
 def _gram_or_nan(x: Tensor, n: int) -> Tensor:
@@ -310,7 +315,8 @@ def _look_at_teacher(self: Gauge):
         self.axes[stage] = _axes_of(pooled)
         self.teacher_points[stage] = self.axes[stage].points(pooled[:self.n_points]).cpu().numpy()
         self.teacher_grams[stage] = self._grams_of(pooled, flat)
-        if self.y is not None: self.teacher_rows.append(self._row('probe', '', stage, '', self._probed(pooled, self.y)))
+        if self.y is None: continue
+        self.teacher_rows.append(self._row('probe', '', stage, '', self._probed(pooled, self.y)))
 
 # %% ../../nbs/measure/02_gauge.ipynb #c9aa5afe
 @dataclass
@@ -327,16 +333,21 @@ class _Parts:
     positions: int = 0                            # of a channel of the hint
     match: np.ndarray | None = None               # which channel is which
     maps: np.ndarray | None = None                # bytes
-    skip: int = 0                                 # images that the adapter was fitted to, and that do not count
+    skip: int = 0                                 # images that the adapter was fitted to: not counted
 
     def join(self):
         "Batches -> one tensor"
         for name, batches in vars(self).items():
-            if isinstance(batches, list): setattr(self, name, torch.cat(batches) if batches else torch.zeros(0))
+            if not isinstance(batches, list): continue
+            setattr(self, name, torch.cat(batches) if batches else torch.zeros(0))
 
 # %% ../../nbs/measure/02_gauge.ipynb #051a5d1b
 @patch
-def _pass(self: Gauge, net: StagedNet, adapters: Mapping[str, nn.Module], stages: list[str]) -> dict[str, _Parts]:
+def _pass(self: Gauge,
+    net: StagedNet,
+    adapters: Mapping[str, nn.Module],
+    stages: list[str],
+) -> dict[str, _Parts]:  # by stage
     "Run a network over the sample"
     found = {stage: _Parts() for stage in stages}
     for i, x in enumerate(self.x):
@@ -390,6 +401,10 @@ def _matches(self: Gauge, parts: _Parts) -> list[tuple[str, Callable, Tensor, Te
             ('attention', _mean, parts.attention, parts.attention_strangers)]
 
 # %% ../../nbs/measure/02_gauge.ipynb #db614440
+def _interval_of(measure: Callable[[Tensor], float], sums: Tensor, seed: int) -> tuple:
+    "Low and high of a measure that is taken from numbers by image"
+    return half_sample_interval(lambda i: measure(sums[i]), len(sums), seed=seed)
+
 @patch
 def _match_rows(self: Gauge, stage: str, parts: _Parts, control: str) -> list[dict]:
     "NMSE, cosine and attention of a stage"
@@ -399,8 +414,7 @@ def _match_rows(self: Gauge, stage: str, parts: _Parts, control: str) -> list[di
         own = own[parts.skip:]
         number = Measured(measure(own))
         if not control:
-            interval = half_sample_interval(lambda i: measure(own[i]), len(own), seed=self.seed)
-            number = Measured(number.value, *interval)
+            number = Measured(number.value, *_interval_of(measure, own, self.seed))
         rows.append(self._row(what, stage, stage, control, number))
         if self.controls and not control:
             shuffled = Measured(measure(strangers)) if len(strangers) else undefined
@@ -445,7 +459,9 @@ def _pair_rows(self: Gauge, what: str, control: str, numbers: tuple[np.ndarray, 
     rows = []
     for i, a in enumerate(self.names):
         for j, b in enumerate(self.names):
-            if self.pairs or i == j: rows.append(self._row(what, a, b, control, Measured(*[v[i, j] for v in numbers])))
+            if i != j and not self.pairs: continue
+            measured = Measured(*[v[i, j] for v in numbers])
+            rows.append(self._row(what, a, b, control, measured))
     return rows
 
 @patch
@@ -469,14 +485,18 @@ def _can_be_fitted(tap: Tensor, hint: Tensor) -> bool:
     return tap.dim() == hint.dim() and (tap.dim() != 3 or tap.shape[1] == hint.shape[1])
 
 @patch
+def _fitted(self: Gauge, stage: str, tap: Tensor, hint: Tensor) -> nn.Module:
+    "The best adapter where one can be fitted, else the run's own"
+    return best_linear_adapter(tap, hint) if _can_be_fitted(tap, hint) else self.adapters[stage]
+
+@patch
 def _random(self: Gauge) -> list[dict]:
     "The rows of a random network"
     if len(self.x) < 2: return []  # an adapter is fitted to the first batch and judged on the others
     net = random_copy(self.student, self.seed)
     taps = self._taps(net, self.x[0])
     hints = self.hints[0] if self.hints else self._taps(self.teacher, self.x[0])
-    adapters = {stage: best_linear_adapter(taps[stage], hint) if _can_be_fitted(taps[stage], hint) else self.adapters[stage]
-                for stage, hint in hints.items()}
+    adapters = {stage: self._fitted(stage, taps[stage], hint) for stage, hint in hints.items()}
     found = self._pass(net, adapters, self.names)
     rows = []
     for stage, parts in found.items():
@@ -499,17 +519,33 @@ class _Look:
 @patch
 def _measured(self: Gauge, stage: str, key: tuple, parts: _Parts) -> _Look:
     points = self.axes[stage].points(parts.adapted).clamp(-1e4, 1e4)  # float16 has no larger numbers
-    return _Look(key, self._rows(stage, parts), self._grams_of(parts.pooled, parts.flat), parts.maps, parts.match,
-                 points.cpu().numpy())
+    rows = self._rows(stage, parts)
+    grams = self._grams_of(parts.pooled, parts.flat)
+    return _Look(key, rows, grams, parts.maps, parts.match, points.cpu().numpy())
 
 # %% ../../nbs/measure/02_gauge.ipynb #a5fa247f
 @patch
-def look(self: Gauge) -> dict[str, Any]:  # rows, maps, projection, match, checksums: what `Recording.append` takes
+def _keys(self: Gauge, prints: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    "By stage, what its measures rest on: the weights of the stages up to this one and of its adapter"
+    so_far: list[str] = []
+    keys = {}
+    for stage in self.names:
+        so_far.append(prints[stage])
+        keys[stage] = (*so_far, fingerprint(self.adapters[stage]))
+    return keys
+
+@patch
+def _is_known(self: Gauge, stage: str, key: tuple[str, ...]) -> bool:
+    "Was this stage measured with these weights the last time?"
+    return stage in self.last and self.last[stage].key == key
+
+@patch
+def look(self: Gauge) -> dict[str, Any]:  # what `Recording.append` takes, by name
     "Measure the student as it is now"
     with self._measuring():
         prints = {stage: fingerprint(self.student.stages[stage]) for stage in self.names}
-        keys = {stage: (*list(prints.values())[:k + 1], fingerprint(self.adapters[stage])) for k, stage in enumerate(self.names)}
-        changed = [stage for stage in self.names if stage not in self.last or self.last[stage].key != keys[stage]]
+        keys = self._keys(prints)
+        changed = [stage for stage in self.names if not self._is_known(stage, keys[stage])]
         if changed:
             for stage, parts in self._pass(self.student, self.adapters, changed).items():
                 self.last[stage] = self._measured(stage, keys[stage], parts)

@@ -56,18 +56,20 @@ class RecordAlignment(RunCallback):
         channels: int = 4,     # of each map
         points: int = 256,     # images that are projected
         sample: int = 512,     # validation images that are measured on
-        share: float = .05,    # of the run's time that measuring (and drawing, by `on_step`) may take; start and ends of phases are measured in any case
+        share: float = .05,    # of the run's time, for all but the start and the ends of phases
         pairs: bool = True,    # CKA of all pairs of stages
         controls: bool = True, # random network and shuffled pairs
         seed: int = 0,
-        final: bool = True,    # fidelity and calibration at the end, on the whole validation set; needs torchmetrics
+        final: bool = True,    # fidelity and calibration at the end; needs torchmetrics
     ):
         if not 0 <= share <= 1:
-            raise ValueError(f"share is {share}; expected 0 (only start and ends of phases) to 1 (after every epoch)")
+            raise ValueError(f"share is {share}; expected 0 (only start and ends of phases) "
+                             "to 1 (after every epoch)")
         for name, value in dict(images=images, channels=channels, points=points, sample=sample).items():
             if value < 1: raise ValueError(f"{name} is {value}; expected 1 or more")
         self.settings = dict(
-            images=images, channels=channels, points=max(points, images), pairs=pairs, controls=controls, seed=seed)
+            images=images, channels=channels, points=max(points, images),
+            pairs=pairs, controls=controls, seed=seed)
         self.sample, self.share, self.final = sample, share, final
         self.on_step: list[Callable[[Recording], None]] = []  # called after each look, e.g. to draw
         self.recording: Recording | None = None
@@ -125,8 +127,8 @@ def _count_macs(self: RecordAlignment, run, phase: str):
 # %% ../../nbs/measure/04_recorder.ipynb #55774f29
 def _class_names(learn: Learner, labels: np.ndarray) -> list[str]:
     "The data's vocabulary; numbers where it has none"
-    dataset = learn.dls.valid.dataset
-    names = getattr(learn.dls, 'vocab', None) if hasattr(learn.dls, 'vocab') else getattr(dataset, 'vocab', None)
+    has_vocab = learn.dls if hasattr(learn.dls, 'vocab') else learn.dls.valid.dataset
+    names = getattr(has_vocab, 'vocab', None)
     if names is None: names = range(int(labels.max()) + 1)
     return [str(name) for name in names]
 
@@ -136,7 +138,8 @@ def _info(self: RecordAlignment) -> dict[str, Any]:
     g = self.gauge
     return environment(g.device) | dict(
         format=record_format, dtype='float32', precision='fp32', sample=g.n, cka_images=g.n_gram,
-        cka_flat_images=min(g.limits.values()), partners=g.partners, share=self.share, share_spent=0., seed=self.settings['seed'])
+        cka_flat_images=min(g.limits.values()), partners=g.partners, share=self.share, share_spent=0.,
+        seed=self.settings['seed'])
 
 # %% ../../nbs/measure/04_recorder.ipynb #838f65d0
 @patch
@@ -144,6 +147,7 @@ def _empty(self: RecordAlignment, learn: Learner, run, pictures: np.ndarray, y: 
     "A recording without a step"
     g = self.gauge
     labels = (torch.full((g.n,), -1) if y is None else y).cpu().numpy()
+    points = {('teacher', stage): found[None].astype(np.float16) for stage, found in g.teacher_points.items()}
     return Recording(
         measures=pd.DataFrame(columns=measure_columns),
         images=pictures,
@@ -152,7 +156,7 @@ def _empty(self: RecordAlignment, learn: Learner, run, pictures: np.ndarray, y: 
         maps={('teacher', stage): maps[None] for stage, maps in g.teacher_maps.items()},
         scale={stage: tuple(ends) for stage, ends in g.scale.items()},
         channels=g.channels,
-        projection={('teacher', stage): points[None].astype(np.float16) for stage, points in g.teacher_points.items()},
+        projection=points,
         point_labels=labels[:self.settings['points']],
         match={},
         steps=pd.DataFrame(columns=step_columns),
@@ -183,7 +187,8 @@ def begin_run(self: RecordAlignment, learn: Learner, run) -> None:
 @patch
 def before_fit(self: RecordAlignment):
     if getattr(self.learn, 'sskd_run', None) is None:
-        raise ValueError("RecordAlignment records a stage-by-stage run; pass it as learn.fit_sskd(..., cbs=RecordAlignment())")
+        raise ValueError("RecordAlignment records a stage-by-stage run; "
+                         "pass it as learn.fit_sskd(..., cbs=RecordAlignment())")
     if self.recording is None: return
     mixed = [cb for cb in self.learn.cbs if isinstance(cb, MixedPrecision)]
     self.recording.info['precision'] = str(mixed[0].amp_mode.value) if mixed else 'fp32'

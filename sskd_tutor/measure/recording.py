@@ -22,7 +22,8 @@ from ..core.files import file_sha256, write_whole
 from ..core.tables import records
 
 # %% ../../nbs/measure/03_recording.ipynb #76fb8e5f
-measure_columns = ['step', 'phase', 'epoch', 'measure', 'student', 'teacher', 'control', 'value', 'low', 'high']
+measure_columns = [
+    'step', 'phase', 'epoch', 'measure', 'student', 'teacher', 'control', 'value', 'low', 'high']
 step_columns = ['step', 'phase', 'epoch', 'seconds', 'measuring_seconds', 'gmacs', 'memory', 'gpu_util']
 record_format = 1
 record_files = ['alignment.csv', 'alignment.npz', 'alignment.json']
@@ -31,21 +32,28 @@ record_files = ['alignment.csv', 'alignment.npz', 'alignment.json']
 @dataclass
 class Recording:
     "Alignment over a run: measures, sampled maps, projections, costs; numpy and pandas only"
-    measures: pd.DataFrame    # a row a number; `measure_columns`; control '', 'random' or 'shuffled'; an undefined value is NaN
+    # a row a number; `measure_columns`; control '', 'random' or 'shuffled'; an undefined value is NaN
+    measures: pd.DataFrame
     images: np.ndarray        # the fixed validation images, (n,c,h,w), uint8
     labels: np.ndarray        # (n,), class of each; -1 where there is none
     vocab: list[str]          # names of the classes
-    maps: dict[tuple[str, str], np.ndarray]  # ('student'|'teacher', stage) -> (steps,n,channels,h,w), uint8; the student's after the adapter; one step of the teacher's
+    # ('student'|'teacher', stage) -> (steps,n,channels,h,w), uint8
+    # the student's after the adapter; one step of the teacher's
+    maps: dict[tuple[str, str], np.ndarray]
     scale: dict[str, tuple[float, float]]    # stage -> (lo, hi): a byte q of `maps` means lo + q/255*(hi-lo)
     channels: dict[str, list[int]]           # stage -> the channels of `maps`, of the teacher's tap
-    projection: dict[tuple[str, str], np.ndarray]  # ('student'|'teacher', stage) -> (steps,m,2), float16; in standard deviations of the teacher's first axis
+    # ('student'|'teacher', stage) -> (steps,m,2), float16; in standard deviations of the teacher's first axis
+    projection: dict[tuple[str, str], np.ndarray]
     point_labels: np.ndarray  # (m,), class of each projected image; the first n are `images`
-    match: dict[str, np.ndarray]  # stage -> (steps,c_s,c_t), float16: correlation of student and teacher channels over positions, -1 to 1
+    # stage -> (steps,c_s,c_t), float16: correlation of student and teacher channels over positions, -1 to 1
+    match: dict[str, np.ndarray]
     steps: pd.DataFrame       # a row a step; `step_columns`; seconds since the start, bytes, 0 to 1
     schedule: dict[str, int]  # phase -> epochs: the stages in order, then 'head'
     final: dict[str, Any]     # what was measured at the end: {} until then
-    checksums: dict[str, list[str]]  # stage -> 8 hex digits a step, of the student's stage; equal digits: not a bit has changed
-    info: dict[str, Any]      # environment, dtype, sample, seed, partners (stage -> the teacher's), share asked and spent
+    # stage -> 8 hex digits a step, of the student's stage; equal digits: not a bit has changed
+    checksums: dict[str, list[str]]
+    # environment, dtype, sample, seed, partners (stage -> the teacher's), share asked and spent
+    info: dict[str, Any]
 
     @property
     def stages(self) -> list[str]:
@@ -117,7 +125,8 @@ def check(self: Recording) -> None:
     if n == 0: raise ValueError("the recording has no step: nothing was measured yet")
     misfits = _misfits(self)
     if misfits or set(self.checksums) != set(self.stages) or self.measures.step.max() >= n:
-        raise ValueError(f"the recording does not hold together: {', '.join(misfits) or 'its tables'} do not fit its {n} steps "
+        what = ', '.join(misfits) or 'its tables'
+        raise ValueError(f"the recording does not hold together: {what} do not fit its {n} steps "
                          f"and stages {self.stages}")
 
 # %% ../../nbs/measure/03_recording.ipynb #88943e3f
@@ -186,9 +195,11 @@ def _read_rest(rest: Path) -> dict[str, Any]:
     "alignment.json, of a format that we know"
     try: said = json.loads(rest.read_text(encoding='utf-8'))
     except ValueError as e: raise _damaged(rest, e) from e
-    if not isinstance(said, dict) or not isinstance(said.get('format'), int): raise _damaged(rest, "it has no `format` number")
+    if not isinstance(said, dict) or not isinstance(said.get('format'), int):
+        raise _damaged(rest, "it has no `format` number")
     if said['format'] > record_format:
-        raise ValueError(f"{rest} has format {said['format']}; this sskd_tutor {sskd_tutor.__version__} reads up to {record_format}. "
+        raise ValueError(f"{rest} has format {said['format']}; "
+                         f"this sskd_tutor {sskd_tutor.__version__} reads up to {record_format}. "
                          "`pip install -U sskd_tutor`")
     return said
 
@@ -226,7 +237,8 @@ def load(cls: Recording,
                                 "Record a run with cbs=RecordAlignment(), or copy the folder again")
     said = _read_rest(rest)
     for path in (table, arrays):
-        if file_sha256(path) != said['sha256'].get(path.name): raise _damaged(path, "its sha256 is not the one in alignment.json")
+        if file_sha256(path) == said['sha256'].get(path.name): continue
+        raise _damaged(path, "its sha256 is not the one in alignment.json")
     measures = _read_measures(table)
     try:
         plain = {name: said[name] for name in _json_fields}

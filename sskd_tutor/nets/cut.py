@@ -8,9 +8,11 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/nets/cut.html.md"""
 __all__ = ['cut', 'image_shape', 'CannotCut', 'as_stages', 'TappedNet', 'as_taps']
 
 # %% ../../nbs/nets/05_cut.ipynb #5fec39de
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from itertools import groupby
 from operator import attrgetter
+from typing import Any, NamedTuple
 
 import torch
 from fastai.vision.models.unet import DynamicUnet
@@ -18,231 +20,412 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
-from .graph import (alike, around, channels_of, cuts_of, ends, from_map, level, outline, stated_size, timm_names, to_map,
-    unchanged, walked, watch)
-from .staged import StagedNet
 from ..core.state import kept
+from .graph import (
+    Cut, Grid, Seen, alike, around, channels_of, cuts_of, ends, from_map, level, outline, stated_size,
+    timm_names, to_map, unchanged, walked, watch)
+from .staged import StagedNet
 
-# %% ../../nbs/nets/05_cut.ipynb #c08b4a41
-def _has_parameters(root, node):
+# %% ../../nbs/nets/05_cut.ipynb #201e35eb
+def _has_parameters(root: nn.Module, node: fx.Node) -> bool:
     "Does a node use a parameter, or a module with one?"
-    if node.op == 'get_attr': return isinstance(attrgetter(node.target)(root), nn.Parameter)
-    return node.op == 'call_module' and next(attrgetter(node.target)(root).parameters(), None) is not None
+    if node.op not in ('get_attr', 'call_module'): return False
+    used = attrgetter(str(node.target))(root)
+    if node.op == 'get_attr': return isinstance(used, nn.Parameter)
+    return next(used.parameters(), None) is not None
 
-def _learns(root, nodes): return any(_has_parameters(root, node) for node in nodes)
+class _Piece(NamedTuple):
+    "What one part runs"
+    nodes: list[fx.Node]
+    before: Cut | None  # where it begins; None: at the images
+    behind: Cut | None  # where it ends; None: at the answer
 
-def _runs(root, graph, chosen):
-    "[(nodes, Cut before, Cut behind), ...], the head last"
+def _pieces(root: nn.Module, graph: fx.Graph, chosen: list[Cut]) -> list[_Piece]:
+    "One for each stage, the head last; a cut with nothing to learn before it is left out"
     nodes = list(graph.nodes)
-    runs, before, start = [], None, 0
-    for c in chosen:
-        stop = nodes.index(c.node) + 1
-        if not _learns(root, nodes[start:stop]): continue
-        runs.append((nodes[start:stop], before, c))
-        before, start = c, stop
-    return runs + [(nodes[start:], before, None)]
+    pieces: list[_Piece] = []
+    before, start = None, 0
+    for here in chosen:
+        stop = nodes.index(here.node) + 1
+        learns = any(_has_parameters(root, node) for node in nodes[start:stop])
+        if not learns: continue
+        pieces.append(_Piece(nodes[start:stop], before, here))
+        before, start = here, stop
+    return [*pieces, _Piece(nodes[start:], before, None)]
 
-def _part(root, nodes, before, behind, own, unused=()):
-    g, env = fx.Graph(), {}
-    if before:
-        x = g.placeholder('x')
-        if before.inplace: x = g.call_method('clone', (x,))  # else the next stage would write into the tap
-        env[before.node] = x if before.grid.kind == 'map' else g.call_function(from_map, (x, tuple(before.grid)))
-    for n in unused: g.get_attr(f'net.{n}')
-    for n in nodes: env[n] = g.node_copy(n, env.__getitem__)
-    if behind:
-        y = env[behind.node]
-        g.output(y if behind.grid.kind == 'map' else g.call_function(to_map, (y, tuple(behind.grid))))
-    parts = {}
-    for n in g.nodes:
-        if n.op in ('call_module', 'get_attr'):
-            obj, n.target = attrgetter(n.target)(root), n.target.removeprefix('net.')
-            parts[n.target] = own(obj)
-    part = fx.GraphModule(parts, g)
-    for path in {n.target.rpartition('.')[0] for n in g.nodes if n.op == 'get_attr'} - {''}:
-        holder = attrgetter(f'net.{path}')(root)  # shared whole, so that its buffers move to a device together
-        if not [*holder.children()]: setattr(part.get_submodule(path.rpartition('.')[0]), path.rpartition('.')[2], holder)
-    return part
+# %% ../../nbs/nets/05_cut.ipynb #7c85b1a2
+def _take(graph: fx.Graph, before: Cut) -> fx.Node:
+    "Begin a graph with the map of the part before it, as the network carries it"
+    x = graph.placeholder('x')
+    if before.inplace: x = graph.call_method('clone', (x,))  # else this part would write into the tap
+    if before.grid.kind == 'map': return x
+    return graph.call_function(from_map, (x, tuple(before.grid)))
 
-def _tensors(m): return [*m.parameters(), *m.buffers()]
+def _give(graph: fx.Graph, y: fx.Node, behind: Cut) -> None:
+    "End a graph with its map"
+    is_map = behind.grid.kind == 'map'
+    graph.output(y if is_map else graph.call_function(to_map, (y, tuple(behind.grid))))
 
-def _learned_tensors(part):
+def _graph_of(
+    piece: _Piece,
+    unused: Sequence[str] = (),  # names of the model's parameters that travel along
+) -> fx.Graph:
+    "The nodes of a part as a graph of their own"
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    if piece.before: copies[piece.before.node] = _take(graph, piece.before)
+    for name in unused: graph.get_attr(f'net.{name}')
+    for node in piece.nodes: copies[node] = graph.node_copy(node, copies.__getitem__)
+    if piece.behind: _give(graph, copies[piece.behind.node], piece.behind)
+    return graph
+
+# %% ../../nbs/nets/05_cut.ipynb #7a28f9a9
+def _adopted(
+    root: nn.Module,
+    graph: fx.Graph,                # its nodes take the model's own names, without `net.`
+    own: Callable[[Any], Any],      # what a part may hold in the place of a module or tensor
+) -> dict[str, Any]:
+    "What a graph uses, by the model's own names"
+    parts: dict[str, Any] = {}
+    for node in graph.nodes:
+        if node.op not in ('call_module', 'get_attr'): continue
+        used = attrgetter(node.target)(root)
+        node.target = node.target.removeprefix('net.')
+        parts[node.target] = own(used)
+    return parts
+
+def _share_holders(part: nn.Module, root: nn.Module, graph: fx.Graph) -> None:
+    "Share a module whose tensors are read one by one as a whole: its buffers move to a device together"
+    holders = {node.target.rpartition('.')[0] for node in graph.nodes if node.op == 'get_attr'}
+    for path in holders - {''}:
+        holder = attrgetter(f'net.{path}')(root)
+        if list(holder.children()): continue
+        parent, _, name = path.rpartition('.')
+        setattr(part.get_submodule(parent), name, holder)
+
+# %% ../../nbs/nets/05_cut.ipynb #41080b4c
+def _tensors(module: nn.Module) -> list[Tensor]: return [*module.parameters(), *module.buffers()]
+
+class _Parts:
+    "Makes the parts of one network"
+    def __init__(self, root: nn.Module):
+        self.root = root
+        self.first: dict[nn.Module, str] = {}  # a module without tensors -> the part that uses it first
+
+    def own(self, used: Any, part_name: str) -> Any:
+        "The network's own module or tensor, or a copy of a module without tensors that an earlier part uses"
+        if not isinstance(used, nn.Module) or _tensors(used): return used
+        first = self.first.setdefault(used, part_name)
+        return used if first == part_name else deepcopy(used)
+
+    def part(self, part_name: str, piece: _Piece, unused: Sequence[str] = ()) -> fx.GraphModule:
+        "A stage, or the head, as a module"
+        def own(used): return self.own(used, part_name)
+        graph = _graph_of(piece, unused)
+        part = fx.GraphModule(_adopted(self.root, graph, own), graph)
+        _share_holders(part, self.root, graph)
+        return part
+
+# %% ../../nbs/nets/05_cut.ipynb #c4df8fc9
+def _learned_tensors(part: nn.Module) -> Iterator[tuple[str, Tensor]]:
     "Names and tensors that training changes: parameters, and the statistics of batch norms"
     yield from part.named_parameters()
     for path, module in part.named_modules():
         if not isinstance(module, _NormBase): continue
         for name, buffer in module.named_buffers(): yield f'{path}.{name}', buffer
 
-def _owners(staged, learns=True):
-    "Tensor -> the one stage, or 'head', that uses it"
-    where = {}
+def _owners(
+    staged: StagedNet,
+    learns: bool = True,  # may no two parts share a tensor?
+) -> dict[Tensor, str]:
+    "Tensor -> the first stage, or 'head', that uses it"
+    owners: dict[Tensor, str] = {}
     for part_name, part in staged.parts.items():
         for name, tensor in _learned_tensors(part):
-            owner = where.setdefault(tensor, part_name)
+            owner = owners.setdefault(tensor, part_name)
             if owner != part_name and learns:
-                raise ValueError(f"{name} is used in {owner} and in {part_name}; no stage can learn it alone. Untie the weights, "
-                                 "or name larger stages; for a teacher pass learns=False")
-    return where
+                raise ValueError(f"{name} is used in {owner} and in {part_name}; no stage can learn it "
+                                 "alone. Untie the weights, or name larger stages; "
+                                 "for a teacher pass learns=False")
+    return owners
 
+# %% ../../nbs/nets/05_cut.ipynb #c08b4a41
 def cut(
-    root: nn.Module,   # of `outline`
-    graph: fx.Graph,
-    chosen: list,      # of `Cut`, one a stage
-    learns: bool = True, # may no two stages share a weight?
-) -> StagedNet:        # shares its modules with the model
+    root: nn.Module,      # of `outline`
+    graph: fx.Graph,      # likewise
+    chosen: list[Cut],    # one for each stage
+    learns: bool = True,  # may no two stages share a weight?
+) -> StagedNet:           # shares its modules with the model
     "A network cut into stages and a head"
-    runs, first = _runs(root, graph, chosen), {}
-    def part(name, run, **kwargs):
-        def own(obj):
-            shared = isinstance(obj, nn.Module) and not _tensors(obj) and first.setdefault(obj, name) != name
-            return deepcopy(obj) if shared else obj
-        return _part(root, *run, own, **kwargs)
-    staged = StagedNet({f'stage{k+1}': part(k, run) for k, run in enumerate(runs[:-1])}, part('head', runs[-1]))
-    where = _owners(staged, learns)
-    unused = [k for k, p in root.net.named_parameters() if p not in where]
-    if unused: staged.head = part('head', runs[-1], unused=unused)
+    parts = _Parts(root)
+    *of_stages, of_head = _pieces(root, graph, chosen)
+    stages: dict[str, nn.Module] = {}
+    for k, piece in enumerate(of_stages, 1): stages[f'stage{k}'] = parts.part(f'stage{k}', piece)
+    staged = StagedNet(stages, parts.part('head', of_head))
+    used = _owners(staged, learns)
+    model = root.get_submodule('net')
+    unused = [name for name, p in model.named_parameters() if p not in used]
+    if unused: staged.head = parts.part('head', of_head, unused)
     return staged
 
 # %% ../../nbs/nets/05_cut.ipynb #8e87cdfc
 def image_shape(
     model: nn.Module,
-) -> tuple:            # (c,h,w)
+) -> tuple[int, int, int]:  # (c,h,w)
     "The size of image that a network says it takes; at most 224 pixels, if it takes several sizes"
     cfg = getattr(model, 'pretrained_cfg', None) or {}
     side = stated_size(model) or 224
     h, w = (side, side) if isinstance(side, int) else side
     if not cfg.get('fixed_input_size'): h, w = min(h, 224), min(w, 224)
-    return channels_of(model, (h, w)) or 3, h, w
+    channels = channels_of(model, (h, w)) or 3
+    return channels, h, w
 
 # %% ../../nbs/nets/05_cut.ipynb #b16dca5f
-def _images(model: nn.Module, x: Tensor | tuple | None) -> Tensor:
+def _images(model: nn.Module, x: Tensor | tuple[int, ...] | None) -> Tensor:
     "A few images in the network's device and precision, made up if there are none"
     like = next(iter(_tensors(model)), torch.zeros(()))
     if not isinstance(x, Tensor):
         shape = x or image_shape(model)
         x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
-    if x.dim() != 4: raise ValueError(f"x has shape {tuple(x.shape)}; expected images (b,c,h,w), or one image's (c,h,w)")
+    if x.dim() != 4:
+        raise ValueError(f"x has shape {tuple(x.shape)}; expected images (b,c,h,w), or one image's (c,h,w)")
     return x.to(like.device, like.dtype if like.is_floating_point() else x.dtype)
 
-# %% ../../nbs/nets/05_cut.ipynb #61ce0f44
-def _check_model(model):
-    "Refuse what can never be cut"
-    if isinstance(model, type): raise TypeError(f"as_stages got the class {model.__name__}; call it first; expected an nn.Module")
-    if not isinstance(model, nn.Module): raise TypeError(f"as_stages got a {type(model).__name__}; expected an nn.Module")
+# %% ../../nbs/nets/05_cut.ipynb #350caa6d
+def _check_type(model: Any) -> None:
+    "Refuse what is no network, or one whose forward cannot be followed"
+    if isinstance(model, type):
+        raise TypeError(f"as_stages got the class {model.__name__}; call it first; expected an nn.Module")
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"as_stages got a {type(model).__name__}; expected an nn.Module")
     if isinstance(model, DynamicUnet):
         raise TypeError("as_stages got fastai's DynamicUnet, whose decoder looks back at its encoder; "
                         "use segment_stages(unet), or as_stages(unet.layers[0]) for its encoder alone")
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError("as_stages got a torch.jit.ScriptModule, whose forward cannot be read; "
                         "give the module that it was made from")
-    odd = next((n for n, m in model.named_modules() if 'quantized' in type(m).__module__), None)
-    if odd: raise ValueError(f"{odd} is quantized, and such modules are not split; give the float network that it was made from. A student is quantized when it is trained")
-    lazy = next((n for n, t in [*model.named_parameters(), *model.named_buffers()] if is_lazy(t)), None)
-    if lazy: raise ValueError(f"{lazy} has no shape yet; run {type(model).__name__} once on a batch of images first")
 
-def _too_small(seen, head):  # a convolution in the head that makes the last step to 1x1, and is no pooling over the whole map
-    inside = set(head.modules())
-    return next((s.name for s in seen if s.module in inside and isinstance(s.module, nn.Conv2d) and level(s.before) and level(s.after) is None and
-                 (s.module.padding not in ((0, 0), 'valid') or s.module.kernel_size != s.before[1:3])), None)
+# %% ../../nbs/nets/05_cut.ipynb #d1ab211f
+def _check_weights(model: nn.Module) -> None:
+    "Refuse a network whose weights are quantized or not made yet"
+    for name, module in model.named_modules():
+        if 'quantized' not in type(module).__module__: continue
+        raise ValueError(f"{name} is quantized, and such modules are not split; give the float network that "
+                         "it was made from. A student is quantized when it is trained")
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if not is_lazy(tensor): continue
+        who = type(model).__name__
+        raise ValueError(f"{name} has no shape yet; run {who} once on a batch of images first")
 
-def _tree(seen):  # few modules, as deep as needed, and where their resolution changes
-    deep = next((d for d in range(4) if sum(s.name.count('.') <= d for s in seen) > 6), 4)
-    rows = [s for s in seen if s.name and s.name.count('.') <= deep]
-    end = {id(list(g)[-1]) for k, g in groupby(rows, lambda s: level(s.after)) if k is not None}
-    lines = [f"\n  {s.name:<26} {type(s.module).__name__:<22} {' x '.join(map(str, s.shape))}{'  <- the last of its resolution' if id(s) in end else ''}" for s in rows]
-    return ''.join(lines if len(lines) < 25 else [*lines[:16], '\n  ...', *lines[-8:]])
+# %% ../../nbs/nets/05_cut.ipynb #5aaabfe7
+def _watched(model: nn.Module, x: Tensor) -> tuple[list[Seen], Tensor]:
+    "What each module gives, and the answer"
+    who = type(model).__name__
+    try: seen, y = watch(model, x)
+    except (RuntimeError, AssertionError, TypeError, ValueError, AttributeError) as e:
+        raise ValueError(f"{who} cannot run on images {tuple(x.shape)}; "
+                         f"give it some of its own: as_stages(model, (c,h,w)). It says: {e}") from e
+    if not isinstance(y, Tensor):
+        raise ValueError(f"{who} gives a {type(y).__name__}; expected one tensor. "
+                         "Wrap it in a module that returns the one to learn")
+    return seen, y
+
+# %% ../../nbs/nets/05_cut.ipynb #2166a652
+def _depth(seen: list[Seen]) -> int:
+    "How many dots the names in the list may have: enough for more than six modules, at most four"
+    for dots in range(4):
+        if sum(s.name.count('.') <= dots for s in seen) > 6: return dots
+    return 4
+
+def _last_of_resolution(rows: list[Seen]) -> set[int]:
+    "The `id` of each row after which the resolution changes"
+    runs = groupby(rows, lambda s: level(s.after))
+    return {id(list(run)[-1]) for resolution, run in runs if resolution is not None}
+
+def _line(s: Seen, is_last: bool) -> str:
+    shape = ' x '.join(map(str, s.shape))
+    mark = '  <- the last of its resolution' if is_last else ''
+    return f"\n  {s.name:<26} {type(s.module).__name__:<22} {shape}{mark}"
+
+def _tree(seen: list[Seen]) -> str:
+    "A few modules, as deep as needed, and where their resolution changes"
+    depth = _depth(seen)
+    rows = [s for s in seen if s.name and s.name.count('.') <= depth]
+    last = _last_of_resolution(rows)
+    lines = [_line(s, id(s) in last) for s in rows]
+    if len(lines) >= 25: lines = [*lines[:16], '\n  ...', *lines[-8:]]
+    return ''.join(lines)
 
 # %% ../../nbs/nets/05_cut.ipynb #7cde6f2e
 class CannotCut(ValueError): "A network runs, but no places were found where it can be cut"
 
-def _split(model, x, seen, n_stages, learns):
-    if not any(level(s.after) for s in seen): raise ValueError(f"{type(model).__name__} never lowers the resolution of its images")
-    names, blocks, errors = timm_names(model), alike(seen), []
-    for walk, may_end in [(around(names), names)]*bool(names) + [(walked(seen), []), (around(blocks), blocks)]:
-        try: cuts = cuts_of(*(o := outline(model, walk)), x)
+def _cure(model: nn.Module, seen: list[Seen]) -> str:
+    "What you can do about a network that cannot be cut by itself"
+    whole = ''
+    if hasattr(model, 'forward_intermediates'):
+        whole = " As a teacher it can stay whole: as_taps(model), which pair_stages does by itself."
+    name_them = "Name them: as_stages(model, stages={'stage1': [module names], ...}, head=[...])"
+    return f"{whole}\n{name_them}{_tree(seen)}"
+
+# %% ../../nbs/nets/05_cut.ipynb #4754e5bb
+def _ways(model: nn.Module, seen: list[Seen]) -> list[tuple[set[str], list[str]]]:
+    "(modules to walk into, modules that may end a stage; any if empty)"
+    named, blocks = timm_names(model), alike(seen)
+    ways: list[tuple[set[str], list[str]]] = [(walked(seen), []), (around(blocks), blocks)]
+    return [(around(named), named), *ways] if named else ways
+
+def _split(model: nn.Module, x: Tensor, seen: list[Seen], n_stages: int, learns: bool) -> StagedNet:
+    "Cut a network in the first way that works"
+    who = type(model).__name__
+    if not any(level(s.after) for s in seen):
+        raise ValueError(f"{who} never lowers the resolution of its images")
+    errors = []
+    for walk, may_end in _ways(model, seen):
+        try:
+            root, graph = outline(model, walk)
+            cuts = cuts_of(root, graph, x)
         except ValueError as e:
             errors.append(e)
             continue
         chosen = ends(cuts, may_end, n_stages)
-        if len(chosen) > 1: return cut(*o, chosen, learns)
-        errors.append(ValueError(f"in {type(model).__name__} there are not two places, of different resolution, where one map is all that goes on"))
+        if len(chosen) > 1: return cut(root, graph, chosen, learns)
+        errors.append(ValueError(f"in {who} there are not two places, of different resolution, "
+                                 "where one map is all that goes on"))
     raise errors[0]
 
-def _same(y, other): return torch.allclose(y, other, *((0, 0) if y.device.type == 'cpu' else (1e-4, 1e-4)), equal_nan=True)
+# %% ../../nbs/nets/05_cut.ipynb #fddd995f
+def _take_mode(net: StagedNet, model: nn.Module) -> None:
+    "What was made around a network gets its mode; its own modules stay as they are"
+    for made in set(net.modules()) - set(model.modules()): made.training = model.training
 
+def _computes(net: StagedNet, x: Tensor, y: Tensor) -> bool:
+    "Does it give this answer?"
+    with unchanged(net): z = net(x)
+    tolerance = 0. if y.device.type == 'cpu' else 1e-4
+    return y.shape == z.shape and torch.allclose(y, z, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+# %% ../../nbs/nets/05_cut.ipynb #e02b1d08
+def _pools_whole_map(conv: nn.Conv2d, before: Grid) -> bool:
+    "Is it a pooling over the whole map, by a convolution?"
+    return conv.padding in ((0, 0), 'valid') and conv.kernel_size == before[1:3]
+
+def _too_small(seen: list[Seen], head: nn.Module) -> str | None:
+    "Name of the head's convolution that makes the last step to 1x1, and is no pooling over the whole map"
+    inside = set(head.modules())
+    for s in seen:
+        if s.module not in inside or not isinstance(s.module, nn.Conv2d): continue
+        if s.before is None or not level(s.before) or level(s.after) is not None: continue
+        if not _pools_whole_map(s.module, s.before): return s.name
+    return None
+
+# %% ../../nbs/nets/05_cut.ipynb #1fdb0136
 def as_stages(
-    model: nn.Module,       # in any mode; not changed, and sharing its modules with what is returned
-    x=None,                 # a few images (b,c,h,w), or the shape (c,h,w) of one; `image_shape(model)` if None
-    n_stages: int = 4,      # for a network that never changes its resolution, such as a vision transformer
-    stages: dict = None,    # your own stages, and head, as for `StagedNet.from_modules`
-    head: list = (),
-    learns: bool = True,    # False for a teacher, whose stages may share weights
-) -> StagedNet:             # stages 'stage1', 'stage2', ..., if they are not yours
-    "Any backbone as named stages and a head"
-    _check_model(model)
+    model: nn.Module,                           # in any mode; not changed; shares its modules with the result
+    x: Tensor | tuple[int, ...] | None = None,  # images (b,c,h,w), or (c,h,w); None: `image_shape(model)`
+    n_stages: int = 4,                          # for a network with one resolution, e.g. a vision transformer
+    stages: dict[str, Any] | None = None,       # your own stages, as for `StagedNet.from_modules`
+    head: str | Callable | Sequence = (),       # likewise
+    learns: bool = True,                        # False for a teacher, whose stages may share weights
+) -> StagedNet:                                 # stages 'stage1', 'stage2', ..., or yours
+    "Any backbone as named stages and a head, e.g. `as_stages(resnet18(), (3,64,64))`"
+    _check_type(model)
+    _check_weights(model)
     if isinstance(model, StagedNet) and not stages: return model
-    x, who = _images(model, x), type(model).__name__
-    try: seen, y = watch(model, x)
-    except (RuntimeError, AssertionError, TypeError, ValueError, AttributeError) as e:
-        raise ValueError(f"{who} cannot run on images {tuple(x.shape)}; give it some of its own: as_stages(model, (c,h,w)). It says: {e}") from e
-    if not isinstance(y, Tensor): raise ValueError(f"{who} gives a {type(y).__name__}; expected one tensor. Wrap it in a module that returns the one to learn")
-    whole = " As a teacher it can stay whole: as_taps(model), which pair_stages does by itself." if hasattr(model, 'forward_intermediates') else ''
-    cure = f"{whole}\nName them: as_stages(model, stages={{'stage1': [module names], ...}}, head=[...])" + _tree(seen)
+    x = _images(model, x)
+    seen, y = _watched(model, x)
+    who = type(model).__name__
     try:
-        staged = StagedNet.from_modules(model, stages, head) if stages else _split(model, x, seen, n_stages, learns)
+        if stages: staged = StagedNet.from_modules(model, stages, head)
+        else: staged = _split(model, x, seen, n_stages, learns)
         _owners(staged, learns)
-    except ValueError as e: raise CannotCut(f"{e}.{cure}") from e
-    for m in set(staged.modules()) - set(model.modules()): m.training = model.training  # of the model's own, nothing changes
-    with unchanged(staged): z = staged(x)
-    if y.shape != z.shape or not _same(y, z): raise CannotCut(f"the stages do not compute what {who} does: something runs between them, or in another order.{cure}")
-    if small := _too_small(seen, staged.head): raise ValueError(f"{who} makes maps of 1x1 pixel of images {tuple(x.shape)}, at {small}; give larger ones: as_stages(model, (c,h,w))")
+    except ValueError as e: raise CannotCut(f"{e}.{_cure(model, seen)}") from e
+    _take_mode(staged, model)
+    if not _computes(staged, x, y):
+        raise CannotCut(f"the stages do not compute what {who} does: something runs between them, "
+                        f"or in another order.{_cure(model, seen)}")
+    small = _too_small(seen, staged.head)
+    if small:
+        raise ValueError(f"{who} makes maps of 1x1 pixel of images {tuple(x.shape)}, at {small}; "
+                         "give larger ones: as_stages(model, (c,h,w))")
     staged.image_shape = tuple(x.shape[1:])
     return staged
 
 # %% ../../nbs/nets/05_cut.ipynb #4c51d1a3
 class _Shown(nn.Module):
-    "All of a network: gives its first tap, and keeps the others"
-    def __init__(self, net, places):
+    "A whole network: gives its first tap, and keeps the others"
+    def __init__(self, net: nn.Module, places: list[int]):
         super().__init__()
-        self.net, self.places = net, places
+        self.net = net
+        self.places = places
+
     def forward(self, x):
         with kept(self.net):
-            self.net.requires_grad_(False)  # even without gradients a view of a parameter asks for one, and torch's FlopCounterMode fails on it
-            self.last, self.taps = self.net.forward_intermediates(x, indices=self.places, output_fmt='NCHW')
+            # Even without gradients a view of a parameter asks for one,
+            # and torch's FlopCounterMode fails on it.
+            self.net.requires_grad_(False)
+            answer = self.net.forward_intermediates(x, indices=self.places, output_fmt='NCHW')
+        self.last, self.taps = answer
         return self.taps[0]
 
 class _Tap(nn.Module):
-    "One of the others, whatever it is given"
-    def __init__(self, shown, k=0):
+    "One of its other taps, whatever this stage is given"
+    def __init__(self, shown: _Shown, k: int = 0):
         super().__init__()
-        self.shown, self.k = [shown], k  # in a list: no part of this stage
+        self.shown = [shown]  # in a list, so that it is no part of this stage
+        self.k = k
+
     def forward(self, _): return self.shown[0].taps[self.k]
 
 class _Answer(_Tap):
     "The head of a network that stays whole"
-    def forward(self, _): return self.shown[0].net.forward_head(self.shown[0].last)
+    def forward(self, _):
+        shown = self.shown[0]
+        return shown.net.forward_head(shown.last)
 
+# %% ../../nbs/nets/05_cut.ipynb #2f83efd8
 class TappedNet(StagedNet):
     "A network that stays whole and shows its maps as stages; for a teacher only"
     chained = False
     alone = False  # its head reads what the whole network left
-    def __init__(self, model, places):
-        shown = _Shown(model, places)
-        super().__init__({f'stage{k+1}': _Tap(shown, k) if k else shown for k in range(len(places))}, _Answer(shown))
 
+    def __init__(self,
+        model: nn.Module,   # of timm's, with a `forward_intermediates`
+        places: list[int],  # of the maps to show, among those that it gives
+    ):
+        first = _Shown(model, places)
+        stages: dict[str, nn.Module] = {'stage1': first}
+        for k in range(1, len(places)): stages[f'stage{k+1}'] = _Tap(first, k)
+        super().__init__(stages, _Answer(first))
+
+# %% ../../nbs/nets/05_cut.ipynb #820c33b8
+def _places(
+    taps: list[Tensor],  # all maps that a network shows
+    n_stages: int,       # for a network with one resolution
+) -> list[int]:
+    "The last map of each resolution; if there is only one resolution, some that are evenly spread"
+    n = len(taps)
+    runs = [list(run) for _, run in groupby(range(n), lambda i: taps[i].shape[-2:])]
+    if len(runs) > 1: return [run[-1] for run in runs]
+    return sorted({max(1, (k + 1)*n//n_stages) - 1 for k in range(n_stages)})
+
+# %% ../../nbs/nets/05_cut.ipynb #c662b2e6
 def as_taps(
-    model: nn.Module,   # of timm's, with a `forward_intermediates`; not changed
-    x=None,             # as for `as_stages`
-    n_stages: int = 4,
+    model: nn.Module,                           # of timm's, with a `forward_intermediates`; not changed
+    x: Tensor | tuple[int, ...] | None = None,  # as for `as_stages`
+    n_stages: int = 4,                          # for a network with one resolution
 ) -> TappedNet:
     "The maps that timm shows, the last of each resolution, as the stages of a teacher"
-    if not hasattr(model, 'forward_intermediates'): raise TypeError(f"{type(model).__name__} has no forward_intermediates; expected a network of timm's that has one")
+    who = type(model).__name__
+    show = getattr(model, 'forward_intermediates', None)
+    if show is None:
+        raise TypeError(f"{who} has no forward_intermediates; expected a network of timm's that has one")
     x = _images(model, x)
-    with unchanged(model): y, (_, taps) = model(x), model.forward_intermediates(x, output_fmt='NCHW')
-    runs = [[*g] for _, g in groupby(range(len(taps)), lambda i: taps[i].shape[-2:])]
-    net = TappedNet(model, [r[-1] for r in runs] if len(runs) > 1 else sorted({max(1, (k + 1)*len(taps)//n_stages) - 1 for k in range(n_stages)}))
-    for m in set(net.modules()) - set(model.modules()): m.training = model.training
-    with unchanged(net): z = net(x)
-    if y.shape != z.shape or not _same(y, z): raise ValueError(f"forward_intermediates and forward_head of {type(model).__name__} do not give what it computes")
+    with unchanged(model):
+        y = model(x)
+        _, taps = show(x, output_fmt='NCHW')
+    net = TappedNet(model, _places(taps, n_stages))
+    _take_mode(net, model)
+    if not _computes(net, x, y):
+        raise ValueError(f"forward_intermediates and forward_head of {who} do not give what it computes")
     net.image_shape = tuple(x.shape[1:])
     return net

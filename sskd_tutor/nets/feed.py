@@ -27,11 +27,12 @@ def _pixels(size: int | Sequence[int]) -> tuple[int, int]:
 
 def expects(
     net: nn.Module,
-) -> dict[str, Any]:  # size (pixels), mean, std (of pixels from 0 to 1), channels; what it does not say is left out
-    "The images that a network says it takes"
+) -> dict[str, Any]:  # size (pixels), mean, std (of pixels from 0 to 1), channels
+    "The images that a network says it takes; what it does not say is left out"
     cfg = getattr(net, 'pretrained_cfg', None) or {}
     size = stated_size(net)
-    said = dict(size=size, mean=cfg.get('mean'), std=cfg.get('std'), channels=channels_of(net, _pixels(size or 64)))
+    channels = channels_of(net, _pixels(size or 64))
+    said = dict(size=size, mean=cfg.get('mean'), std=cfg.get('std'), channels=channels)
     return {k: v for k, v in said.items() if v}
 
 # %% ../../nbs/nets/06_feed.ipynb #591e41a1
@@ -48,7 +49,7 @@ def _plain(value: Any) -> Any: return list(value) if isinstance(value, (tuple, l
 # %% ../../nbs/nets/06_feed.ipynb #f5dda5f6
 def wanted(
     net: nn.Module,
-    given: Any = None,  # dict(size=, mean=, std=, channels=), torchvision's weights, or False: the learner's images as they are
+    given: Any = None,  # dict(size=, mean=, std=, channels=), torchvision's weights; False: no change
 ) -> dict[str, Any]:    # as `expects`; {} for False
     "The images to give to a network, e.g. `wanted(net, dict(size=224))`"
     if given is False: return {}
@@ -63,6 +64,11 @@ def wanted(
 # %% ../../nbs/nets/06_feed.ipynb #01dfeb56
 class Feed(nn.Module):
     "The learner's images (b,c,h,w) as another network takes them"
+    own_mean: Tensor  # each (c,1,1)
+    own_std: Tensor
+    mean: Tensor
+    std: Tensor
+
     def __init__(self,
         size: Sequence[int],         # (h,w), pixels
         channels: int,               # 1 or 3 where they have to be converted
@@ -86,7 +92,9 @@ class Feed(nn.Module):
         if self.channels == 1: return x.mean(1, keepdim=True)
         return x.expand(-1, self.channels, -1, -1)
 
-    def _rounded(self, name: str) -> list[float]: return [round(v, 4) for v in getattr(self, name).flatten().tolist()]
+    def _rounded(self, name: str) -> list[float]:
+        values = getattr(self, name).flatten().tolist()
+        return [round(v, 4) for v in values]
 
     def extra_repr(self) -> str:
         text = f"{self.channels}x{'x'.join(map(str, self.size))}"
@@ -99,7 +107,8 @@ def _by_channel(value: Any, n: int) -> list[float]:
     "As many numbers as channels: one for all is repeated, three for gray are averaged"
     numbers = value if isinstance(value, (tuple, list)) else torch.as_tensor(value).flatten()
     numbers = [float(v) for v in numbers]
-    if len(numbers) not in (1, 3, n): raise ValueError(f"{numbers} are {len(numbers)} means or deviations for {n} channels")
+    if len(numbers) not in (1, 3, n):
+        raise ValueError(f"{numbers} are {len(numbers)} means or deviations for {n} channels")
     return numbers if len(numbers) == n else [sum(numbers)/len(numbers)]*n
 
 def _statistics(stats: Sequence, n: int) -> list[list[float]]:
@@ -111,7 +120,8 @@ def _two_statistics(own: Sequence, c: int, wants: Mapping, channels: int) -> tup
     "Of the learner's images and of the teacher's, by channel; None if they are the same"
     ours = _statistics(own, c)
     theirs = _statistics((wants['mean'], wants['std']), channels)
-    if min(ours[1] + theirs[1]) <= 0: raise ValueError(f"deviations are {ours[1]} and {theirs[1]}; expected positive numbers")
+    if min(ours[1] + theirs[1]) <= 0:
+        raise ValueError(f"deviations are {ours[1]} and {theirs[1]}; expected positive numbers")
     same = c == channels and torch.allclose(torch.tensor(ours), torch.tensor(theirs), atol=1e-4)
     return None if same else (ours, theirs)
 
@@ -126,7 +136,8 @@ def make_feed(
     size = _pixels(wants.get('size', side))
     channels = wants.get('channels', c)
     if channels != c and {channels, c} != {1, 3}:
-        raise ValueError(f"the teacher takes {channels} channels, the learner's images have {c}; only gray and color can be made of each other")
+        raise ValueError(f"the teacher takes {channels} channels, the learner's images have {c}; "
+                         "only gray and color can be made of each other")
     stats = _two_statistics(own, c, wants, channels) if own and 'mean' in wants else None
     if stats: return Feed(size, channels, *stats)
     if (size, channels) == (tuple(side), c): return None

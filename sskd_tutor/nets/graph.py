@@ -9,7 +9,7 @@ __all__ = ['Grid', 'to_map', 'unchanged', 'stated_size', 'first_conv', 'channels
 
 # %% ../../nbs/nets/04_graph.ipynb #b448e86a
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
@@ -21,9 +21,12 @@ from torch.nn import functional as F
 from ..core.state import kept
 
 # %% ../../nbs/nets/04_graph.ipynb #537c1ef5
+# (b,c,h,w); the same with the channels last in memory; (b,h,w,c); (b,n,c)
+_GridKind = Literal['map', 'view', 'last', 'tokens']
+
 class Grid(NamedTuple):
     "How a tensor carries a map"
-    kind: Literal['map', 'view', 'last', 'tokens']  # (b,c,h,w); the same with the channels last in memory; (b,h,w,c); (b,n,c)
+    kind: _GridKind
     h: int             # pixels
     w: int
     halvings: int      # of the images' height, rounded: 5 for a reduction of 32
@@ -39,8 +42,8 @@ def _has_proportions(h: int, w: int, x: Tensor) -> bool:
 
 def _map_grid(t: Tensor, x: Tensor, last: bool) -> Grid | None:
     "Of a tensor with four dimensions"
-    in_memory = 'view' if t.stride(1) == 1 and not t.is_contiguous() else 'map'
-    readings = [(in_memory, t.shape[2:]), ('last', t.shape[1:3])]
+    in_memory: _GridKind = 'view' if t.stride(1) == 1 and not t.is_contiguous() else 'map'
+    readings: list[tuple[_GridKind, torch.Size]] = [(in_memory, t.shape[2:]), ('last', t.shape[1:3])]
     if last: readings.reverse()
     for kind, (h, w) in readings:
         if _has_proportions(h, w, x): return Grid(kind, h, w, _halvings(h, x.shape[-2]))
@@ -86,7 +89,7 @@ def to_map(
 def from_map(
     fmap: Tensor,  # (b,c,h,w)
     grid: tuple,   # of `to_map`
-) -> Tensor:       # as the network carries it, in memory too: sums are rounded by the order in which they are made
+) -> Tensor:       # as the network carries it, in memory too: the order of a sum decides how it is rounded
     "The inverse of `to_map`"
     kind, _, w, _, n_prefix = grid
     if kind == 'view': return fmap.contiguous(memory_format=torch.channels_last)
@@ -101,7 +104,9 @@ def from_map(
 def unchanged(
     model: nn.Module,
 ) -> Iterator[nn.Module]:
-    "Eval mode, no gradients; on leaving, by any way, modes, `requires_grad`, buffers and random numbers are as before"
+    """Eval mode and no gradients
+
+    On leaving, by any way, modes, `requires_grad`, buffers and random numbers are as before."""
     buffers = [(b, b._version, b.clone()) for b in model.buffers()]
     gpus = {p.device.index for p in model.parameters() if p.is_cuda}
     with kept(model), torch.random.fork_rng(gpus), torch.no_grad():
@@ -240,7 +245,7 @@ def walked(
 def alike(
     seen: list[Seen],
 ) -> list[str]:       # the longest such row
-    "Blocks of one class, side by side, that give maps of one shape: those of a network that never changes its resolution"
+    "Blocks of one class, side by side, that give maps of one shape, as in a network with one resolution"
     rows: dict[tuple, list[str]] = {}
     for s in seen:
         if level(s.after) is None: continue
@@ -282,7 +287,7 @@ def _same_call(a: fx.Node, b: fx.Node) -> bool:
     return (a.op, a.target, len(a.args), set(a.kwargs)) == (b.op, b.target, len(b.args), set(b.kwargs))
 
 def _ask_for_mode(graph: fx.Graph, a: fx.Node, b: fx.Node) -> bool:
-    "Let a node of eval mode ask for the mode where that of train mode differs; False if anything else differs"
+    "Let a node of eval mode ask for the mode where train mode differs; False if anything else differs"
     if not _same_call(a, b): return False
     if _arguments(a) == _arguments(b): return True
     with graph.inserting_before(a): mode = graph.call_module('_asks')
@@ -298,22 +303,28 @@ def _both_modes(graph: fx.Graph, other: fx.Graph) -> bool:
     return all(_ask_for_mode(graph, a, b) for a, b in pairs)
 
 # %% ../../nbs/nets/04_graph.ipynb #26cbea36
+def _said(e: Exception) -> str:
+    "The first line of an error"
+    return f"{type(e).__name__}: {str(e).splitlines()[0]}"
+
 def outline(
     model: nn.Module,
     names: Iterable[str],             # modules to walk into
 ) -> tuple[nn.Module, fx.Graph]:      # a module with the model as its `net`, and its graph
     "The network as a graph of blocks"
-    roots = [_Whole(model), _Whole(model)]
+    evaluates, trains = _Whole(model), _Whole(model)
     who = type(model).__name__
     with unchanged(model):
-        try: graphs = [_BlockTracer(names).trace(root.train(mode)) for root, mode in zip(roots, (False, True))]
+        try:
+            graph = _BlockTracer(names).trace(evaluates.eval())
+            in_train = _BlockTracer(names).trace(trains.train())
         except Exception as e:
-            raise ValueError(f"the forward of {who} cannot be followed; perhaps it decides by a tensor's values or size "
-                             f"({type(e).__name__}: {str(e).splitlines()[0]})") from e
-    if not _both_modes(*graphs):
-        raise ValueError(f"{who} computes something else in train mode than in eval mode, as auxiliary classifiers do; "
-                         "build it without them, e.g. aux_logits=False")
-    return roots[0], graphs[0]
+            raise ValueError(f"the forward of {who} cannot be followed; perhaps it decides by a tensor's "
+                             f"values or size ({_said(e)})") from e
+    if not _both_modes(graph, in_train):
+        raise ValueError(f"{who} computes something else in train mode than in eval mode, "
+                         "as auxiliary classifiers do; build it without them, e.g. aux_logits=False")
+    return evaluates, graph
 
 # %% ../../nbs/nets/04_graph.ipynb #334ff95c
 class _Run(fx.Interpreter):
@@ -333,7 +344,7 @@ def _values_of(root: nn.Module, graph: fx.Graph, x: Tensor) -> dict[fx.Node, tup
     with unchanged(root):
         try: run.run(x)
         except Exception as e:
-            raise ValueError(f"the graph of {type(root.net).__name__} does not run ({type(e).__name__}: {str(e).splitlines()[0]})") from e
+            raise ValueError(f"the graph of {type(root.net).__name__} does not run ({_said(e)})") from e
     return run.values
 
 # %% ../../nbs/nets/04_graph.ipynb #42507f9a
@@ -366,12 +377,12 @@ def cuts_of(
 ) -> list[Cut]:        # in order
     "All places where one map is all that goes on"
     values = _values_of(root, graph, x)
-    last = channels_last(root.net)
+    last = channels_last(root.get_submodule('net'))
     cuts: list[Cut] = []
     for node in _bottlenecks(graph):
         out, version = values[node]
         grid = grid_of(out, x, last)
-        if level(grid) is None: continue
+        if grid is None or level(grid) is None: continue
         if cuts and _may_be_transposed(node, grid) and grid[1:3] != cuts[-1].grid[1:3]:
             guessed_too = len(cuts) == 1 and _may_be_transposed(cuts[0].node, cuts[0].grid)
             if not guessed_too: continue

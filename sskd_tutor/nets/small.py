@@ -79,7 +79,7 @@ def tutorial_resnet(
 
 # %% ../../nbs/nets/01_small.ipynb #01eba7f0
 def _with_first_weights(net: StagedNet, linear: float | None = None, zero_bias: bool = False) -> StagedNet:
-    "The benchmark's first weights; `linear`: standard deviation for linear layers, None leaves those of PyTorch"
+    "The benchmark's first weights; `linear`: standard deviation for linear layers, None: PyTorch's"
     for m in net.modules():
         if isinstance(m, nn.Conv2d):
             nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
@@ -147,7 +147,8 @@ def wide_resnet(
     if depth < 10 or depth % 6 != 4:
         raise ValueError(f"depth is {depth}; expected 6n+4 with n of 1 or more: 10, 16, 22, ...")
     if k < 2:
-        raise ValueError(f"k is {k}; expected 2 or more: at 1 the first stage has the stem's width, and is built otherwise")
+        raise ValueError(f"k is {k}; expected 2 or more: at 1 the first stage has the stem's width, "
+                         "and is built otherwise")
     stages: dict[str, nn.Module] = {}
     c = 16
     for i, w in enumerate((16*k, 32*k, 64*k)):
@@ -177,7 +178,8 @@ def cifar_vgg(
     return _with_first_weights(StagedNet(stages, _pool_and_score(c, n_out)), linear=.01, zero_bias=True)
 
 # %% ../../nbs/nets/01_small.ipynb #01e93a93
-cifar_nets = Registry('CIFAR network')  # name -> function (n_out=100, c_in=3) -> StagedNet
+# name -> function (n_out=100, c_in=3) -> StagedNet
+cifar_nets: Registry[Callable[..., StagedNet]] = Registry('CIFAR network')
 for depth in (20, 32, 44, 56, 110): cifar_nets.add(f'resnet{depth}', partial(cifar_resnet, depth))
 for depth in (8, 32): cifar_nets.add(f'resnet{depth}x4', partial(cifar_resnet, depth, 32, (64, 128, 256)))
 for depth in (16, 40): cifar_nets.add(f'wrn_{depth}_2', partial(wide_resnet, depth, 2))

@@ -25,7 +25,7 @@ class StagedNet(nn.Module):
     "A backbone as named stages in the order in which they run, plus a head"
     chained: bool = True  # does each part need nothing but the map that the part before it gives?
     alone: bool = True    # can the head run without the rest of the network, as the head of a student?
-    image_shape: tuple[int, ...] | None = None  # (c,h,w) of the images that it was made for; None if nobody has said
+    image_shape: tuple[int, ...] | None = None  # (c,h,w) of the images that it was made for; None: not known
 
     def __init__(self,
         stages: dict[str, nn.Module],  # by name; each takes the map that the one before gives
@@ -150,8 +150,8 @@ def _stage_row(name: str, part: nn.Module, out: Any, side: int, macs: int) -> di
 @torch.no_grad()
 def stage_table(self: StagedNet,
     x: Tensor,      # images (b,c,h,w), on the network's device
-) -> pd.DataFrame:  # a row a stage and one for the head: num_chs, reduction, shape (c,h,w), params, macs of one image
-    "Name, channels, reduction, size and cost of each part"
+) -> pd.DataFrame:  # a row a part: num_chs, reduction, shape (c,h,w), params, macs of one image
+    "Name, channels, reduction, size and cost of each stage and of the head"
     rows = []
     with kept(self):
         self.eval()
@@ -188,7 +188,7 @@ def _chain(model: nn.Module, parts: str | Callable | Sequence) -> nn.Sequential:
 @patch(cls_method=True)
 def from_modules(cls: StagedNet,
     model: nn.Module,
-    stages: dict[str, Any],          # name -> dotted module names, modules or functions, in the order in which they run
+    stages: dict[str, Any],          # name -> dotted module names, modules or functions, as they run
     head: str | Callable | Sequence, # likewise
 ) -> StagedNet:                      # shares its modules with `model`
     "A staged network from a hand-written list of a model's modules"

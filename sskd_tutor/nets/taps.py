@@ -27,10 +27,12 @@ def _modules_to_tap(net: nn.Module, names: Iterable[str] | None) -> dict[str, nn
     who = type(net).__name__
     known = dict(net.stages.items()) if isinstance(net, StagedNet) else dict(net.named_modules())
     if names is None and not isinstance(net, StagedNet):
-        raise ValueError(f"{who} is not a StagedNet, so name the modules to tap, e.g. names={list(known)[1:3]}")
+        raise ValueError(f"{who} is not a StagedNet, so name the modules to tap, "
+                         f"e.g. names={list(known)[1:3]}")
     names = list(known) if names is None else list(names)
     for name in names:
-        if name not in known: raise ValueError(f"{who} has nothing named {name!r} to tap; {nearest(name, known)}")
+        if name in known: continue
+        raise ValueError(f"{who} has nothing named {name!r} to tap; {nearest(name, known)}")
     return {name: known[name] for name in names}
 
 # %% ../../nbs/nets/03_taps.ipynb #c68c46e9

@@ -37,7 +37,7 @@ def save_weights(
     meta: dict[str, Any] | None = None,  # notes for the header, kept as JSON
     half: bool = False,                  # store floats in half precision
     overwrite: bool = False,             # replace a file that lies there
-):
+) -> None:
     "Write a network's weights as safetensors, whole or not at all"
     path = Path(path)
     if path.exists() and not overwrite:
@@ -58,7 +58,9 @@ _checkpoint_keys = 'state_dict_ema', 'state_dict', 'model'
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        with safe_open(path, 'pt') as f: return {name: f.get_tensor(name) for name in f.keys()}
+        with safe_open(path, 'pt') as f:
+            names = f.keys()
+            return {name: f.get_tensor(name) for name in names}
     except SafetensorError as e:
         raise ValueError(f"{path} is truncated or not a safetensors file ({e}); copy it again") from e
 
@@ -66,7 +68,8 @@ def _read_torch(path: Path) -> Any:
     try: return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e:
         raise ValueError(f"{path} was refused: it is damaged, or holds more than tensors and could run code "
-                         f"({type(e).__name__}). Save `model.state_dict()` alone, best with `save_weights`.") from e
+                         f"({type(e).__name__}). Save `model.state_dict()` alone, "
+                         "best with `save_weights`.") from e
 
 # %% ../../nbs/nets/02_weights.ipynb #692ad115
 def _inside(found: Any) -> Any:
@@ -82,8 +85,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     if path.suffix == '.safetensors': return _read_safetensors(path)
     weights = _inside(_read_torch(path))
     if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise ValueError(f"{path} holds no state_dict, neither as a whole nor as one of {list(_checkpoint_keys)}; "
-                         "save `model.state_dict()`")
+        raise ValueError(f"{path} holds no state_dict, neither as a whole nor as one of "
+                         f"{list(_checkpoint_keys)}; save `model.state_dict()`")
     return weights
 
 # %% ../../nbs/nets/02_weights.ipynb #53db98fd
@@ -115,7 +118,8 @@ def load_weights(
     if misfits := _misfits(weights, own):
         more = f" and {len(misfits)-3} more" if len(misfits) > 3 else ''
         raise ValueError(f"{path} does not fit this {type(net).__name__}: {'; '.join(misfits[:3])}{more}")
-    own.update(weights)  # rather than a plain dict: `own` also holds version numbers that torchvision's MNASNet needs
+    # rather than a plain dict: `own` also holds version numbers that torchvision's MNASNet needs
+    own.update(weights)
     net.load_state_dict(own)
     return net
 
@@ -135,7 +139,7 @@ class Teacher:
         return pkg_data/self.file
 
 # %% ../../nbs/nets/02_weights.ipynb #bae3733c
-teachers = Registry('teacher')
+teachers: Registry[Teacher] = Registry('teacher')
 teachers.add('full', Teacher(
     file='teacher_full.safetensors',
     sha256='b3d889e58d428a2fc0b217c7c830c86b0beff0ad1fe6541429e2caf7c4502bbd',

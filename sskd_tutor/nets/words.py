@@ -39,7 +39,8 @@ def _value(text: str) -> Any:
     try: return ast.literal_eval(text)
     except (ValueError, SyntaxError): return text
 
-def _kwargs(options: str) -> dict[str, Any]: return {name: _value(text) for name, text in _pairs(options).items()}
+def _kwargs(options: str) -> dict[str, Any]:
+    return {name: _value(text) for name, text in _pairs(options).items()}
 
 # %% ../../nbs/nets/07_words.ipynb #247f7925
 def _tutorial_defaults() -> dict[str, int]:
@@ -58,7 +59,8 @@ def _tutorial_option(name: str, text: str) -> int | bool:
     return type(default)(int(text))
 
 def _tutorial(options: str) -> StagedNet:
-    return tutorial_resnet(**{name: _tutorial_option(name, text) for name, text in _pairs(options).items()})
+    kwargs: dict[str, Any] = {name: _tutorial_option(name, text) for name, text in _pairs(options).items()}
+    return tutorial_resnet(**kwargs)
 
 # %% ../../nbs/nets/07_words.ipynb #06ec61c7
 @dataclass(frozen=True)
@@ -74,10 +76,10 @@ def _timm() -> Any:
     except ImportError as e: raise ImportError("networks of timm: need timm: pip install timm") from e
     return timm
 
-def _timm_net(name: str, pretrained: bool = False, **options) -> nn.Module:
+def _timm_net(name: str, pretrained: bool = False, **options: Any) -> nn.Module:
     return _timm().create_model(name, pretrained=pretrained, **options)
 
-def _torchvision_net(name: str, weights: Any = None, **options) -> nn.Module:
+def _torchvision_net(name: str, weights: Any = None, **options: Any) -> nn.Module:
     return get_model(name, weights=weights, **options)
 
 # %% ../../nbs/nets/07_words.ipynb #f1cea047
@@ -88,7 +90,8 @@ def _library_net(library: Library, rest: str) -> nn.Module:
     word = library.word
     if name.split('.')[0] not in known:
         hits = difflib.get_close_matches(name, known, 3)
-        cure = f"did you mean {' or '.join(map(repr, hits))}?" if hits else f"it has {len(known)}, e.g. {word}:{library.example}"
+        cure = f"it has {len(known)}, e.g. {word}:{library.example}"
+        if hits: cure = f"did you mean {' or '.join(map(repr, hits))}?"
         raise ValueError(f"{word} has no network {name!r}; {cure}")
     try: return library.make(name, **_kwargs(options))
     except Exception as e: raise ValueError(f"{word}:{rest} gave no network: {type(e).__name__}: {e}") from e
@@ -116,7 +119,8 @@ def _own_net(spec: str) -> nn.Module:
     try: net = f(**kwargs)
     except Exception as e: raise ValueError(f"{spec} gave no network: {type(e).__name__}: {e}") from e
     if not isinstance(net, nn.Module):
-        raise ValueError(f"{spec} returned a {type(net).__name__}; expected a StagedNet, or another nn.Module")
+        raise ValueError(f"{spec} returned a {type(net).__name__}; "
+                         "expected a StagedNet, or another nn.Module")
     return net
 
 # %% ../../nbs/nets/07_words.ipynb #12f40d56
@@ -128,14 +132,14 @@ class NetSource:
 
 def _teacher(kind: str) -> StagedNet: return fashion_teacher(kind or 'full')
 
-net_sources = Registry('source of networks')
+net_sources: Registry[NetSource] = Registry('source of networks')
 net_sources.add('tutorial', NetSource('tutorial[:width=32,blocks=2]', _tutorial))
 net_sources.add('teacher', NetSource('teacher[:same-data]', _teacher))
 
 def add_library(
     library: Library,
     form: str,         # how it is written, e.g. 'timm:NAME'
-):
+) -> None:
     "Make a library's networks known as `word:NAME`"
     net_sources.add(library.word, NetSource(form, lambda rest: _library_net(library, rest)))
 
@@ -144,15 +148,19 @@ def _torchvision_names() -> list[str]:
     "Those that classify"
     return list_models(torchvision.models)
 
-add_library(Library('timm', _timm_net, lambda: _timm().list_models(), 'resnet18'), 'timm:NAME')
-add_library(Library('torchvision', _torchvision_net, _torchvision_names, 'resnet18'), 'torchvision:NAME[:num_classes=10]')
-add_library(Library('cifar', cifar_net, lambda: list(cifar_nets), 'resnet20'), 'cifar:NAME[:n_out=100]')
+def _timm_names() -> list[str]: return _timm().list_models()
+def _cifar_names() -> list[str]: return list(cifar_nets)
+
+_torchvision = Library('torchvision', _torchvision_net, _torchvision_names, 'resnet18')
+add_library(Library('timm', _timm_net, _timm_names, 'resnet18'), 'timm:NAME')
+add_library(_torchvision, 'torchvision:NAME[:num_classes=10]')
+add_library(Library('cifar', cifar_net, _cifar_names, 'resnet20'), 'cifar:NAME[:n_out=100]')
 
 # %% ../../nbs/nets/07_words.ipynb #734bf90c
 def build_model(
     spec: str,     # e.g. 'tutorial:width=32,blocks=2', 'timm:regnety_002', 'package.module:function'
 ) -> nn.Module:
-    "The network that a word means, in its own class, e.g. `build_model('torchvision:resnet34:num_classes=10')`"
+    "The network that a word means, in its own class, e.g. `build_model('timm:regnety_002:num_classes=10')`"
     word, _, rest = spec.partition(':')
     if word in net_sources: return net_sources[word].build(rest)
     if ':' in spec.strip(':'): return _own_net(spec)
@@ -162,7 +170,7 @@ def build_model(
 # %% ../../nbs/nets/07_words.ipynb #2fc02e02
 def build_net(
     spec: str,                             # as for `build_model`
-    shape: tuple[int, ...] | None = None,  # of the images, (c,h,w), for a network that is still to be cut; None: its own
+    shape: tuple[int, ...] | None = None,  # (c,h,w) of the images, if it is still to be cut; None: its own
 ) -> StagedNet:
     "The network that a word means, as stages, e.g. `build_net('tutorial:width=16,blocks=1')`"
     return as_stages(build_model(spec), shape)
@@ -179,7 +187,8 @@ def stage_text(
     table: pd.DataFrame,  # from `StagedNet.stage_table`
 ) -> str:
     "Stages, channels, sizes, parameters and multiply-adds of a network, as lines of text"
-    head = f"{'stage':<12}{'channels':>9}{'reduction':>11}{'shape':>16}{'parameters':>14}{'multiply-adds':>18}"
+    sizes = f"{'channels':>9}{'reduction':>11}{'shape':>16}"
+    head = f"{'stage':<12}{sizes}{'parameters':>14}{'multiply-adds':>18}"
     line = '─'*80
     total = f"{'all':<12}{table.params.sum():>50,}{table.macs.sum():>18,}"
     return '\n'.join([head, line, *map(_text_row, table.itertuples()), line, total])
