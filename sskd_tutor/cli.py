@@ -30,7 +30,7 @@ def add_option(
 ):
     "The option of a field"
     about, kind = f.metadata, types_of(hint)[0]
-    if kind is dict or not about.get('help'): return
+    if kind is dict or not about.get('help'): return None
     words = about['help']
     if f.default is not None and f.default is not MISSING and kind is not bool: words += f' ({f.default})'
     if kind is bool: return p.add_argument(flag(f.name), action='store_true', default=None, help=words)
@@ -131,8 +131,8 @@ def own(
 # %% ../nbs/01_cli.ipynb #491fc83b
 def plan_values(plan) -> dict:
     "A plan as plain values"
-    return dict(phases=plan.table.reset_index().to_dict('records'), bytes=plan.bytes, budget=plan.budget,
-                gmacs=plan.gmacs,
+    return dict(phases=plan.table.reset_index().to_dict('records'),
+                bytes=plan.bytes, budget=plan.budget, gmacs=plan.gmacs,
                 published_gmacs=plan.published, ordinary_gmacs=plan.labels_only,
                 seconds=float(plan.table.seconds.sum()))
 
@@ -213,9 +213,8 @@ def distill_options(p):
     add_settings(p, FolderSettings)
     add_run_options(p)
 
-@command('sskd_tutor distill --data photos --teacher timm:convnext_atto --teacher-weights '
-         'convnext.safetensors '
-         '--student torchvision:mobilenet_v3_small', distill_options)
+@command('sskd_tutor distill --data photos --teacher timm:convnext_atto '
+         '--teacher-weights convnext.safetensors --student torchvision:mobilenet_v3_small', distill_options)
 def distill(a) -> int:
     "Distill a network of yours into another, stage by stage, on a folder of images"
     loading()
@@ -236,8 +235,8 @@ def distill(a) -> int:
 # %% ../nbs/01_cli.ipynb #70aeec8b
 def recipe_options(p):
     from sskd_tutor.runs.recipe import RecipeSettings
-    p.add_argument('recipe', nargs='?', metavar='NAME', help='of one that travels with the package, or '
-                                                             'FILE.toml; without it they are listed')
+    p.add_argument('recipe', nargs='?', metavar='NAME',
+                   help='of one that travels with the package, or FILE.toml; without it they are listed')
     add_settings(p, RecipeSettings, ['recipe'])
     add_run_options(p)
 
@@ -253,8 +252,8 @@ def recipe(a) -> int:
         name = [found.pop('recipe')] if a.recipe else []
         others = [*name, *(flag(k) for k in found)]
         if others:
-            raise ValueError(f"--resume takes recipe and settings from {a.resume}; leave out "
-                             f"{', '.join(others)}")
+            raise ValueError(f"--resume takes recipe and settings from {a.resume}; "
+                             f"leave out {', '.join(others)}")
         job = interrupted_job(a.resume, list(recipe_jobs.values()), **told)
     elif not a.recipe:
         for name in recipes(): print(f"{name:<34}{read_recipe(name)['title']}")
@@ -337,8 +336,8 @@ def plan(a) -> int:
 def compare_options(p):
     p.add_argument('config', metavar='FILE.toml', help='studies: a table of settings each')
     p.add_argument('--only', nargs='+', default=[], metavar='STUDY', help='these studies of the file')
-    p.add_argument('--csv', metavar='FILE', help='the runs; those that are in it are not made again '
-                                                 '(FILE.csv beside the config)')
+    p.add_argument('--csv', metavar='FILE',
+                   help='the runs; those that are in it are not made again (FILE.csv beside the config)')
     p.add_argument('--jobs', type=int, metavar='N', help='runs at a time (one a core or GPU)')
     p.add_argument('--most', type=int, metavar='N', help='stop after N new runs')
     p.add_argument('--plan', action='store_true', help='only say what each run would do and cost')
@@ -392,9 +391,10 @@ def export(a) -> int:
 
 # %% ../nbs/01_cli.ipynb #f246ec6a
 def info_options(p):
-    p.add_argument('net', metavar='NET', help='tutorial[:width=32,blocks=2], teacher[:same-data], timm:NAME, '
-                   'torchvision:NAME[:num_classes=10], cifar:NAME[:n_out=100], or package.module:function '
-                   'that returns a network')
+    p.add_argument('net', metavar='NET',
+                   help='tutorial[:width=32,blocks=2], teacher[:same-data], timm:NAME, '
+                        'torchvision:NAME[:num_classes=10], cifar:NAME[:n_out=100], '
+                        'or package.module:function that returns a network')
     p.add_argument('--input', metavar='CxHxW', help="size of one image (the network's own, else 1x28x28)")
     p.add_argument('--json', action='store_true', help='as one JSON object')
 
@@ -460,9 +460,8 @@ def parser(
     chosen: str | None = None,   # the command that gets its options
 ) -> argparse.ArgumentParser:
     "All commands"
-    p = argparse.ArgumentParser('sskd_tutor', description='Stage-by-stage knowledge distillation with '
-                                                          'fastai.',
-                                                          epilog='example: sskd_tutor demo --quick')
+    about = 'Stage-by-stage knowledge distillation with fastai.'
+    p = argparse.ArgumentParser('sskd_tutor', description=about, epilog='example: sskd_tutor demo --quick')
     p.add_argument('--version', action='version', version=f'sskd_tutor {__version__}')
     p.add_argument('--traceback', action='store_true', help='show where an error comes from')
     sub = p.add_subparsers(metavar='COMMAND', required=True)

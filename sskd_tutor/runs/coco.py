@@ -34,12 +34,11 @@ from .demo import labels_history
 from .export import ToExport
 from .job import Run, RunJob, write_report
 from .progress import EpochLines, showing, work
-from sskd_tutor.runs.recipe import (RecipeSettings, data_folder, parse_recipe, read_recipe, recipe_command,
-    weights_file)
+from .recipe import (RecipeSettings, data_folder, parse_recipe, read_recipe, recipe_command,
+                                    weights_file)
 from ..tasks.boxes import CocoSet, detection_dls
 from ..tasks.detection import (Pyramid, StagedDetector, detection_learner, detection_map,
-                                        detector_macs, read_weights,
-    save_detector, staged_pair)
+                                        detector_macs, read_weights, save_detector, staged_pair)
 
 # %% ../../nbs/runs/07_coco.ipynb #62cef9c2
 def coco_detector(
@@ -58,8 +57,8 @@ def coco_pair(
     **sizes,                     # min_size, max_size of the images
 ) -> tuple:                      # (ResNet-50 teacher with 91 answers, ResNet-18 student), each a FasterRCNN
     "COCO's teacher and student"
-    teacher = coco_detector('resnet50', 91, partial(FrozenBatchNorm2d, eps=0.),
-                            **sizes)  # as torchvision's COCO weights want it
+    frozen = partial(FrozenBatchNorm2d, eps=0.)  # as torchvision's COCO weights want it
+    teacher = coco_detector('resnet50', 91, frozen, **sizes)
     student = coco_detector('resnet18', n_classes + 1, nn.BatchNorm2d, **sizes)
     if weights: read_weights(teacher, weights_file(weights))
     return teacher, student
@@ -74,15 +73,13 @@ def coco_home(
     places = Path(folder), Path(folder)/'coco'
     home = next((f for f in places if (f/'annotations').is_dir()), None)
     if home is None:
-        raise FileNotFoundError(f"{folder} holds no folder annotations; expected COCO's train2017, val2017 "
-                                "and annotations in it "
-                                f"or in {places[1]}")
+        raise FileNotFoundError(f"{folder} holds no folder annotations; expected COCO's train2017, "
+                                f"val2017 and annotations in it or in {places[1]}")
     return home
 
 def coco_sets(
     folder: str | Path,  # as for `coco_home`
-    skip: bool = False,
-    # leave out whatever is wrong; else only boxes without an area: the official file has some
+    skip: bool = False,  # leave out all that is wrong; else only boxes without an area, which COCO has
 ) -> list:               # of two `CocoSet`
     "COCO's images and boxes"
     home = coco_home(folder)
@@ -191,7 +188,7 @@ def plan(self: CocoJob) -> Plan:
 # %% ../../nbs/runs/07_coco.ipynb #d0e8871a
 def percents(
     values: list,   # of each epoch, 0 to 1
-) -> list:          # last, best, %
+) -> list:          # %: of the last epoch, whose weights are saved, and of the best one
     "What is told of a training"
     return [round(100*v, 2) for v in (values[-1], max(values))]
 
@@ -262,22 +259,28 @@ def table(self: CocoJob,
 def rows(self: CocoJob) -> dict:
     names = dict(teacher='teacher', labels_only='student, labels only', student='student, stage by stage')
     published = {name: value for name, value, *_ in self.recipe['published']['rows']}
-    return {n: [published.get(part), *self.found[part]['maps']] for part,
-            n in names.items() if part in self.found}
+    trained = [part for part in names if part in self.found]
+    return {names[part]: [published.get(part), *self.found[part]['maps']] for part in trained}
+
+@patch
+def results(self: CocoJob) -> tuple:   # of the last epochs, whose weights are saved, and of the best ones
+    "Mean average precision of each detector, %"
+    names = dict(teacher='teacher', labels_only='labels_only', student='distilled')
+    maps = {name: self.found[part]['maps'] for part, name in names.items() if part in self.found}
+    last, best = ({name: pair[i] for name, pair in maps.items()} for i in (0, 1))
+    return last, best
 
 @patch
 def info(self: CocoJob) -> dict:
     "What run.json says"
-    s, student, rows = self.settings, self.found['student'], self.rows()
-    names = {'teacher': 'teacher', 'student, labels only': 'labels_only',
-             'student, stage by stage': 'distilled'}
+    s, student = self.settings, self.found['student']
+    last, best = self.results()
     cost = dict(distilled=student['gmacs'])
     if 'labels_only' in self.found: cost['labels_only'] = self.found['labels_only']['gmacs']
     train, valid = self.sets or coco_sets(s.data, s.skip_corrupt)
     weights = 'made in Python' if self.pair else s.teacher_weights or self.recipe['teacher_weights']
     return dict(
-        title=self.recipe['title'], measure='mAP', results={names[n]: maps[1] for n, maps in rows.items()},
-        rows=rows,
+        title=self.recipe['title'], measure='mAP', results=last, best=best, rows=self.rows(),
         stages=student['stages'], cost=cost, fit_sskd=student['fit_sskd'], student_sha256=student['sha256'],
         teacher=dict(name=weights, labels_seen=None, sha256=self.found['teacher']['sha256']),
         data=dict(name='COCO', sha256=train.fingerprint(), n_train=len(train), n_valid=len(valid)),
@@ -321,5 +324,5 @@ def to_export(cls: CocoJob,
     stats = student.transform.image_mean, student.transform.image_std
     nets = {'teacher with random weights': Pyramid(teacher), 'student': Pyramid(student)}
     return ToExport(DetectorProgram(student), nets, torch.rand(2, 3, side, side), stats,
-                    warning='the program is the backbone and the neck of the detector; student.safetensors '
-                            'is all of it')
+                    warning='the program is the backbone and the neck of the detector; '
+                            'student.safetensors is all of it')

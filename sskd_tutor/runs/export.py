@@ -160,9 +160,8 @@ def export_student(
     x: Tensor,             # some images as the files will take them, (b,c,h,w)
     folder: str | Path,    # new or empty
     formats: list = ('safetensors', 'torch', 'onnx'),
-    stats: tuple | None = None,
-    # mean and deviation by channel, if the programs take images in [0,1]; None: normalized
-    card: str | None = None,     # text of README.md, e.g. from `model_card`; {files} in it becomes the table
+    stats: tuple | None = None,  # mean and deviation by channel, for images in [0,1]; None: normalized
+    card: str | None = None,     # text of README.md, e.g. from `model_card`; {files} becomes the table
 ) -> pd.DataFrame:         # a row a format: file, MB, largest difference of an answer, relative
     "Write a student without its teacher, each file checked, all or nothing"
     folder = Path(folder).absolute()

@@ -28,8 +28,10 @@ from .job import write_json
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records
 from ..data.folders import allowed, folder_dls
+from ..distill.adapters import adapter_kinds, default_adapter
 from ..distill.cache import CacheFeatures
 from ..distill.check import first_batch
+from ..distill.losses import as_loss, default_loss, losses
 from ..distill.pairing import Pairing, pair_stages
 from ..distill.plan import Plan
 from ..measure.recorder import RecordAlignment
@@ -45,8 +47,9 @@ from .progress import EpochLines, showing, work
 @dataclass
 class FolderSettings(Settings):
     "Which images, which networks, for how long"
-    data: str = option(help="class folders of .jpg or .png files, or 'train' and another folder with class "
-                            "folders", metavar='FOLDER')
+    data: str = option(
+        help="class folders of .jpg or .png files, or 'train' and another folder with class folders",
+        metavar='FOLDER')
     teacher: str = option(help='as for info; built for the classes of the folder', metavar='NET')
     student: str = option(help='as for info; likewise', metavar='NET')
     teacher_weights: str | None = option(None, 'its state_dict, .safetensors or of PyTorch', metavar='FILE')
@@ -55,22 +58,26 @@ class FolderSettings(Settings):
     head_epochs: int = option(4, 'of the head', at_least=1)
     lr: float = option(5e-3, 'highest learning rate', positive=True)
     bs: int = option(32, 'images a step', at_least=1)
-    valid: str | None = option(None, "share for validation, or the folder beside 'train' ('valid', 'val' or "
-                                     "'test', else 0.2)", metavar='SHARE')
+    valid: str | None = option(
+        None, "share for validation, or the folder beside 'train' ('valid', 'val' or 'test', else 0.2)",
+        metavar='SHARE')
     mode: str | None = option(None, 'convert all images', metavar='RGB|L')
-    teacher_size: int | None = option(None, "side of the teacher's images (what it says, else the student's)",
-                                      at_least=1)
-    teacher_mean: list | None = option(None, "of the teacher's images in [0,1] (what it says, else that of "
-                                             "ImageNet)")
+    teacher_size: int | None = option(
+        None, "side of the teacher's images (what it says, else the student's)", at_least=1)
+    teacher_mean: list | None = option(
+        None, "of the teacher's images in [0,1] (what it says, else that of ImageNet)")
     teacher_std: list | None = option(None, 'likewise')
-    pairs: str | None = option(None, 'the pairing.json of a run, e.g. edited (what is suggested)',
-                               metavar='FILE')
+    pairs: str | None = option(
+        None, 'the pairing.json of a run, e.g. edited (what is suggested)', metavar='FILE')
+    adapter: str = option(
+        default_adapter, "maps the student's tap to the hint's shape", choices=adapter_kinds)
+    loss: str = option(default_loss, 'mimic loss: the distance to the hint', choices=losses)
     skip_corrupt: bool = option(False, 'leave out what cannot be read')
     weak_teacher: bool = option(False, 'go on with a teacher that hardly knows more than chance')
     license: str = option('not stated', 'of the student, for its card', metavar='WORDS')
     views: int = option(0, 'remembered views of an image; 0: fresh ones, nothing is remembered', at_least=0)
-    budget: str | None = option(None, "memory for them, e.g. '2 GB' (a third of what is free)",
-                                metavar='SIZE')
+    budget: str | None = option(
+        None, "memory for them, e.g. '2 GB' (a third of what is free)", metavar='SIZE')
     where: str = option('auto', 'where they are kept', choices=['auto', 'device', 'host', 'disk'])
     bf16: bool = option(False, 'compute in bfloat16')
     seed: int = option(0, 'first weights, order and views')
@@ -79,9 +86,10 @@ class FolderSettings(Settings):
     def check(self):
         if (self.teacher_mean is None) != (self.teacher_std is None):
             raise ValueError("one of `teacher_mean` and `teacher_std` is given; expected both or neither")
-        if not self.views and (self.budget is not None or self.where != 'auto'):
-            raise ValueError("`budget` and `where` are for features that are remembered; give `views`, e.g. "
-                             "views=4")
+        remembering = self.budget is not None or self.where != 'auto'
+        if remembering and not self.views:
+            raise ValueError("`budget` and `where` are for features that are remembered; "
+                             "give `views`, e.g. views=4")
         self.callbacks()  # refuses a budget that is none
         self.device = usable_device(self.device)
 
@@ -152,8 +160,8 @@ def check_classes(
     known = [str(c) for c in known if c != '']
     if known == classes: return
     if sorted(known) == sorted(classes):
-        raise ValueError(f"{path} knows the folder's classes in another order, {known}; the folder's is "
-                         f"{classes}")
+        raise ValueError(f"{path} knows the folder's classes in another order, {known}; "
+                         f"the folder's is {classes}")
     only_teacher = [c for c in known if c not in classes]
     only_folder = [c for c in classes if c not in known]
     words = f"{path} knows other classes than the folder has: {len(known)} and {len(classes)}"
@@ -172,15 +180,15 @@ def build_teacher(
     if s.teacher_weights is None:
         untrained = s.teacher.partition(':')[0] in n_classes_option
         if untrained and not s.weak_teacher:
-            raise ValueError(f"teacher_weights is missing: {s.teacher} alone has random weights, from which "
-                             "nothing can be learned")
+            raise ValueError(f"teacher_weights is missing: {s.teacher} alone has random weights, "
+                             "from which nothing can be learned")
         return net, {}
     found = weights_note(s.teacher_weights)
     if 'classes' in found: check_classes(s.teacher_weights, found['classes'], classes)
     try: load_weights(net, s.teacher_weights)
     except ValueError as e:
-        raise ValueError(f"{e}. The teacher was built as {word}, for the folder's "
-                         f"{len(classes)} classes") from e
+        built = f"The teacher was built as {word}, for the folder's {len(classes)} classes"
+        raise ValueError(f"{e}. {built}") from e
     return net, found
 
 def teacher_input(
@@ -189,12 +197,12 @@ def teacher_input(
 ) -> dict:               # size, mean, std, as far as they are known
     "What the teacher's images are like; raise where settings and weights say different things"
     names = 'size', 'mean', 'std'
-    given = {k: getattr(s, f'teacher_{k}') for k in names if getattr(s, f'teacher_{k}') is not None}
+    options = {k: getattr(s, f'teacher_{k}') for k in names}
+    given = {k: v for k, v in options.items() if v is not None}
     for k in ('mean', 'std'):
         if k in given and k in found and not _close(given[k], found[k]):
             raise ValueError(f"teacher_{k} is {given[k]}, but {s.teacher_weights} was trained on images with "
-                             f"{k} {found[k]}; "
-                                "leave `teacher_mean` and `teacher_std` out")
+                             f"{k} {found[k]}; leave `teacher_mean` and `teacher_std` out")
     return {k: found[k] for k in names if k in found} | given
 
 def _close(a, b):
@@ -210,7 +218,6 @@ class FolderJob(RunJob):
 
     def parts(self): return dict(distilled=self.distill)
     def loaders(self): return folder_images(self.settings, self.say)
-    def fit_options(self) -> dict: return {}     # more for `fit_sskd`; for subclasses
     def command(self) -> str: return shlex.join(['sskd_tutor', 'distill', *as_words(self.settings)])
 
 # %% ../../nbs/runs/05_folder.ipynb #a041ff77
@@ -226,7 +233,7 @@ def pair(self: FolderJob):
     self.student = build_model(with_classes(s.student, len(self.classes)))
     given = Pairing.load(s.pairs) if s.pairs else None
     own = teacher_input(s, found) or None
-    self.pairing = pair_stages(teacher, self.student, self.dls, given, teacher_input=own)
+    self.pairing = pair_stages(teacher, self.student, self.dls, given, s.adapter, teacher_input=own)
     self.check_answers()
     trial = self.pairing.try_out().round(3).to_string()
     self.say(f"{len(self.dls.train_ds):,} images to train on, {len(self.dls.valid_ds):,} to validate, "
@@ -252,10 +259,10 @@ def examine_teacher(self: FolderJob):
              f"frequent class on {chance:.2f} %")
     self.teacher_accuracy = right
     if right >= 1.2*chance or self.settings.weak_teacher: return
-    raise ValueError(f"the teacher is right on {right:.1f} % of the validation images, and naming the most "
-                     "frequent class always on "
-                        f"{chance:.1f} %: its classes are others or in another order, {self.cure}. "
-                        "Pass weak_teacher=True to go on all the same")
+    raise ValueError(f"the teacher is right on {right:.1f} % of the validation images, "
+                     f"and naming the most frequent class always on {chance:.1f} %: "
+                     f"its classes are others or in another order, {self.cure}. "
+                     "Pass weak_teacher=True to go on all the same")
 
 @patch
 def prepare(self: FolderJob):
@@ -280,7 +287,7 @@ def count(self: FolderJob) -> Plan:
     "Say what the run will compute and take"
     s = self.settings
     self.planned = self.learner().sskd_plan(self.pairing.teacher, s.epochs, s.head_epochs,
-                                            self.pairing.adapter, **self.fit_options())
+                                            self.pairing.adapter, as_loss(s.loss))
     self.say(f"\n{self.planned.text()}\n")
     return self.planned
 
@@ -294,8 +301,7 @@ def distill(self: FolderJob) -> dict:
     set_seed(s.seed, reproducible=True)
     with showing(learn, lines):
         run = learn.fit_sskd(self.pairing.teacher, s.epochs, s.head_epochs, s.lr, self.pairing.adapter,
-                             cbs=cbs, plan=self.planned,
-                             **self.fit_options())
+                             as_loss(s.loss), cbs=cbs, plan=self.planned)
     accuracy = percent_right(run.student, self.dls)
     save_weights(self.student, self.files/'student.safetensors', overwrite=True)
     self.check_saved(run.student)
@@ -317,8 +323,8 @@ def check_saved(self: FolderJob, trained):
     x, saved = first_batch(self.dls.valid)[0][:2].cpu(), self.saved_student().eval()
     with torch.no_grad(): same = torch.allclose(saved(x), trained.cpu().eval()(x), atol=1e-5)
     if not same:
-        raise ValueError("the saved student answers otherwise than the one that was trained; nothing was "
-                         "saved")
+        raise ValueError("the saved student answers otherwise than the one that was trained; "
+                         "nothing was saved")
 
 # %% ../../nbs/runs/05_folder.ipynb #1340f0bf
 def normalization_of(
@@ -359,9 +365,9 @@ def summary(self: FolderJob,
     info: dict,   # run.json
 ) -> dict:        # accuracies in %
     "The table as plain values"
-    return dict(**info['results'], stages=info['stages'], gmacs=info['cost'], seconds=info['seconds'],
-                settings=info['settings'],
-                classes=info['images']['classes'], student_sha256=info['student_sha256'])
+    return dict(
+        **info['results'], stages=info['stages'], gmacs=info['cost'], seconds=info['seconds'],
+        settings=info['settings'], classes=info['images']['classes'], student_sha256=info['student_sha256'])
 
 # %% ../../nbs/runs/05_folder.ipynb #1960f165
 @patch
@@ -405,7 +411,7 @@ def to_export(cls: FolderJob,
                            run.path/'student.safetensors')
     teacher, complete = teacher_again(s, run, x)
     name = 'teacher' if complete else 'teacher with random weights'
-    lost = (f"{s.teacher_weights} is no longer there, or was changed: the teacher is measured with "
-            "random weights") if not complete else ''
+    lost = (f"{s.teacher_weights} is no longer there, or was changed: "
+            "the teacher is measured with random weights")
     return ToExport(student, {name: teacher, 'student': student}, x, (images['mean'], images['std']),
-                    s.license, lost)
+                    s.license, '' if complete else lost)

@@ -6,9 +6,9 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/recipe.html.md"""
 
 # %% auto #0
 __all__ = ['tables', 'recipe_folder', 'RecipeTop', 'ViewsTable', 'TrainTable', 'DistillTable', 'RealTable', 'PublishedTable',
-           'recipes', 'check_recipe', 'parse_recipe', 'read_recipe', 'resnet10', 'RecipeSettings', 'LabelsSettings',
-           'StudentSettings', 'recipe_images', 'LabelsJob', 'last_best', 'StudentJob', 'data_folder', 'recipe_command',
-           'RecipeJob', 'weights_file', 'unlike', 'share_words', 'beside', 'table_md']
+           'is_published_row', 'recipes', 'check_recipe', 'parse_recipe', 'read_recipe', 'resnet10', 'RecipeSettings',
+           'LabelsSettings', 'StudentSettings', 'recipe_images', 'LabelsJob', 'last_best', 'StudentJob', 'data_folder',
+           'recipe_command', 'RecipeJob', 'weights_file', 'unlike', 'share_words', 'beside', 'table_md']
 
 # %% ../../nbs/runs/06_recipe.ipynb #6ebdff80
 import os, re, shlex, tomllib
@@ -25,7 +25,7 @@ from torch import nn
 from torchvision.models import ResNet, get_weight
 from torchvision.models.resnet import BasicBlock
 
-from ..distill.losses import as_loss, default_loss, losses
+from ..distill.losses import default_loss, losses
 from ..core.device import Bf16
 from ..core.errors import nearest
 from ..core.files import pkg_data, write_whole
@@ -110,12 +110,14 @@ class PublishedTable(Settings):
     rows: list
     def check(self):
         for row in self.rows:
-            whole = isinstance(row, list) and len(row) == 4 and type(row[1]) in (int,
-                                                                                 float) and row[2] in ('last',
-                                                                                                       'best')
-            if not whole:
-                raise ValueError(f"the row {row}; expected [network, accuracy in %, 'last' or 'best', "
-                                 "source]")
+            if not is_published_row(row):
+                raise ValueError(f"the row {row}; expected "
+                                 "[network, accuracy in %, 'last' or 'best', source]")
+
+def is_published_row(row) -> bool:
+    "Is it [network, accuracy in %, 'last' or 'best', source]?"
+    if not isinstance(row, list) or len(row) != 4: return False
+    return type(row[1]) in (int, float) and row[2] in ('last', 'best')
 
 tables = dict(views=ViewsTable, train=TrainTable, distill=DistillTable, real=RealTable,
               published=PublishedTable)
@@ -170,13 +172,14 @@ def resnet10(
 class RecipeSettings(Settings):
     "A recipe, and what is changed for one run"
     recipe: str = option(help='its name, or FILE.toml', metavar='NAME')
-    data: str | None = option(None, 'holds the data under their usual names, or is theirs (the environment '
-                                    'variable SSKD_DATA)', metavar='FOLDER')
+    data: str | None = option(
+        None, 'holds the data under their usual names, or is theirs (the environment variable SSKD_DATA)',
+        metavar='FOLDER')
     quick: bool = option(False, 'one epoch of everything; too short to conclude anything')
     epochs: int | None = option(None, "of each stage (the recipe's, as all that follow)", at_least=1)
     head_epochs: int | None = option(None, 'of the head', at_least=1)
-    train_epochs: int | None = option(None, 'of what learns from labels alone; the drops of its rate move '
-                                            'along', at_least=1)
+    train_epochs: int | None = option(
+        None, 'of what learns from labels alone; the drops of its rate move along', at_least=1)
     bs: int | None = option(None, 'images a step', at_least=1)
     size: int | None = option(None, 'side of the images, pixels; of detection the shorter one', at_least=1)
     teacher_weights: str | None = option(None, 'instead of training it', metavar='FILE')
@@ -219,7 +222,6 @@ class StudentSettings(FolderSettings):
     "How the student of a recipe is distilled"
     format: str = 'folder'
     augment: dict = option({})
-    loss: str = option(default_loss, choices=losses)
     share: float = 1.
 
 def recipe_images(
@@ -285,13 +287,11 @@ def leave(self: LabelsJob, files, history, info):
 # %% ../../nbs/runs/06_recipe.ipynb #9319faf9
 class StudentJob(FolderJob):
     "The distillation of a recipe"
-    settings_class, cure = StudentSettings, (
-        'its images are normalized otherwise (put mean and std into an images.json beside its weights), or '
-        'it was not trained enough '
-        '(more `train_epochs`, or other `teacher_weights`)')
+    settings_class = StudentSettings
+    cure = ('its images are normalized otherwise (put mean and std into an images.json beside its weights), '
+            'or it was not trained enough (more `train_epochs`, or other `teacher_weights`)')
     line = ''
     def loaders(self): return recipe_images(self.settings, self.say)
-    def fit_options(self): return dict(loss=as_loss(self.settings.loss))
     def command(self): return self.line
 
 # %% ../../nbs/runs/06_recipe.ipynb #9c9877f7
@@ -355,9 +355,9 @@ def number(self: RecipeJob,
 def data_settings(self: RecipeJob) -> dict:
     "What all parts have in common"
     s, r = self.settings, self.recipe
+    bf16 = r['distill'].get('bf16', False)
     return dict(format=r['data'], data=s.data, size=s.size or r['size'], augment=r['views'],
-                skip_corrupt=s.skip_corrupt,
-                bf16=r['distill'].get('bf16', False), seed=s.seed, device=s.device)
+                skip_corrupt=s.skip_corrupt, bf16=bf16, seed=s.seed, device=s.device)
 
 @patch
 def labels_settings(self: RecipeJob,
@@ -378,9 +378,9 @@ def student_settings(self: RecipeJob,
     "Of the distillation"
     s, r, table = self.settings, self.recipe, self.recipe['distill']
     how = table | {k: self.number(k, table[k]) for k in ('epochs', 'head_epochs', 'bs')}
+    weak = s.weak_teacher or s.quick
     return StudentSettings(teacher=r['teacher'], student=r['student'], teacher_weights=teacher_weights,
-                           share=self.share(),
-                           weak_teacher=s.weak_teacher or s.quick, **how | self.data_settings())
+                           share=self.share(), weak_teacher=weak, **how | self.data_settings())
 
 @patch
 def share(self: RecipeJob) -> float:
@@ -389,8 +389,7 @@ def share(self: RecipeJob) -> float:
 
 # %% ../../nbs/runs/06_recipe.ipynb #0193364d
 def weights_file(
-    word: str,
-    # a file, or the name of weights of torchvision's, e.g. 'ResNet34_Weights.IMAGENET1K_V1'
+    word: str,           # a file, or weights of torchvision's, e.g. 'ResNet34_Weights.IMAGENET1K_V1'
     fetch: bool = True,  # get those if they are not there
 ) -> Path:
     "Where weights lie"
@@ -408,9 +407,8 @@ def _download(word, url, path):
     prefix = path.stem.rpartition('-')[2]  # of the file's sha256
     try: torch.hub.download_url_to_file(url, str(path), prefix, progress=False)
     except (OSError, RuntimeError) as e:
-        raise OSError(f"{word} is not at {path} and could not be fetched from {url} ({e}); put it there, or "
-                      "name a file with "
-                      "`teacher_weights`") from e
+        raise OSError(f"{word} is not at {path} and could not be fetched from {url} ({e}); "
+                      "put it there, or name a file with `teacher_weights`") from e
 
 # %% ../../nbs/runs/06_recipe.ipynb #9411b1c7
 @patch
@@ -423,8 +421,8 @@ def plan(self: RecipeJob):
     self.student = StudentJob(settings, say=self.say)
     self.student.pair()
     how, n = self.labels_settings(self.recipe['teacher']), len(self.student.dls.train_ds)
-    train = f"would learn from {n:,} labels: {how.epochs} epochs, {how.opt} {how.lr:g}, " \
-            f"{how.bs} images a step"
+    train = (f"would learn from {n:,} labels: {how.epochs} epochs, {how.opt} {how.lr:g}, "
+             f"{how.bs} images a step")
     weights = f"weights {self.weights}" + ('' if there else ', still to be fetched')
     self.say(f"teacher   {settings.teacher}, {weights if path else train}")
     if self.settings.labels_only: self.say(f"beside it {settings.student}, {train}")
@@ -518,9 +516,8 @@ def table_md(
     published = recipe['published']
     first = "Data and settings are the recipe's."
     if why:
-        first = (f"**Not comparable**: this run has {'; '.join(why)}. The two sides stand beside each other "
-                 "only to "
-                 "show the form of the table.")
+        first = (f"**Not comparable**: this run has {'; '.join(why)}. "
+                 "The two sides stand beside each other only to show the form of the table.")
     lines = [f"# {recipe['title']}", '', first, '',
              '| network | published, % | epoch | source | here, last epoch, % | here, best epoch, % |',
              '| --- | ---: | --- | --- | ---: | ---: |']
@@ -528,8 +525,8 @@ def table_md(
         cells = [r['network'], _percent(r['published']), _word(r['epoch']), _word(r['source']),
                  _percent(r['last']), _percent(r['best'])]
         lines.append(f"| {' | '.join(cells)} |")
-    about = ('The best epoch here is chosen on the images that it is examined on, as in part of the '
-             'published numbers: it flatters. '
+    about = ('The best epoch here is chosen on the images that it is examined on, '
+             'as in part of the published numbers: it flatters. '
              'Saved weights are those of the last epoch. One run, one seed.')
     seen = f"About the published runs: {published['seen']}" if why else published['seen']
     return '\n'.join([*lines, '', seen, '', published['remark'], '', f'{about} {note}'.strip(), '',
@@ -547,8 +544,7 @@ def info(self: RecipeJob) -> dict:
     rows = records(beside(self.recipe, self.files))
     return {k: v for k, v in student.items() if k not in own} | dict(
         title=self.recipe['title'], recipe=self.recipe['name'], rows=rows,
-        unlike=unlike(self.recipe, self.settings, student),
-        command=self.command())
+        unlike=unlike(self.recipe, self.settings, student), command=self.command())
 
 @patch
 def text(self: RecipeJob, info) -> str:

@@ -79,9 +79,10 @@ def seen(
     students, have = ('both students', 'have') if both else ('the student', 'has')
     if labels is None:
         return f"How many labels the teacher ({teacher}) has seen is not known; {students} {have} seen {n:,}."
-    more = ("Part of what the distilled student gains is therefore knowledge of labels that it never saw "
-            "itself."
-            if labels > n else "The teacher has seen no label that the students have not.")
+    more = "The teacher has seen no label that the students have not."
+    if labels > n:
+        more = ("Part of what the distilled student gains is therefore knowledge of labels "
+                "that it never saw itself.")
     return f"The teacher ({teacher}) has seen {labels:,} labels, {students} {n:,}. {more}"
 
 # %% ../../nbs/runs/01_report.ipynb #7e4f15fe
@@ -100,20 +101,19 @@ def outcome(
     results, n, cost = info['results'], info['data']['n_valid'], info['cost']
     if 'labels_only' not in results:
         gap = results['teacher'] - results['distilled']
-        return (f"The distilled student is {gap:.2f} points below the teacher, on {n:,} images, for "
-                f"{cost['distilled']:,.0f} GMACs. No student was trained on labels alone beside it, so what "
-                "distillation gained is not known from this run.")
+        return (f"The distilled student is {gap:.2f} points below the teacher, on {n:,} images, "
+                f"for {cost['distilled']:,.0f} GMACs. No student was trained on labels alone beside it, "
+                "so what distillation gained is not known from this run.")
     gain = results['distilled'] - results['labels_only']
     side = 'above' if gain >= 0 else 'below'
-    words = (f"The distilled student is {abs(gain):.2f} points {side} the one that learned from labels "
-             "alone, "
+    words = (f"The distilled student is {abs(gain):.2f} points {side} the one that learned "
+             "from labels alone, "
              f"for {cost['distilled']:,.0f} and {cost['labels_only']:,.0f} GMACs.")
     if 'measure' in info: return words + f" One seed, {n:,} images: another seed gives another difference."
     noise = standard_error(results['distilled'], n)
     end = ", so this one alone proves nothing." if abs(gain) < 2*noise else "."
-    return words + (f" One seed and {n:,} images: a difference of two such accuracies has a standard error "
-                    "of up to "
-                    f"{noise:.1f} points{end}")
+    return words + (f" One seed and {n:,} images: a difference of two such accuracies "
+                    f"has a standard error of up to {noise:.1f} points{end}")
 
 # %% ../../nbs/runs/01_report.ipynb #d7812476
 @dataclass
@@ -204,22 +204,18 @@ def main_sections(
         found = [_part('The outcome', outcome(info), partial(method_bars, results, info['data']['n_valid']))]
     if 'stitched' in measured:
         labels = results['labels_only']/100 if 'labels_only' in results else None
-        text = ("Before the head is trained, a student has no accuracy of its own. <em>Stitched "
-                "accuracy</em> stands in: the "
-                "student's stages up to here, the adapter, then the rest of the teacher with its head. The "
-                "last stretch is the "
-                "student alone.")
+        text = ("Before the head is trained, a student has no accuracy of its own. "
+                "<em>Stitched accuracy</em> stands in: the student's stages up to here, the adapter, "
+                "then the rest of the teacher with its head. The last stretch is the student alone.")
         found.append(_part('Climbing toward the teacher', text,
                            partial(stitched_curve, history, results['teacher']/100, labels)))
-    text = ("NMSE is the squared distance to the teacher's feature, divided by that feature's variance: 0 is "
-            "a perfect copy, 1 is "
-            "what a constant would reach. Thin lines are the training loss, points are measured on "
-            "validation images.")
+    text = ("NMSE is the squared distance to the teacher's feature, divided by that feature's variance: "
+            "0 is a perfect copy, 1 is what a constant would reach. "
+            "Thin lines are the training loss, points are measured on validation images.")
     found.append(_part('Each stage learns its hint', text, partial(stage_timeline, history),
                        stage_table(info['stages'])))
-    text = ("All multiply-adds of training, forward and backward, the teacher's included. They are counted "
-            "and do not depend on "
-            "the machine.")
+    text = ("All multiply-adds of training, forward and backward, the teacher's included. "
+            "They are counted and do not depend on the machine.")
     found.append(_part('What it cost', text, partial(cost_bars, stages, info['cost'].get('labels_only'))))
     return found
 
@@ -248,8 +244,7 @@ def planned(
     heads = ['phase', *(f'{words}, {when}' for words in units.values() for when in ('planned', 'spent'))]
     lines = [line(r['stage'], [r]) for r in rows] + [line('together', rows)]
     text = ('What each phase was expected to take before anything was trained, and what it took. '
-            'Multiply-adds are those of '
-            'training; seconds are those of its epochs, validation included.')
+            'Multiply-adds are those of training; seconds are those of its epochs, validation included.')
     return [Section(section('Planned and spent', text, []).html + html_table(lines, heads))]
 
 # %% ../../nbs/runs/01_report.ipynb #1de57ba3
@@ -257,15 +252,15 @@ def _cards(results):
     cards = []
     for method, percent in results.items():
         color, name = method_colors.get(method, '#56B4E9'), html.escape(method_names.get(method, method))
-        cards.append(f'<div class="card" style="--edge:{color}"><b>{percent:.2f} '
-                     f'%</b><span>{name}</span></div>')
+        words = f'<b>{percent:.2f} %</b><span>{name}</span>'
+        cards.append(f'<div class="card" style="--edge:{color}">{words}</div>')
     return ''.join(cards)
 
 def _subtitle(info):
     env = info['environment']
     when = env['time'].replace('T', ' ').replace('+00:00', ' UTC')
-    return html.escape(f"{when} · {env['device_name']}, {env['threads']} threads · {info['seconds']:.0f} s "
-                       "in all")
+    machine = f"{env['device_name']}, {env['threads']} threads"
+    return html.escape(f"{when} · {machine} · {info['seconds']:.0f} s in all")
 
 def _prints(info):
     own = {'student, tensors': info['student_sha256'], **info['sha256']}

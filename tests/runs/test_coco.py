@@ -66,11 +66,21 @@ def test_a_run_goes_on_inside_an_epoch(tmp_path):
     for name in ('student', 'labels_only'):
         a, b = (load_file(tmp_path/out/f'{name}.safetensors') for out in ('whole', 'parts'))
         assert list(a) == list(b) and all(torch.equal(a[k], b[k]) for k in a)
+    table = whole.job.table(whole.info)
+    assert list(whole.info['results'].values()) == table['last epoch'].tolist()  # those of the saved weights
+    assert list(whole.info['best'].values()) == table['best epoch'].tolist()
     assert again.info['rows'] == whole.info['rows'] and again.info['student_sha256'] == whole.info['student_sha256']
     a, b = (load_run(tmp_path/out).history for out in ('whole', 'parts'))
     pd.testing.assert_frame_equal(*(t[~t.measure.str.contains('seconds|time')].reset_index(drop=True) for t in (a, b)))
     assert not done.parent.exists()
     assert main(['export', str(tmp_path/'parts'), '--out', str(tmp_path/'out')]) == 2  # its networks were made in Python
+
+def test_results_are_those_of_the_saved_weights():
+    "The last epoch's, although another one was better"
+    job = CocoJob(CocoSettings('coco_resnet50_resnet18', 'data', device='cpu'), (None, None))
+    job.found = dict(teacher=dict(maps=[40., 40.]), student=dict(maps=[21., 25.]))
+    assert job.results() == (dict(teacher=40., distilled=21.), dict(teacher=40., distilled=25.))
+    assert job.rows()['student, stage by stage'] == [None, 21., 25.]
 
 @pytest.mark.slow
 def test_the_recipe_for_coco_from_end_to_end(tmp_path, capsys):

@@ -6,6 +6,7 @@ from dataclasses import asdict
 import pytest
 import torch
 from fastai.callback.core import Callback
+from fastai.learner import Learner
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -16,6 +17,7 @@ from sskd_tutor.runs.demo import DemoJob, DemoSettings
 from sskd_tutor.runs.job import checkpoints_of, claim, interrupted_job, load_run, run
 from sskd_tutor.runs.folder import FolderJob, FolderSettings, folder_images, weights_note
 from sskd_tutor.nets.words import build_model
+from sskd_tutor.distill.losses import mimic_mse
 from sskd_tutor.distill.pairing import Pairing
 from sskd_tutor.core.files import file_sha256
 from sskd_tutor.nets.staged import count_macs
@@ -295,6 +297,27 @@ def test_what_is_no_distillation_is_not_exported(first, tmp_path, capsys):
     told_in_one_line(['export', str(run), '--out', str(tmp_path/'out')], 'is no run of demo, distill, recipe, coco', capsys)
     assert not (tmp_path/'out').exists()
 
+# --- loss and adapter
+
+def test_loss_and_adapter_reach_fit_sskd(work, tmp_path, monkeypatch):
+    "From the command line's words to the call, for the plan and for the training"
+    class Reached(Exception): pass
+    asked = {}
+    def fit_sskd(self, teacher, epochs, head_epochs, lr, adapter, loss, **kwargs):
+        asked.update(adapter=adapter, loss=loss)
+        raise Reached
+    monkeypatch.setattr(Learner, 'fit_sskd', fit_sskd)
+    s = settings(work, adapter='conv_bn', loss='mse')
+    assert ['--adapter', 'conv_bn', '--loss', 'mse'] == as_words(s)[-4:]
+    job = FolderJob(s)
+    job.place = tmp_path
+    job.plan()
+    with pytest.raises(Reached): job.distill()
+    assert asked == dict(adapter='conv_bn', loss=mimic_mse)
+
+def test_loss_and_adapter_are_those_of_before_unless_named(first):
+    assert first[2].info['fit_sskd']['loss'] == 'mimic_nmse' and first[2].info['fit_sskd']['adapter'] == 'conv'
+
 # --- pairs from a file
 
 def test_pairs(first, work, tmp_path, capsys):
@@ -367,6 +390,7 @@ def told_in_one_line(*args, **kwargs): assert '\n' not in told_in_lines(*args, *
     (dict(teacher='tutorial:width=8,blocks=1,n_out=4'), r"the network's \(4"),
     (dict(views=-1), '--views is -1'), (dict(views=2, budget='lots'), "'500 MB'"),
     (dict(views=2, where='cloud'), "where is 'cloud'"), (dict(budget='1 GB'), 'give --views'),
+    (dict(loss='nmsse'), "did you mean 'nmse'"), (dict(adapter='lstm'), "adapter is 'lstm'"),
     (dict(valid='test'), 'is no folder'), (dict(valid='2'), 'expected a share'), (dict(mode='CMYK'), "mode is 'CMYK'")])
 def test_bad_use(work, change, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
