@@ -30,7 +30,7 @@ def add_option(
 ):
     "The option of a field"
     about, kind = f.metadata, types_of(hint)[0]
-    if kind is dict or not about.get('help'): return
+    if kind is dict or not about.get('help'): return None
     words = about['help']
     if f.default is not None and f.default is not MISSING and kind is not bool: words += f' ({f.default})'
     if kind is bool: return p.add_argument(flag(f.name), action='store_true', default=None, help=words)

@@ -38,8 +38,8 @@ from ..distill.costs import step_macs, total_gmacs
 from ..distill.phase import ValidEvery
 from ..distill.joint import Term, joint_gmacs
 from ..distill.adapters import default_adapter
-from ..distill.losses import (StitchedLoss, as_loss, attention_loss, default_loss, dkd_loss, mimic_mse,
-                                       mimic_nmse, relational_loss, similarity_loss, soft_kl)
+from ..distill.losses import (StitchedLoss, as_loss, attention_loss, default_loss, dkd_loss,
+                                       mimic_mse, mimic_nmse, relational_loss, similarity_loss, soft_kl)
 from ..distill.plan import make_plan
 from ..nets.small import tutorial_resnet
 from ..nets.staged import StagedNet

@@ -33,7 +33,8 @@ from ..measure.fidelity import all_logits, ece, fidelity, torchmetrics
 from .methods import Trial, schedule, train
 from ..nets.words import build_net
 from ..core.state import environment
-from .study import Cell, Study, cells, key_columns, load_data, run_key, split_images, studies
+from .study import (Cell, Study, cells, key_columns, load_data, run_key, split_images,
+                                      studies)
 
 # %% ../../nbs/compare/03_runner.ipynb #10b00103
 def stats_of(

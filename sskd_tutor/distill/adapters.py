@@ -120,7 +120,7 @@ def by_stage(
     default: Any = None,   # for a stage that the dict leaves out; None: it may leave none out
 ) -> dict[str, Any]:       # stage -> value
     "A setting for each stage: `by_stage(8, ['stage1', 'stage2'], 'epochs')`"
-    if not isinstance(value, dict): return {name: value for name in names}
+    if not isinstance(value, dict): return dict.fromkeys(names, value)
     for name in value:
         if name not in names:
             raise ValueError(f"{what} is given for {name!r}, which is no stage; {nearest(name, names)}")

@@ -44,7 +44,8 @@ def _loader_fault(dl):
 def _transform_fault(dl):
     for transform in dl.after_batch.fs:
         if type(transform) not in (IntToFloatTensor, Normalize):
-            return f"the batch transform {type(transform).__name__} draws from the global random state; use Views"
+            return (f"the batch transform {type(transform).__name__} draws from the global random state; "
+                    "use Views")
     return ''
 
 # %% ../../nbs/distill/10_cache.ipynb #714f33b7

@@ -334,8 +334,8 @@ def begin_run(self: Checkpoint, learn: Learner, run: Any) -> None:
     self.whole_epochs = not hasattr(learn.dls.train, 'set_epoch')
     if self.whole_epochs:
         warnings.warn(
-            "Checkpoint: the order of this loader is not a function of seed and epoch (it has no `set_epoch`), "
-            "so a resumed run repeats the epoch under way from its beginning")
+            "Checkpoint: the order of this loader is not a function of seed and epoch "
+            "(it has no `set_epoch`), so a resumed run repeats the epoch under way from its beginning")
     self.settings = run_settings(learn, run, self.extra)
     self.claim()
     if self.resume: self.state = read_snapshot(self.folder)
@@ -374,8 +374,8 @@ def claim(self: Checkpoint) -> None:
     found = snapshots(self.folder)
     if found and not (self.resume or self.overwrite):
         raise FileExistsError(
-            f"{self.folder} holds checkpoints; pass resume=True to go on from them, overwrite=True to remove them, "
-            "or name another folder")
+            f"{self.folder} holds checkpoints; pass resume=True to go on from them, "
+            "overwrite=True to remove them, or name another folder")
     self.folder.mkdir(parents=True, exist_ok=True)
     if self.overwrite:
         for path in found: remove_snapshot(path)

@@ -406,9 +406,11 @@ def _check_normalized(images, wants, teacher_input):
     asked = teacher_input and (not isinstance(teacher_input, dict) or 'mean' in teacher_input)
     if not images.real and not asked: return
     low, high = images.x.min(), images.x.max()
-    raise ValueError(f"the learner's images run from {low:.2f} to {high:.2f}, and no Normalize in its loaders "
-                     "says why, so they cannot be normalized the teacher's way; "
-                     "pass stats=(means, deviations) of the learner's images, or teacher_input=False to feed the teacher the same")
+    raise ValueError(
+        f"the learner's images run from {low:.2f} to {high:.2f}, and no Normalize in its loaders "
+        "says why, so they cannot be normalized the teacher's way; "
+        "pass stats=(means, deviations) of the learner's images, "
+        "or teacher_input=False to feed the teacher the same")
 
 def _check_saved(saved, teacher, student):
     for who, net in dict(teacher=teacher, student=student).items():

@@ -25,8 +25,8 @@ from torch import nn
 from ..core.device import learner_device
 from ..core.state import kept
 from .cache import CacheFeatures, FromMemory
-from .callbacks import (FreezeStages, MimicFeatures, Reversible, StitchedAccuracy, StopOnNaN,
-                                          mimic_net)
+from .callbacks import (FreezeStages, MimicFeatures, Reversible, StitchedAccuracy,
+                                          StopOnNaN, mimic_net)
 from .costs import images_per_epoch, stage_costs
 from .losses import as_loss, bound, mimic_nmse
 from .plan import Plan, make_plan

@@ -385,8 +385,9 @@ def sums(self: Plan) -> str:
     "The plan in one line"
     seconds = f" and {self.table.seconds.sum():,.0f} s" if 'train_seconds' in self.costs else ''
     return (f"{in_units(self.bytes)} of {in_units(self.budget)} used; {self.gmacs:,.0f} GMACs{seconds}. "
-            f"The published way would take {self.published:,.0f} GMACs; training the student on labels alone, "
-            f"for as many epochs as a stage gets, {self.labels_only:,.0f} GMACs.")
+            f"The published way would take {self.published:,.0f} GMACs; "
+            "training the student on labels alone, for as many epochs as a stage gets, "
+            f"{self.labels_only:,.0f} GMACs.")
 
 @patch
 def text(self: Plan) -> str:

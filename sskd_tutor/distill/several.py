@@ -97,8 +97,8 @@ def together(
     except RuntimeError as e:
         if not _lost_a_process(e): raise
         raise ConnectionError(
-            f"rank {rank} of {n_processes} lost another process, or waited too long for it; the run ends here. "
-            "Look for the first error in the other ranks' output. "
+            f"rank {rank} of {n_processes} lost another process, or waited too long for it; "
+            "the run ends here. Look for the first error in the other ranks' output. "
             f"With a checkpoint, start all {n_processes} processes again to resume. PyTorch says: {e}") from e
     finally:
         del trainer._wrap_dl

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from fastai.vision.all import (
     CrossEntropyLossFlat, DataBlock, DataLoaders, FuncSplitter, ImageBlock, IntToFloatTensor, MaskBlock,
-    Normalize, PILImage, PILImageBW, Resize, SegmentationDataLoaders, TensorImageBW, TensorMask, default_device,
-    imagenet_stats)
+    Normalize, PILImage, PILImageBW, Resize, SegmentationDataLoaders, TensorImageBW, TensorMask,
+    default_device, imagenet_stats)
 from PIL import Image
 
 from ..data.loaders import DeviceDL, ImageSet

@@ -41,7 +41,6 @@ from sskd_tutor.viz.walls import mask_wall
 from sskd_tutor.nets.staged import StagedNet, count_macs
 from sskd_tutor.core.state import tensors_sha256
 from sskd_tutor.nets.weights import weights_meta
-from conftest import root
 
 torch.set_num_threads(1)
 side = 32
