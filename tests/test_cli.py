@@ -1,5 +1,6 @@
 """The command line as a user meets it: real commands, their exit codes, what they print and leave behind."""
 import json, re, signal, subprocess, sys, time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -220,10 +221,10 @@ def test_doctor(tmp_path):
 
 def test_doctor_finds_faults(monkeypatch, capsys, tmp_path):
     import sskd_tutor.runs.doctor as d
-    import sskd_tutor.nets.staged as s
+    from sskd_tutor.nets.weights import teachers
     damaged = tmp_path/'teacher.safetensors'
-    damaged.write_bytes(s.teacher_path('full').read_bytes()[:-1])
-    monkeypatch.setattr(s, 'teacher_path', lambda kind: damaged)
+    damaged.write_bytes(teachers['full'].path.read_bytes()[:-1])
+    monkeypatch.setitem(teachers, 'full', replace(teachers['full'], file=str(damaged)))
     monkeypatch.setattr(d, 'self_test', lambda device: ["training stage2 changed [('student', 'stage1')]"])
     assert main(['doctor', '--json']) == 1
     found = json.loads(capsys.readouterr().out)
