@@ -137,7 +137,7 @@ def test_weights_of_torchvision(monkeypatch, tmp_path):
     def offline(url, path, prefix, progress): raise OSError(f'no network for {prefix}')
     monkeypatch.setattr(torch.hub, 'download_url_to_file', offline)
     with pytest.raises(OSError,
-        match='could not be fetched from https://.*resnet34-.*no network for [0-9a-f]{8}.*--teacher-weights'):
+        match='could not be fetched from https://.*resnet34-.*no network for [0-9a-f]{8}.*teacher_weights'):
         weights_file('ResNet34_Weights.IMAGENET1K_V1')
     (tmp_path/'checkpoints/resnet34-b627a593.pth').write_bytes(b'x')
     assert weights_file('ResNet34_Weights.IMAGENET1K_V1').name == 'resnet34-b627a593.pth'
