@@ -137,7 +137,7 @@ def test_plan(tmp_path, capsys):
     params = 388, 1088, 4224, 170  # a ring of four sends each float32 gradient 2 x 3/4 times
     assert all(r["on_4_wire_bytes"] == 6*n for r, n in zip(plan["phases"], params))
     assert main(line.split()) == 0
-    assert 'The published way would make' in capsys.readouterr().out
+    assert 'The published way would take' in capsys.readouterr().out
 
 # --- bad use
 
