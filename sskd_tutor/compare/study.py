@@ -222,6 +222,7 @@ class Study:
     precision: str = _setting('float32', "'float32' or 'bfloat16'", _is_precision)
     memory: str = '3 GB'                                         # for what is remembered
     allow_seen: bool = False                                     # report in spite of the guard, with a remark
+    note: str = _setting('', 'text', _is_text)                   # what else must stand under its tables
 
 # %% ../../nbs/compare/02_study.ipynb #c95c3f24
 def _as_list(name, given):
@@ -372,7 +373,7 @@ def cells(
 def remarks(
     s: Study,
 ) -> list:     # of str
-    "What must stand under a study's table: what was let pass"
-    said = [_leak(s.data, s.folder)]
+    "What must stand under a study's table: its own note, and what was let pass"
+    said = [s.note, _leak(s.data, s.folder)]
     for pair in s.pairs: said.append(guard(pair, s.data, s.folder, s.allow_seen).remark)
     return [remark for remark in said if remark]

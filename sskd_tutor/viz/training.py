@@ -79,6 +79,17 @@ def _add_accuracy(fig, stage, rows, color):
         line=dict(color=color, width=3),
         hovertemplate=f'{stage}, epoch %{{x}}<br>{what} %{{y:.2f}} %<extra></extra>')
 
+# %% ../../nbs/viz/02_training.ipynb #c1a10001
+def _stitched_title(table):
+    "The finding: stitched accuracy after the first and after the last stage"
+    after = 100*table[table.measure == 'stitched'].groupby('stage', sort=False).value.last()
+    if not len(after): return 'Accuracy of the student'
+    end = f'{after.iloc[-1]:.1f} % after {after.index[-1]}'
+    if len(after) == 1: return f'Stitched accuracy is {end}'
+    change = after.iloc[-1] - after.iloc[0]
+    verb = 'falls' if change < 0 else 'rises'
+    return f'Stitched accuracy {verb} from {after.iloc[0]:.1f} % after {after.index[0]} to {end}'
+
 # %% ../../nbs/viz/02_training.ipynb #4a002690
 def stitched_curve(
     history: pd.DataFrame,               # tidy; 'stitched' of stages, 'accuracy' of the head, 0 to 1
@@ -99,7 +110,7 @@ def stitched_curve(
                   right=True)
         lowest = min(lowest, labels_only_accuracy)
     fig.update_yaxes(title='accuracy, %', range=[max(0, 100*lowest - 4), min(103, 100*teacher_accuracy + 4)])
-    return shade(styled(fig, 'Stitched accuracy climbs toward the teacher', theme), spans, colors)
+    return shade(styled(fig, _stitched_title(table), theme), spans, colors)
 
 # %% ../../nbs/viz/02_training.ipynb #8006f26a
 def _cut(results):
