@@ -22,6 +22,7 @@ from fastai.learner import Callback, Learner
 from fastai.torch_core import TensorCategory
 from fastcore.all import L, patch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.device import autocast_of, free_memory, kind_of, learner_device
 from ..core.units import in_bytes
@@ -164,7 +165,7 @@ def ready(self: CacheFeatures,
     teacher: StagedNet | None = None,
 ) -> bool:
     "May anything be remembered? If not, say once why"
-    why = _unchained(learn.model, teacher)
+    why = _unchained(learn.model, teacher) or _without_statistics(student=learn.model, teacher=teacher)
     why = why or unrepeatable(learn.dls.train, [*learn.cbs, *L(cbs)])
     why = why or unrepeatable(learn.dls.valid)
     if why and self.off != why: warnings.warn(f"CacheFeatures remembers nothing: {why}", stacklevel=3)
@@ -175,6 +176,14 @@ def _unchained(*nets):
     for net in nets:
         if not getattr(net, 'chained', True):
             return f"parts of {type(net).__name__} read more than the map before them"
+    return ''
+
+def _without_statistics(**nets):
+    for who, net in nets.items():
+        for name, module in (net.named_modules() if net is not None else ()):
+            if not isinstance(module, _BatchNorm) or module.running_mean is not None: continue
+            return (f"{name} of the {who} is a batch norm without running statistics, so what it gives of "
+                    "an image depends on the rest of the batch; use track_running_stats=True")
     return ''
 
 # %% ../../nbs/distill/10_cache.ipynb #89cb2ec1

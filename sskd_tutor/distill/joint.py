@@ -27,7 +27,7 @@ from ..core.state import kept
 from .adapters import make_adapters
 from .cache import CacheFeatures
 from .callbacks import MimicFeatures, Reversible, StopOnNaN, at_rest
-from .check import check_pair, first_batch
+from .check import check_layout, check_pair, first_batch
 from .costs import images_per_epoch, step_macs, total_gmacs
 from .fit import Run
 from .learned import Batch, NeedsShapes, Shapes
@@ -335,9 +335,10 @@ def _teacher_forwards(learn, own, epochs, views=None):
     n_places = max(own.places, default=-1) + 1
     return dict.fromkeys(range(n_places), n_first + n_late)
 
-def _joint_gmacs(learn, own, costs, epochs, forwards):
+def _joint_gmacs(costs, images, forwards):
+    "`images` were trained on, all epochs together"
     step, frozen = costs
-    return total_gmacs(step, images_per_epoch(learn.dls.train)*epochs, forwards, frozen)
+    return total_gmacs(step, images, forwards, frozen)
 
 # %% ../../nbs/distill/14_joint.ipynb #5af29c47
 def joint_gmacs(
@@ -351,7 +352,8 @@ def joint_gmacs(
     net, own = _put_together(learn, teacher, L(terms), task, upto)
     costs = _joint_costs(learn, own, net)
     def gmacs(epochs: int, views: int | None = None) -> float:
-        return _joint_gmacs(learn, own, costs, epochs, _teacher_forwards(learn, own, epochs, views))
+        images = images_per_epoch(learn.dls.train)*epochs
+        return _joint_gmacs(costs, images, _teacher_forwards(learn, own, epochs, views))
     return gmacs
 
 # %% ../../nbs/distill/14_joint.ipynb #7b49da21
@@ -377,6 +379,7 @@ def fit_joint(self: Learner,
     "Train the whole student on the task loss and weighted distillation losses at once"
     terms, cache, diary = L(terms), cache_in(self, cbs), EpochRows('joint', 'all')
     _check_no_mixing(self, cbs)
+    check_layout(self, self.model, cbs)
     net, own = _put_together(self, teacher, terms, task, upto)
     with kept(self.model) if teacher is None else kept(self.model, teacher):
         if cache is not None and not (terms and cache.ready(self, cbs, teacher)): cache = None
@@ -389,12 +392,12 @@ def fit_joint(self: Learner,
             with learner_with(self, model=net, dls=dls, loss_func=self.loss_func, opt=None,
                               splitter=trainable_params):
                 fit(self, epochs, lr, cbs=all_cbs, **kwargs)
-            forwards = _teacher_forwards(self, own, epochs)
+            forwards = dict.fromkeys(range(max(own.places, default=-1) + 1), diary.images)
             if cache is not None: forwards = {place: n for (_, place), n in cache.forwards().items()}
         finally:
             if cache is not None: cache.release()
     self.opt = None
     run = Run(dict(net.adapters))
-    gmacs = _joint_gmacs(self, own, costs, epochs, forwards)
-    run.add('joint', diary.rows, epochs, gmacs, images_per_epoch(self.dls.train))
+    gmacs = _joint_gmacs(costs, diary.images, forwards)
+    run.add('joint', diary.rows, diary.epochs, gmacs, images=diary.images, batches=diary.batches)
     return run

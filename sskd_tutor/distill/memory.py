@@ -135,9 +135,12 @@ def part_sha256(
     part = stages_up_to(net, stage)
     plain = _plain_attributes(part)
     plain_tensors = {name: value for name, value in plain.items() if isinstance(value, Tensor)}
-    tensors = {**part.state_dict(), **dict(part.named_buffers()), **plain_tensors}
-    raw = save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()})
-    others = [(name, value) for name, value in plain.items() if name not in tensors]
+    state = part.state_dict()
+    extra = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
+    tensors = {**state, **dict(part.named_buffers()), **plain_tensors}
+    raw = save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()
+                if name not in extra})
+    others = [(name, value) for name, value in plain.items() if name not in tensors] + list(extra.items())
     return hashlib.sha256(raw + repr(others).encode()).hexdigest()
 
 # %% ../../nbs/distill/09_memory.ipynb #aad4bc84
