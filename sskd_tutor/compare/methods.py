@@ -419,7 +419,7 @@ def crd(weight=.8): return [Joint(terms=[Term(CRD(), -1, weight)])]
 @add_method('ReviewKD', 'features', 'x', 'Chen et al., 2021, arXiv 2104.09044')
 def reviewkd(weight=1.): return [Joint(terms=[Term(ReviewKD(), 'every', weight)])]
 
-@add_method('SRRL', 'features', 'bowtie', 'Yang et al., ICLR 2021, OpenReview ZzwDy_wiWv')
+@add_method('SRRL', 'features', 'bowtie', 'Yang et al., ICLR 2021')
 def srrl(weight=1., logits=1.):
     return [Joint(terms=[Term(SoftmaxRegression(logits), -1, weight, 'conv_bn')])]
 
