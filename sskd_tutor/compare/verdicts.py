@@ -49,6 +49,11 @@ measures = Registry('measure', dict(
     agreement=Measure('top-1 agreement with the teacher', '%', 'points', scale=100),
     kl=Measure('KL from the teacher', 'nats', 'nats', better=-1, form='.3f'),
     ece=Measure('expected calibration error', '%', 'points', scale=100, better=-1),
+    miou=Measure('mean IoU', '%', 'points'),
+    map=Measure('COCO mAP', '%', 'points'),
+    map_50=Measure('mAP at an overlap of 0.50', '%', 'points'),
+    map_75=Measure('mAP at an overlap of 0.75', '%', 'points'),
+    tar=Measure('true accept rate', '%', 'points', scale=100),
     gmacs=Measure('multiply-adds', '10⁹ (GMACs)', 'GMACs', better=-1, form=',.0f'),
     seconds=Measure('time', 's', 's', better=-1, form=',.0f')))
 
@@ -433,6 +438,6 @@ def boards(
     texts = []
     for (words, runs), answer in zip(found, answers):
         texts.append(f"\n{name}: {words}\n{'─'*100}\n{leaderboard(runs).round(2).to_string()}")
-        if answer: texts.append(f"\nnamed before the runs: {answer}")
+        if answer: texts.append(f"\nprimary comparison: {answer}")
         if every and runs.method.nunique() > 1: texts.append('\n' + '\n'.join(verdicts(runs).says))
     return texts + [f"\n{note}" for note in notes]

@@ -50,10 +50,10 @@ def slider(
     return W.SelectionSlider(**shared, value=options[0][1], continuous_update=True)
 
 # %% ../../nbs/viz/10_explorer.ipynb #48252049
-def _thumbnail_css(images):
-    "A background for each button"
-    rule = '.sskd-images button:nth-child({}) {{ background-image: url({}) !important }}'
-    return ''.join(rule.format(i, image_uri(image)) for i, image in enumerate(images, 1))
+def _thumbnail_css(images, own):
+    "A background for each button of the picker whose class is `own`"
+    rule = '.{} button:nth-child({}) {{ background-image: url({}) !important }}'
+    return ''.join(rule.format(own, i, image_uri(image)) for i, image in enumerate(images, 1))
 
 # %% ../../nbs/viz/10_explorer.ipynb #3dc19f47
 def thumbnails(
@@ -64,8 +64,9 @@ def thumbnails(
     pick = W.ToggleButtons(
         options=[(f'{i}: {name}', i) for i, name in enumerate(names)], description='image',
         tooltips=[f'image {i}, {name}' for i, name in enumerate(names)], style=dict(description_width='5em'))
-    pick.add_class('sskd-images')
-    return pick, hidden_style(_thumbnail_css(rec.images))
+    own = f'sskd-images-{pick.model_id}'   # a page may hold two Explorers
+    pick.add_class('sskd-images').add_class(own)
+    return pick, hidden_style(_thumbnail_css(rec.images, own))
 
 # %% ../../nbs/viz/10_explorer.ipynb #ce054f17
 # what is chosen -> the controls that say it; else one of that name

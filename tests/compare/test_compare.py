@@ -6,11 +6,12 @@ import pytest
 import torch
 from fastai.callback.core import Callback
 
-from sskd_tutor.compare.runner import append_run, columns, compare, read_runs, start
+from sskd_tutor.compare.runner import append_run, columns, compare, examine, read_runs, start, train_cell, valid_accuracy
 from sskd_tutor.data.images import Images, embedded_fashion
 from sskd_tutor.compare.methods import methods, phases_of, schedule, train
 from sskd_tutor.compare.study import Pair, cells, fashion_folder, guard, overlap, remarks, run_key, split_images, studies, study
 from sskd_tutor.core.device import quiet
+from helpers.files import write_cifar
 
 pytest.importorskip('torchmetrics')
 tiny = dict(methods=['labels', 'kd', 'sskd'], seeds=2, labels=100, images=200, budget=dict(epochs=3), folder='/nowhere',
@@ -37,7 +38,7 @@ def test_nothing_is_made_twice_and_studies_share_runs(made):
 def test_other_settings_are_other_runs(made):
     known = {run_key(row) for row in made[1].astype(str).to_dict('records')}
     other = dict(teacher='teacher:same-data', student='tutorial:width=4,blocks=1')
-    for change in (dict(lr=1e-3), dict(views=2), dict(budget=dict(epochs=4)), dict(labels=200), dict(pairs=[other])):
+    for change in (dict(lr=1e-3), dict(views=2), dict(augment=dict(erase=0)), dict(budget=dict(epochs=4)), dict(labels=200), dict(pairs=[other])):
         assert not known & {cell.key for cell in cells(study({**tiny, **change}))}, change
 
 @pytest.mark.parametrize('name, part, same',
@@ -52,6 +53,26 @@ def test_labels_that_must_not_be_seen(name, part, same):
             data.images = data.images._replace(y=torch.zeros_like(data.images.y))
         students.append(train(name, trial, dict(epochs=1)).student.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(*(s.values() for s in students))) == same
+
+def test_what_is_done_to_the_training_images():
+    "Images of 32 pixels in color are not augmented as clothes are; keys of older runs stay"
+    plain, other = (cells(study({**tiny, **change}))[0] for change in ({}, dict(augment=dict(crop=4, erase=0))))
+    assert 'augment' not in plain.row['settings'] and '"augment": {"crop": 4, "erase": 0}' in other.row['settings']
+    trial = start(other, 'cpu')
+    for dls in (trial.pool, trial.labeled):
+        assert repr(dls.train.views) == 'Views(crop=4, flip=True, erase=0, seed=0)' and dls.valid.views is None
+    for wrong in (dict(crops=4), dict(seed=1), 4):
+        with pytest.raises(ValueError, match='augment: .*settings of Views'): study({**tiny, 'augment': wrong})
+
+def test_cifar_is_data_too(tmp_path):
+    write_cifar(tmp_path/'cifar-100-binary', n=400, n_test=40)
+    pair = dict(teacher='tutorial:width=4,blocks=1,c_in=3', student='tutorial:width=4,blocks=1,c_in=3', seen='cifar100')
+    config = {**tiny, 'data': 'cifar100', 'folder': str(tmp_path), 'pairs': [pair], 'methods': ['labels']}
+    cell = cells(study(config))[0]
+    assert cell.data.evaluated_on == 'cifar100-40' and cell.data.train.x.shape[1:] == (3, 32, 32)
+    trial, seconds = train_cell(cell, 'cpu')
+    row = examine(cell, trial, seconds, 'cpu')
+    assert row['evaluated_on'] == 'cifar100-40' and 0 <= valid_accuracy(trial, 'float32') <= 100
 
 @pytest.mark.parametrize('labels, images', [(20, 20), (100, 100), (100, 8000), (8000, 8000)])
 def test_split(labels, images):

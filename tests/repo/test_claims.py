@@ -1,0 +1,360 @@
+"""Sentences with numbers, and what each number must be.
+
+A claim is a page, a sentence as a reader sees it there, and an expression that recomputes its numbers from the committed runs. The
+numbers that are checked stand in braces; the braces are no part of the sentence. A claim without braces is a statement: its
+expression must be true. A claim fails when the page no longer has the sentence, or when the runs no longer give the number.
+
+What a reader sees of a page: its text, the text that its cells printed when it was saved, and the titles of its figures. Means,
+intervals and Holm's adjustment are computed here by themselves, not by the package.
+"""
+import json
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from conftest import root
+from sskd_tutor.core.files import pkg_data
+
+places = pkg_data/'benchmarks/results', pkg_data/'example_recording', pkg_data, root/'benchmarks/results'
+
+@lru_cache
+def table(name): return pd.read_csv(next(place/name for place in places if (place/name).exists()))
+
+# the few numbers that claims are made of
+
+def where(t, **values):
+    for column, value in values.items(): t = t[t[column].isin(value) if isinstance(value, list) else t[column] == value]
+    return t
+
+def mean(t, method, column='accuracy_last'): return where(t, method=method)[column].mean()
+
+def differences(t, a, b, column='accuracy_last'):
+    by_seed = t.pivot(index='seed', columns='method', values=column)
+    return (by_seed[a] - by_seed[b]).dropna()
+
+def gap(t, a, b, column='accuracy_last'): return differences(t, a, b, column).mean()
+
+def interval(values):
+    "(mean, low, high), Student's t"
+    half = stats.t.ppf(.975, len(values) - 1)*values.std(ddof=1)/len(values)**.5
+    return values.mean(), values.mean() - half, values.mean() + half
+
+def between(t, a, b, column='accuracy_last'): return interval(differences(t, a, b, column))
+
+def shown(families, alpha=.05):
+    "Which of these lists of differences are still significant after Holm"
+    p = np.array([stats.ttest_1samp(d, 0).pvalue for d in families])
+    order, running, found = p.argsort(), 0., np.zeros(len(p), bool)
+    for k, i in enumerate(order):
+        running = max(running, p[i]*(len(p) - k))
+        found[i] = running < alpha
+    return found.tolist()
+
+# the groups of runs in compare.csv
+
+wide, narrow = 'teacher > tutorial:blocks=1', 'teacher > tutorial:width=16,blocks=1'
+joint = 'simultaneous[weight=100]'
+soft = ['label_smoothing', 'tf_kd', 'lw_kd[alpha=.1]', 'kd', 'sskd']
+
+def equal(c): return where(c, pair=wide, labels=1250, images=1250, budget='1300 gmacs')
+def half(c): return where(c, pair=narrow, labels=1250, images=1250, budget='1300 gmacs')
+def cost(c, times): return where(c, pair=wide, labels=1250, images=1250, budget=f'{1300*times} gmacs', seed=[0, 1, 2])
+def few(c, labels): return where(c, labels=labels, images=8000, budget='7800 gmacs')
+def twelve(c): return where(c, budget='12 epochs')
+def more(c, images): return where(c, images=images, budget='6900 gmacs')
+def own(c): return where(c, pair='teacher:same-data > tutorial')
+def same_data(c): return where(c, pair='teacher:same-data > tutorial:blocks=1')
+def against_labels(t): return shown([differences(t, m, 'labels') for m in soft])
+
+def above_floor(t, method, teacher=.9461):
+    "Points of agreement above what two networks owe to being right alone"
+    t = where(t, method=method).set_index('seed')
+    a = t.accuracy_last/100
+    return 100*(t.agreement - a*teacher - (1 - a)*(1 - teacher)/9)
+
+# the other files
+
+def at_length(a, teacher, budget):
+    "accuracy.csv: runs with this teacher or none"
+    return where(a, teacher=[teacher, 'none'], budget=['recipe', budget])
+
+def long_gap(a, teacher, budget, *pair): return between(at_length(a, teacher, budget), *pair, 'accuracy')
+all_16 = [(t, b, x, y) for t in ('full', 'same-data') for b in ('equal_epochs', 'equal_gmacs') for x in ('sskd', 'sskd_teacher_head') for y in ('labels', 'kd')]
+def long_shown(a): return [q for q, is_shown in zip(all_16, shown([differences(at_length(a, t, b), x, y, 'accuracy') for t, b, x, y in all_16])) if is_shown]
+
+def views_gap(v, views):
+    by = v.assign(views=v.views.astype(str)).pivot(index='seed', columns='views', values='accuracy_last')
+    return interval((by[views] - by['plain']).dropna())
+
+def views_gmacs(v, views): return v[v.views.astype(str) == views].gmacs.mean()
+def tried(c, method): return c[(c.method == method) & (c.opt == 'adamw')].accuracy.item()
+def stitched(m): return (100*where(m, measure='stitched').groupby('stage').value.last()).tolist()
+def recorded(r, measure, student, teacher, step, control=None):
+    r = where(r, measure=measure, student=student, teacher=teacher, step=step)
+    return (r[r.control.isna()] if control is None else where(r, control=control)).value.item()
+
+def tar(f, method, rate): return tuple(100*v for v in between(f, method, 'labels', rate))
+rates = 'tar_0.1', 'tar_0.01', 'tar_0.001', 'tar_0.001_of_2', 'tar_0.001_of_5'
+
+class Claim(NamedTuple):
+    page: str
+    says: str
+    numbers: object   # table -> the numbers in braces, or whether the statement is true
+
+lesson6, lesson7, lesson8, lesson9 = (f'nbs/lessons/{n}.ipynb' for n in ('06_better', '07_copies', '08_few_labels', '09_light_teacher'))
+results, boards = 'nbs/pages/results.ipynb', 'nbs/pages/leaderboards.ipynb'
+recipe, reference = 'nbs/lessons/04_recipe.ipynb', 'nbs/distill/13_fit.ipynb'  # where the table of silent choices stands
+scenes, crowd, masks = (f'nbs/applications/{n}.ipynb' for n in ('detection', 'faces', 'segmentation'))
+
+first = 'nbs/index.ipynb'
+
+claims = {
+    'compare.csv': [
+        Claim(lesson6, 'A teacher of three stages, two blocks each, {94.6} % right on the 10,000 test images', lambda c: equal(c).accuracy_teacher.mean()),
+        Claim(lesson6, 'KD gets {9} epochs for it, {279} steps of the optimizer', lambda c: (mean(equal(c), 'kd', 'epochs'), mean(equal(c), 'kd', 'epochs')*(1000//32))),
+        Claim(lesson6, 'stage by stage is better than labels only by {8.70} points ({7.53} to {9.87}, 5 seeds)', lambda c: between(equal(c), 'sskd', 'labels')),
+        Claim(lesson6, 'Primary comparison: **stage by stage is better than KD by {9.40} points ({8.33} to {10.47}, 5 seeds)**', lambda c: between(equal(c), 'sskd', 'kd')),
+        Claim(lesson6, "stage by stage, teacher's head 5 {88.76} {88.43} {89.08} {1664.5}", lambda c: (*interval(where(twelve(c), method='sskd_teacher_head').accuracy_last), mean(twelve(c), 'sskd_teacher_head', 'gmacs'))),
+        Claim(lesson6, 'labels only 5 {78.03} {76.95} {79.11} {1324.2}', lambda c: (*interval(where(twelve(c), method='labels').accuracy_last), mean(twelve(c), 'labels', 'gmacs'))),
+        Claim(lesson6, '100 labels: stage by stage, teacher\'s head is better than KD, soft targets only by {2.62} points ({2.24} to {3.00}, 5 seeds)', lambda c: between(few(c, 100), 'sskd_teacher_head', 'kd_soft')),
+        Claim(lesson6, '500 labels: stage by stage, teacher\'s head is better than KD, soft targets only by {2.65} points ({2.40} to {2.89}, 5 seeds)', lambda c: between(few(c, 500), 'sskd_teacher_head', 'kd_soft')),
+        Claim(lesson6, '2,000 labels: stage by stage, teacher\'s head is better than KD, soft targets only by {2.65} points ({2.52} to {2.78}, 5 seeds)', lambda c: between(few(c, 2000), 'sskd_teacher_head', 'kd_soft')),
+        Claim(lesson6, "the teacher's width: label smoothing is better than labels only by {0.80} points ({0.46} to {1.15}, 5 seeds)", lambda c: between(equal(c), 'label_smoothing', 'labels')),
+        Claim(lesson6, "the teacher's width: no difference shown between teacher-free KD and labels only: {0.57} points ({0.09} to {1.05}, 5 seeds), one of 5 comparisons", lambda c: between(equal(c), 'tf_kd', 'labels')),
+        Claim(lesson6, "the teacher's width: no difference shown between KD and labels only: {-0.70} points ({-1.20} to {-0.20}, 5 seeds), one of 5 comparisons", lambda c: between(equal(c), 'kd', 'labels')),
+        Claim(lesson6, 'half of it: stage by stage is better than labels only by {3.41} points ({1.94} to {4.89}, 5 seeds)', lambda c: between(half(c), 'sskd', 'labels')),
+        Claim(lesson6, 'half of it: no difference shown between label smoothing and labels only: {0.72} points ({0.11} to {1.33}, 5 seeds), one of 5 comparisons', lambda c: between(half(c), 'label_smoothing', 'labels')),
+        Claim(lesson6, 'Every comparison with labels alone, adjusted for their number', lambda c: against_labels(equal(c)) == [True, False, False, False, True] and against_labels(half(c)) == [False]*4 + [True]),
+        Claim(lesson6, "the default recipe is {9.4} points ahead of Hinton's distillation at the teacher's width, {2.7} at half of it", lambda c: (gap(equal(c), 'sskd', 'kd'), gap(half(c), 'sskd', 'kd'))),
+        Claim(lesson6, 'Losses that compare only summaries of the maps (attention, similarity, relations) stay within a point of the labels.',
+              lambda c: all(abs(gap(t, m, 'labels')) < 1 for t in (equal(c), half(c)) for m in ('attention[weight=100]', 'similarity[weight=300]', 'relational[weight=.1]'))),
+        Claim(lesson6, 'All stages at once and FitNets in one phase copy maps too, and are far ahead as well.', lambda c: all(gap(equal(c), m, 'kd') > 8 for m in (joint, 'fitnets_joint'))),
+        Claim(lesson6, "Nothing that was tried at the teacher's width is shown to be better than the default.",
+              lambda c: not any(shown([differences(equal(c), m, 'sskd') for m in set(equal(c).method) - {'sskd'} if gap(equal(c), m, 'sskd') > 0]))),
+        Claim(lesson6, 'At half the width all at once is {0.4} points ahead, once its weight is found.', lambda c: gap(half(c), joint, 'sskd')),
+        Claim(lesson6, "(At the teacher's width, weight 1 instead of 100 costs it {3.3} points.)", lambda c: gap(equal(c), joint, 'simultaneous')),
+        Claim(lesson6, 'is {2.62}, {2.65} and {2.65} points ahead of soft targets alone with 100, 500 and 2,000 labels', lambda c: [gap(few(c, n), 'sskd_teacher_head', 'kd_soft') for n in (100, 500, 2000)]),
+        Claim(lesson6, 'Over labels alone the lead does depend on them: {24} points with 100 labels, {5} with 2,000.', lambda c: [gap(few(c, n), 'sskd_teacher_head', 'labels') for n in (100, 2000)]),
+        Claim(lesson6, 'With 2,000 labels it is {2.6} points ahead.', lambda c: gap(few(c, 2000), 'sskd', 'kd_soft')),
+        Claim(lesson6, 'Over KD it is {9.0} points, then {6.2} with twice and {4.1} with four times the multiply-adds', lambda c: [gap(cost(c, n), 'sskd', 'kd') for n in (1, 2, 4)]),
+        Claim(lesson6, 'over labels alone {8.2}, {7.7} and {6.3}', lambda c: [gap(cost(c, n), 'sskd', 'labels') for n in (1, 2, 4)]),
+        Claim(lesson6, 'Between stage by stage and all stages at once no difference is shown at any of the three budgets.', lambda c: not any(shown([differences(cost(c, n), joint, 'sskd') for n in (1, 2, 4)]))),
+        Claim(lesson6, 'at equal cost it is {2.8} and {9.6} points behind', lambda c: [-gap(t, 'sskd_stitched', 'sskd') for t in (equal(c), half(c))]),
+
+        Claim(lesson7, "stage by stage, teacher's head {87.236} {0.890}", lambda c: (mean(equal(c), 'sskd_teacher_head'), mean(equal(c), 'sskd_teacher_head', 'agreement'))),
+        Claim(lesson7, 'KD, soft targets only 1250 {87.307} {88.947} {0.267} 3.0', lambda c: (mean(more(c, 1250), 'kd_soft'), 100*mean(more(c, 1250), 'kd_soft', 'agreement'), mean(more(c, 1250), 'kd_soft', 'kl'))),
+        Claim(lesson7, "stage by stage, teacher's head 1250 {90.863} {93.237} {0.116} 3.0", lambda c: (mean(more(c, 1250), 'sskd_teacher_head'), 100*mean(more(c, 1250), 'sskd_teacher_head', 'agreement'), mean(more(c, 1250), 'sskd_teacher_head', 'kl'))),
+        Claim(lesson7, 'labels only {78.172} {80.104} {0.370}', lambda c: (mean(own(c), 'labels'), 100*mean(own(c), 'labels', 'agreement'), mean(own(c), 'labels', 'kl'))),
+        Claim(lesson7, "stage by stage, teacher's head {90.356} {96.978} {0.018} {91.14} 5.0", lambda c: (mean(own(c), 'sskd_teacher_head'), 100*mean(own(c), 'sskd_teacher_head', 'agreement'), mean(own(c), 'sskd_teacher_head', 'kl'), own(c).accuracy_teacher.mean())),
+        Claim(lesson7, 'The first has {9} epochs here.', lambda c: mean(own(c), 'kd_soft', 'epochs')),
+        Claim(lesson7, "told the teacher's soft answers are no further above that floor ({4.9} points) than students that only saw labels ({5.1})", lambda c: [above_floor(equal(c), m).mean() for m in ('kd_soft', 'labels')]),
+        Claim(lesson7, 'and kept its head, are furthest: {6.4}', lambda c: above_floor(equal(c), 'sskd_teacher_head').mean()),
+        Claim(lesson7, 'With four times the budget KD is {6.2} above its floor and labels alone {5.8}: three seeds', lambda c: [above_floor(cost(c, 4), m).mean() for m in ('kd', 'labels')]),
+        Claim(lesson7, 'and still no difference shown', lambda c: not shown([above_floor(cost(c, 4), 'kd') - above_floor(cost(c, 4), 'labels')])[0]),
+        Claim(lesson7, 'soft answers lead to {80.6} % agreement, labels alone to {80.1} %, features to {97.0} %', lambda c: [100*mean(own(c), m, 'agreement') for m in ('kd_soft', 'labels', 'sskd_teacher_head')]),
+        Claim(lesson7, 'from 1,250 to 8,000 images agreement moves by {0.2} points at most', lambda c: max(abs(100*(mean(more(c, 8000), m, 'agreement') - mean(more(c, 1250), m, 'agreement'))) for m in ('kd_soft', 'sskd_teacher_head'))),
+
+        Claim(lesson8, 'every method gets the same multiply-adds, 7,800 GMACs within 5 %', lambda c: (where(c, images=8000, budget='7800 gmacs').gmacs/7800 - 1).abs().max() < .05),
+        Claim(lesson8, 'not shown to be better than soft targets alone** ({+0.31} points)', lambda c: gap(few(c, 100), 'sskd', 'kd_soft')),
+        Claim(lesson8, "on average it ends {2.3} points below the teacher's", lambda c: gap(few(c, 100), 'sskd_teacher_head', 'sskd')),
+        Claim(lesson8, 'With 500 labels the default is {2.0} points ahead, with 2,000 {2.6}', lambda c: [gap(few(c, n), 'sskd', 'kd_soft') for n in (500, 2000)]),
+        Claim(lesson8, 'the very same teacher, is {13} points *behind* KD without them when there are 100', lambda c: gap(few(c, 100), 'kd_soft', 'kd')),
+        Claim(lesson8, "over {5} seeds, stage by stage with the teacher's head is ahead of it by {2.62} to {2.65} points",
+              lambda c: (few(c, 100).seed.nunique(), *sorted(gap(few(c, n), 'sskd_teacher_head', 'kd_soft') for n in (100, 500, 2000))[::2])),
+
+        Claim(lesson9, "{+0.41} points against labels alone at the teacher's width, {+0.44} at half of it", lambda c: [gap(t, 'lw_kd[alpha=.1]', 'labels') for t in (equal(c), half(c))]),
+        Claim(lesson9, 'at its own width ({-0.70} points; its work is counted)', lambda c: gap(equal(c), 'kd', 'labels')),
+        Claim(lesson9, 'stage by stage is {8.7} points ahead of labels alone, {3.4} at half the width', lambda c: [gap(t, 'sskd', 'labels') for t in (equal(c), half(c))]),
+        Claim(lesson9, 'lw_kd[alpha=.1] 3 {0.55} {-0.22} {1.31} no difference shown', lambda c: between(cost(c, 1), 'lw_kd[alpha=.1]', 'labels')),
+        Claim(lesson9, 'Taken alone, the interval of LW-KD at the teacher\'s width lies above 0', lambda c: between(equal(c), 'lw_kd[alpha=.1]', 'labels')[1] > 0),
+
+        Claim(first, "the default recipe ends {9.4} points above Hinton's distillation for the same multiply-adds (five seeds", lambda c: gap(equal(c), 'sskd', 'kd')),
+        Claim(first, 'with four times that budget it is {4.1} points, and training all stages at once does as well', lambda c: gap(cost(c, 4), 'sskd', 'kd')),
+
+        Claim(boards, "at the teacher's width three of the five seeds were known by then, at half the width none", lambda c: set(equal(c).seed) == set(range(5)) == set(half(c).seed)),
+        Claim(boards, 'Primary comparison: stage by stage is better than KD by {2.70} points ({2.07} to {3.32}, 5 seeds).', lambda c: between(half(c), 'sskd', 'kd')),
+        Claim(boards, 'Primary comparison: stage by stage is better than KD by {8.18} points ({6.93} to {9.43}, 5 seeds).', lambda c: between(twelve(c), 'sskd', 'kd')),
+        Claim(boards, 'Primary comparison: stage by stage is better than labels only by {8.46} points ({7.43} to {9.49}, 5 seeds).', lambda c: between(same_data(c), 'sskd', 'labels')),
+        Claim(boards, "no difference shown between stage by stage, teacher's head, adapter conv_bn and stage by stage: {0.80} points ({-0.23} to {1.83}, 3 seeds)", lambda c: between(half(c), 'sskd_teacher_head[adapter=conv_bn]', 'sskd')),
+        Claim(boards, 'no difference shown between stage by stage, loss mse and stage by stage: {-0.16} points ({-0.73} to {0.42}, 3 seeds)', lambda c: between(half(c), 'sskd[loss=mse]', 'sskd')),
+        *(Claim(page, 'inside the method: `mse` {-0.16} points ({-0.73} to {0.42}, 3 seeds)', lambda c: between(half(c), 'sskd[loss=mse]', 'sskd')) for page in (recipe, reference)),
+        *(Claim(page, 'with batch norm behind it {+0.22} points ({-0.26} to {0.69}, 3 seeds)', lambda c: between(half(c), 'sskd[adapter=conv_bn]', 'sskd')) for page in (recipe, reference)),
+        Claim(boards, "Holm's adjustment over all {253} pairs of a table", lambda c: 23*22/2),
+    ],
+    'accuracy.csv': [
+        Claim(results, '| full | stage by stage | labels only | equal epochs | 3 | {+2.62} ({+1.83} to {+3.41}) | no difference shown |', lambda a: long_gap(a, 'full', 'equal_epochs', 'sskd', 'labels')),
+        Claim(results, '| full | stage by stage | labels only | equal GMACs | 3 | {+0.80} ({+0.35} to {+1.25}) | no difference shown |', lambda a: long_gap(a, 'full', 'equal_gmacs', 'sskd', 'labels')),
+        Claim(results, '| full | stage by stage | Hinton KD | equal GMACs | 3 | {+0.41} ({-0.19} to {+1.01}) | no difference shown |', lambda a: long_gap(a, 'full', 'equal_gmacs', 'sskd', 'kd')),
+        Claim(results, '| same-data | stage by stage | Hinton KD | equal epochs | 3 | {-0.19} ({-0.58} to {+0.20}) | no difference shown |', lambda a: long_gap(a, 'same-data', 'equal_epochs', 'sskd', 'kd')),
+        Claim(results, '| same-data | stage by stage | Hinton KD | equal GMACs | 3 | {-0.70} ({-0.77} to {-0.63}) | worse |', lambda a: long_gap(a, 'same-data', 'equal_gmacs', 'sskd', 'kd')),
+        Claim(results, "| same-data | stage by stage, teacher's head | labels only | equal epochs | 3 | {+1.15} ({+0.06} to {+2.25}) | no difference shown |", lambda a: long_gap(a, 'same-data', 'equal_epochs', 'sskd_teacher_head', 'labels')),
+        Claim(results, 'by {2.62} points of labels alone at equal epochs and by {0.80} at equal multiply-adds', lambda a: [long_gap(a, 'full', b, 'sskd', 'labels')[0] for b in ('equal_epochs', 'equal_gmacs')]),
+        Claim(results, 'the lead is {0.41} points, from {-0.19} to {1.01}', lambda a: long_gap(a, 'full', 'equal_gmacs', 'sskd', 'kd')),
+        Claim(results, 'None of these leads is shown once all 16 comparisons are counted.', lambda a: not any(t == 'full' for t, *_ in long_shown(a))),
+        Claim(results, "**{0.70} points below Hinton's distillation**", lambda a: -long_gap(a, 'same-data', 'equal_gmacs', 'sskd', 'kd')[0]),
+        Claim(results, 'the one difference that this table shows', lambda a: long_shown(a) == [('same-data', 'equal_gmacs', 'sskd', 'kd')]),
+        Claim(results, 'and {0.74} below labels alone ({-0.94} to {-0.53} by itself)', lambda a: (-(g := long_gap(a, 'same-data', 'equal_gmacs', 'sskd', 'labels'))[0], *g[1:])),
+        Claim(first, 'With 8,000 labels and sixteen times the budget the lead is {0.41} points and not shown', lambda a: long_gap(a, 'full', 'equal_gmacs', 'sskd', 'kd')[0]),
+        Claim(first, 'with a teacher that has seen just those 8,000 images, training on the labels alone ends higher', lambda a: all(long_gap(a, 'same-data', 'equal_gmacs', m, 'labels')[2] < 0 for m in ('sskd', 'sskd_teacher_head'))),
+        Claim(lesson6, 'the lead over KD is {0.41} points, somewhere from {-0.19} to {1.01}', lambda a: long_gap(a, 'full', 'equal_gmacs', 'sskd', 'kd')),
+        Claim(lesson6, 'ends {0.74} points higher on average ({0.53} to {0.94} by itself; three seeds', lambda a: [-v for v in np.array(long_gap(a, 'same-data', 'equal_gmacs', 'sskd', 'labels'))[[0, 2, 1]]]),
+        Claim(lesson6, 'With all 8,000 labels and sixteen times the budget', lambda a: round(a[(a.method == 'labels') & (a.budget == 'equal_gmacs')].gmacs.mean()/1300) == 16),
+    ],
+    'choose.csv': [
+        Claim(results, '(`sskd_late` in the first table) gave {0.25} points less', lambda c: tried(c, 'sskd') - tried(c, 'sskd_late')),
+        Claim(results, 'was {0.65} points higher there, also one seed', lambda c: tried(c, 'sskd_stitched') - tried(c, 'sskd')),
+        Claim(results, 'and for half as many multiply-adds again', lambda c: 1.4 < where(c, method='sskd_stitched').gmacs.item()/where(c, method='sskd').gmacs.item() < 1.6),
+    ],
+    'views.csv': [
+        Claim(results, '4 remembered 5 {10342} 90.68 {0.01} {-0.12} {0.14}', lambda v: (views_gmacs(v, '4'), *views_gap(v, '4'))),
+        Claim(results, '2 remembered 5 {8450} 90.58 {-0.09} {-0.21} {0.04}', lambda v: (views_gmacs(v, '2'), *views_gap(v, '2'))),
+        Claim(results, '1 remembered 5 {7502} 90.58 {-0.09} {-0.20} {0.02}', lambda v: (views_gmacs(v, '1'), *views_gap(v, '1'))),
+        Claim(results, "at {0.37} of the published way's multiply-adds", lambda v: views_gmacs(v, '4')/views_gmacs(v, 'plain')),
+        Claim(results, 'With four remembered views we see no loss: the whole interval lies within a fifth of a point.', lambda v: max(map(abs, views_gap(v, '4'))) < .2),
+    ],
+    'demo_run/metrics.csv': [
+        Claim(first, 'Stitched accuracy falls from {92.7} % after stage1 to {88.2} % after stage3', lambda m: stitched(m)[::2]),
+        Claim(results, 'stage1 {92.65} stage2 {91.65} stage3 {88.25}', stitched),
+        Claim(results, 'In this run the first two stages cost little and the last one costs the most.', lambda m: 93.85 - stitched(m)[1] < stitched(m)[1] - stitched(m)[2]),
+    ],
+    'alignment.csv': [
+        Claim('nbs/lessons/05_watch.ipynb', 'Stage 1 of the longer run stands at {87.3} % stitched accuracy', lambda r: 100*recorded(r, 'stitched', 'stage1', 'stage1', r.step.max())),
+        Claim('nbs/lessons/05_watch.ipynb', 'behind the best linear adapter has {57} % already', lambda r: 100*recorded(r, 'stitched', 'stage1', 'stage1', 0, 'random')),
+        Claim('nbs/lessons/05_watch.ipynb', "at the end it was {0.77} and {0.85}", lambda r: [recorded(r, 'cka_pooled', 'stage3', t, r.step.max()) for t in ('stage2', 'stage3')]),
+    ],
+    'detection.csv': [
+        Claim(scenes, '**COCO mAP**: no difference shown between stage by stage and labels only: {-0.47} points ({-1.57} to {0.63}, 3 seeds)', lambda d: between(d, 'distilled', 'labels_only', 'map')),
+        Claim(scenes, 'At an overlap of 0.50: no difference shown between stage by stage and labels only: {1.26} points ({-0.40} to {2.91}, 3 seeds)', lambda d: between(d, 'distilled', 'labels_only', 'map_50')),
+        Claim(scenes, 'At 0.75: no difference shown between stage by stage and labels only: {-1.00} points ({-2.10} to {0.11}, 3 seeds)', lambda d: between(d, 'distilled', 'labels_only', 'map_75')),
+        Claim(scenes, 'No difference shown in COCO mAP: {-0.5} points, {-1.6} to {0.6}', lambda d: between(d, 'distilled', 'labels_only', 'map')),
+        Claim(scenes, 'Verdicts count all three comparisons, and three seeds decide little.', lambda d: not any(shown([differences(d, 'distilled', 'labels_only', m) for m in ('map', 'map_50', 'map_75')]))),
+    ],
+    'detection_choice.csv': [
+        Claim(scenes, 'was chosen from 0.01, 0.005 and 0.002 on other scenes, made of training images. The lowest was best', lambda c: c.set_index('lr')['map'].idxmax() == .002 == c.lr.min()),
+    ],
+    'segmentation.csv': [
+        Claim(masks, 'no difference shown between stage by stage and labels only: {-13.50} points ({-21.79} to {-5.21}, 3 seeds), one of 3 comparisons', lambda s: between(s, 'stage by stage', 'labels only', 'miou')),
+        Claim(masks, 'no difference shown between stage by stage + fine-tune and labels only: {-6.32} points ({-11.13} to {-1.51}, 3 seeds), one of 3 comparisons', lambda s: between(s, 'stage by stage + fine-tune', 'labels only', 'miou')),
+        Claim(masks, 'the plain recipe is **{13.5} points behind** the same student trained on the masks, from {5} to {22} by itself', lambda s: [-v for v in np.array(between(s, 'stage by stage', 'labels only', 'miou'))[[0, 2, 1]]]),
+        Claim(masks, 'calls even that *not shown*', lambda s: not any(shown([differences(s, a, b, 'miou') for a, b in (('stage by stage', 'labels only'), ('stage by stage + fine-tune', 'labels only'), ('stage by stage + fine-tune', 'stage by stage'))]))),
+        Claim(masks, 'Labels only got about {3} % more multiply-adds', lambda s: 100*(mean(s, 'labels only', 'gmacs')/mean(s, 'stage by stage', 'gmacs') - 1)),
+        Claim(masks, 'On average labels only is first, {6.3} points before stage by stage + fine-tune', lambda s: gap(s, 'labels only', 'stage by stage + fine-tune', 'miou')),
+    ],
+    'segmentation_masks.csv': [
+        Claim(masks, 'no difference shown between stage by stage + fine-tune and labels only: {3.56} points ({-2.54} to {9.65}, 3 seeds)', lambda s: between(s, 'stage by stage + fine-tune', 'labels only', 'miou')),
+        Claim(masks, 'its lead of {3.6} points over labels only runs from {-2.5} to {9.7} and is not shown', lambda s: between(s, 'stage by stage + fine-tune', 'labels only', 'miou')),
+        Claim(masks, "they are {3.7} points below training on 40 masks", lambda s: gap(s, 'labels only', "stage by stage, teacher's head", 'miou')),
+        Claim(masks, 'has the highest mean of the four', lambda s: s.groupby('method').miou.mean().idxmax() == 'stage by stage + fine-tune'),
+    ],
+    'faces.csv': [
+        Claim(crowd, '**Stage by stage with a head of its own**: {+4.2} ({−2.1} to {+10.6}) at FAR 0.001, {+0.2} ({−1.9} to {+2.2}) at 0.01.', lambda f: (*tar(f, 'sskd', 'tar_0.001'), *tar(f, 'sskd', 'tar_0.01'))),
+        Claim(crowd, 'With templates of five, at 0.001, it is shown to be better: {+2.2} ({+1.9} to {+2.5}).', lambda f: tar(f, 'sskd', 'tar_0.001_of_5')),
+        Claim(crowd, "**Stage by stage with the teacher's head**: {+6.3} ({+2.2} to {+10.3}) at 0.001", lambda f: tar(f, 'sskd_teacher_head', 'tar_0.001')),
+        Claim(crowd, 'With templates of two, at 0.001, it is shown to be better: {+9.3} ({+7.2} to {+11.4}).', lambda f: tar(f, 'sskd_teacher_head', 'tar_0.001_of_2')),
+        Claim(crowd, 'once these ten comparisons are counted, two of the leads are shown',
+              lambda f: shown([differences(f, m, 'labels', r) for m in ('sskd', 'sskd_teacher_head') for r in rates]) == [False]*4 + [True] + [False]*3 + [True, False]),
+        Claim(crowd, 'It was given no name at all, and cost {12} % less.', lambda f: 100*(1 - mean(f, 'sskd_teacher_head', 'gmacs')/mean(f, 'sskd', 'gmacs'))),
+    ],
+    'faces_classes.csv': [
+        Claim(crowd, 'It knows the six well. On strangers, **pixels beat it**.', lambda f: (f.pivot(index='strangers', columns='who', values='tar_0.01_strangers').eval('network < pixels')).all()),
+    ],
+}
+every = [pytest.param(runs, claim, id=f'{claim.page.rsplit("/", 1)[1][:-6]}: {claim.says[:60]}') for runs, of_runs in claims.items() for claim in of_runs]
+
+# what a reader sees
+
+def as_text(value): return ''.join(value) if isinstance(value, list) else value
+
+def saved_text(output):
+    "What a saved output shows: printed text, tables, titles of figures"
+    if 'text' in output: return [as_text(output['text'])]
+    data = output.get('data', {})
+    figure = data.get('application/vnd.plotly.v1+json', {})
+    title = figure.get('layout', {}).get('title', {}).get('text', '')
+    return [title, *(as_text(data[kind]) for kind in ('text/markdown', 'text/plain') if kind in data)]
+
+def seen_in(notebook):
+    "The text of a notebook and of its saved outputs, in one line"
+    texts = []
+    for cell in notebook['cells']:
+        if cell['cell_type'] == 'markdown': texts.append(as_text(cell['source']))
+        for output in cell.get('outputs', []): texts += saved_text(output)
+    return ' '.join(' '.join(texts).split())
+
+@lru_cache
+def seen(page): return seen_in(json.loads((root/page).read_text()))
+
+# what a claim needs
+
+number = re.compile(r'\{([^{}]+)\}')
+
+def decimals(shown): return len(shown.partition('.')[2])
+def value(shown): return float(shown.replace(',', '').replace('−', '-'))
+
+def fault(claim, runs, text):
+    "Why a claim does not hold, or ''"
+    if number.sub(r'\1', claim.says) not in text: return 'the page has no such sentence'
+    told, found = number.findall(claim.says), claim.numbers(runs)
+    if not told: return '' if found is True or found is np.True_ else f'the runs say {found}'
+    found = [found] if np.ndim(found) == 0 else list(found)
+    if len(found) != len(told): return f'{len(told)} numbers in the sentence, {len(found)} from the runs'
+    wrong = [f'{says}: the runs say {v:.4f}' for says, v in zip(told, found) if abs(value(says) - v) > .5*10**-decimals(says) + 1e-6]
+    return '; '.join(wrong)
+
+@pytest.mark.parametrize('runs, claim', every)
+def test_claim(runs, claim): assert fault(claim, table(runs), seen(claim.page)) == ''
+
+def test_there_are_many_claims_and_none_twice():
+    assert len(every) >= 60 and len({p.values[1][:2] for p in every}) == len(every)
+
+def test_a_wrong_claim_is_found():
+    text = 'it is 2.62 points ahead'
+    assert fault(Claim('', 'it is {2.62} points ahead', lambda c: 2.6201), None, text) == ''
+    assert 'the runs say 2.7100' in fault(Claim('', 'it is {2.62} points ahead', lambda c: 2.71), None, text)
+    assert 'no such sentence' in fault(Claim('', 'it is {2.63} points ahead', lambda c: 2.63), None, text)
+    assert fault(Claim('', 'points ahead', lambda c: False), None, text) == 'the runs say False'
+
+# tables that are longer than any list of claims
+
+row = re.compile(r'^\| (?!method|---)(.+?) \| (\d) \| ([\d.]+) \| ([\d.]+) to ([\d.]+) \|', re.M)
+heading = re.compile(r'pair (.+?) · width (\d+) · labels (\d+) · images (\d+) · budget (.+?) · evaluated on (\S+)')
+
+def saved_boards():  # a study of three seeds shows the first three of a run that another study has made five times
+    "(what was compared, its rows) for each leaderboard on the page"
+    for cell in json.loads((root/boards).read_text())['cells']:
+        for output in cell.get('outputs', []):
+            text = as_text(output.get('data', {}).get('text/markdown', ''))
+            starts = [m.start() for m in heading.finditer(text)] + [len(text)]
+            for a, b in zip(starts, starts[1:]): yield heading.match(text[a:b]).groups(), row.findall(text[a:b])
+
+def test_saved_leaderboards_are_those_of_the_file():
+    from sskd_tutor.compare.verdicts import named
+    c, n = table('compare.csv'), 0
+    for (pair, width, labels, images, budget, on), rows in saved_boards():
+        runs = where(c, pair=pair, width=int(width), labels=int(labels), images=int(images), budget=budget, evaluated_on=on)
+        methods = {named(m): m for m in runs.method.unique()}
+        for name, seeds, *numbers in rows:
+            own = where(runs, method=methods[name]).sort_values('seed').accuracy_last[:int(seeds)]
+            assert np.abs(np.array(interval(own)) - np.array(numbers, float)).max() < .0051, name
+            n += 1
+    assert n > 100
+
+# credit and one standard
+
+@pytest.mark.parametrize('page', [recipe, reference])
+def test_who_did_it_first_is_said(page):
+    for work in ('Bengio et al., 2006', '1812.11446', 'Progressive Blockwise', '1411.5908', '2106.07682', '1810.01937', '2203.14001', 'SRRL'):
+        assert work in seen(page)
+
+
+def test_one_standard_for_verdicts(files):
+    "No page counts seeds instead of testing: `in each seed`, `ahead with every seed`"
+    counted = re.compile(r'\b(?:in|with|on) (?:each|every|all three|all five|all) seeds?\b.{0,40}\b(?:ahead|better|worse|wins|beats)|\b(?:ahead|better|worse|wins|beats)\b.{0,40}\b(?:in|with|on) (?:each|every|all three|all five) seeds?\b')
+    pages = [p for p in files if p.suffix == '.ipynb' and p.parent.name in ('lessons', 'pages', 'applications')]
+    found = {p.name: m[0] for p in pages if (m := counted.search(seen_in(json.loads(p.read_text()))))}
+    assert not found
