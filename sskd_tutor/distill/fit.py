@@ -375,7 +375,7 @@ def sskd_plan(self: Learner,
     if not are_staged(self, teacher):
         with cut_and_paired(self, teacher, adapter, head_epochs) as pair:
             return self.sskd_plan(pair.teacher, epochs, head_epochs, pair.adapter, loss, cbs, valid_every,
-                                  timed, feed)
+                                  feed, timed)
     teacher, cbs = network_of(teacher), all_given(cbs)
     shapes = checked_shapes(self, teacher, head=head_epochs > 0)
     names, cache, device = self.model.stage_names, cache_in(self, cbs), learner_device(self)
