@@ -297,8 +297,8 @@ def fit_sskd(self: Learner,
     # cut and pair networks that are not in stages, and begin again
     if not are_staged(self, teacher):
         with cut_and_paired(self, teacher, adapter, head_epochs) as pair:
-            run = self.fit_sskd(pair.teacher, epochs, head_epochs, lr, pair.adapter, loss, cbs, plan, feed,
-                                **kwargs)
+            run = self.fit_sskd(pair.teacher, epochs, head_epochs, lr, pair.adapter, loss, cbs, plan,
+                                feed, **kwargs)
         run.pairing = pair
         return run
 
@@ -318,7 +318,8 @@ def fit_sskd(self: Learner,
     run.unstitched = why_unstitched(student, teacher, shapes, getattr(self.dls, 'c', None))
     _check_callbacks(self, run, cbs, valid_every)
 
-    with entered(student, teacher, adapters, shapes.taps, shapes.hints, feed), _under_way(self, run, cbs):
+    fed = entered(student, teacher, adapters, shapes.taps, shapes.hints, feed)
+    with fed, _under_way(self, run, cbs), _memory_explained(self, run):
         # plan
         costs, cache = _planned(self, run, loss, all_given(cbs), plan, valid_every, feed)
         with _remembering(self, run, cache):
