@@ -161,6 +161,7 @@ def _planned(learn, run, loss, cbs, plan, valid_every, feed):
     costs = stage_costs(learn, run.teacher, run.adapters, loss, half, feed=feed)
     if cache and not cache.ready(learn, cbs, run.teacher): cache = None
     own = plan_of(learn, run.teacher, cache, costs, run.schedule, valid_every, feed)
+    own.stitched = not run.unstitched
     run.plan = _same_run(plan, own)
     return costs, cache
 
@@ -212,9 +213,8 @@ def _frozen_parts(schedule, phase, feed):
     of_teacher = [('teacher', j) for j in range(k + 1)] if phase != 'head' else []
     return of_student + of_teacher
 
-def _phase_cost(run, phase, costs, images, cache, before):
-    "gmacs of a phase that has trained, and the bytes that its cache held"
-    trained_on = images*run.schedule[phase]
+def _phase_cost(run, phase, costs, trained_on, cache, before):
+    "gmacs of a phase that has trained on so many images, and the bytes that its cache held"
     forwards = dict.fromkeys(_frozen_parts(run.schedule, phase, run.plan.feed), trained_on)
     if cache is not None: forwards = cache.forwards_since(before)
     macs = {(who, j): costs[f'{who}_macs'].iloc[j] for who, j in forwards}
@@ -298,7 +298,7 @@ def fit_sskd(self: Learner,
     if not are_staged(self, teacher):
         with cut_and_paired(self, teacher, adapter, head_epochs) as pair:
             run = self.fit_sskd(pair.teacher, epochs, head_epochs, lr, pair.adapter, loss, cbs, plan,
-                                **kwargs)
+                                feed, **kwargs)
         run.pairing = pair
         return run
 
@@ -318,9 +318,10 @@ def fit_sskd(self: Learner,
     run.unstitched = why_unstitched(student, teacher, shapes, getattr(self.dls, 'c', None))
     _check_callbacks(self, run, cbs, valid_every)
 
-    with entered(student, teacher, adapters, taps, hints, feed), _under_way(self, run, cbs):
+    with entered(student, teacher, adapters, shapes.taps, shapes.hints, feed), \
+            _under_way(self, run, cbs), _memory_explained(self, run):
         # plan
-        costs, cache = _planned(self, run, loss, cbs, plan, kwargs.get('valid_every', 1), feed)
+        costs, cache = _planned(self, run, loss, all_given(cbs), plan, valid_every, feed)
         with _remembering(self, run, cache):
             _tell(self, 'begin_run')
             if why := run.unstitched: say(self, f"stitched accuracy is not defined, because {why}")
@@ -330,8 +331,8 @@ def fit_sskd(self: Learner,
                 line = (f"{name} ({k+1} of {len(names)} stages) mimics the teacher's "
                         f"{teacher.stage_names[k]}, {lengths[name]} epochs")
                 mimic = partial(self.fit_stage, teacher, name, lengths[name], lrs[name], adapters[name], loss,
-                                cbs, feed=feed, **kwargs)
-                _fit_phase(self, name, line, mimic, costs, cache)
+                                callbacks_of(cbs, name), feed=feed, **kwargs)
+                with own_files(self, cbs, name): _fit_phase(self, name, line, mimic, costs, cache)
 
             # the head learns the task
             join(student)
@@ -375,19 +376,21 @@ def sskd_plan(self: Learner,
     if not are_staged(self, teacher):
         with cut_and_paired(self, teacher, adapter, head_epochs) as pair:
             return self.sskd_plan(pair.teacher, epochs, head_epochs, pair.adapter, loss, cbs, valid_every,
-                                  timed)
+                                  feed, timed)
     teacher, cbs = network_of(teacher), all_given(cbs)
     shapes = checked_shapes(self, teacher, head=head_epochs > 0)
     names, cache, device = self.model.stage_names, cache_in(self, cbs), learner_device(self)
     adapters = make_adapters(names, shapes.taps, shapes.hints, adapter)
     schedule = by_stage(epochs, names, 'epochs') | dict(head=head_epochs)
     half = cache is not None and cache.half
-    as_in_the_run = entered(self.model, teacher, adapters, taps, hints, feed, leave=True)
+    as_in_the_run = entered(self.model, teacher, adapters, shapes.taps, shapes.hints, feed,
+                            leave=True)
     with as_in_the_run, kept(self.model, teacher), torch.random.fork_rng():
         self.model.to(device), teacher.to(device)
         costs = stage_costs(self, teacher, adapters, as_loss(loss), half, timed, feed)
         if timed and len(self.dls.valid): costs = costs.assign(**valid_seconds(self, teacher))
     if cache and not cache.ready(self, cbs, teacher): cache = None
     plan = plan_of(self, teacher, cache, costs, schedule, valid_every, feed)
+    plan.stitched = not why_unstitched(self.model, teacher, shapes, getattr(self.dls, 'c', None))
     if timed and cache: plan.byte_seconds = _byte_seconds(cache.place(device)[0], device)
     return plan

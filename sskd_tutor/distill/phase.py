@@ -291,7 +291,7 @@ def fit_stage(self: Learner,
     check_feed(feed, student, teacher, k, self.dls.train)
     adapter = (nn.Identity() if adapter is None else adapter).to(learner_device(self))
     schedule = {n: epochs if n == name else 0 for n in student.stage_names} | dict(head=0)
-    diary = EpochRows('mimic', name)
+    diary = _watched(self, EpochRows('mimic', name))
     with kept(student, teacher), _memory(self, cbs, teacher, name, schedule, valid_every, feed) as cache:
         model, dls, mimic = _mimicking(self, teacher, k, adapter, cache, feed)
         teacher.eval().requires_grad_(False)
