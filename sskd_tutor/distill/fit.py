@@ -297,8 +297,8 @@ def fit_sskd(self: Learner,
     # cut and pair networks that are not in stages, and begin again
     if not are_staged(self, teacher):
         with cut_and_paired(self, teacher, adapter, head_epochs) as pair:
-            run = self.fit_sskd(pair.teacher, epochs, head_epochs, lr, pair.adapter, loss, cbs, plan, feed,
-                                **kwargs)
+            run = self.fit_sskd(pair.teacher, epochs, head_epochs, lr, pair.adapter, loss, cbs, plan,
+                                feed, **kwargs)
         run.pairing = pair
         return run
 
@@ -318,7 +318,8 @@ def fit_sskd(self: Learner,
     run.unstitched = why_unstitched(student, teacher, shapes, getattr(self.dls, 'c', None))
     _check_callbacks(self, run, cbs, valid_every)
 
-    with entered(student, teacher, adapters, shapes.taps, shapes.hints, feed), _under_way(self, run, cbs):
+    with entered(student, teacher, adapters, shapes.taps, shapes.hints, feed), \
+            _under_way(self, run, cbs), _memory_explained(self, run):
         # plan
         costs, cache = _planned(self, run, loss, all_given(cbs), plan, valid_every, feed)
         with _remembering(self, run, cache):
@@ -375,14 +376,15 @@ def sskd_plan(self: Learner,
     if not are_staged(self, teacher):
         with cut_and_paired(self, teacher, adapter, head_epochs) as pair:
             return self.sskd_plan(pair.teacher, epochs, head_epochs, pair.adapter, loss, cbs, valid_every,
-                                  timed, feed)
+                                  feed, timed)
     teacher, cbs = network_of(teacher), all_given(cbs)
     shapes = checked_shapes(self, teacher, head=head_epochs > 0)
     names, cache, device = self.model.stage_names, cache_in(self, cbs), learner_device(self)
     adapters = make_adapters(names, shapes.taps, shapes.hints, adapter)
     schedule = by_stage(epochs, names, 'epochs') | dict(head=head_epochs)
     half = cache is not None and cache.half
-    as_in_the_run = entered(self.model, teacher, adapters, shapes.taps, shapes.hints, feed, leave=True)
+    as_in_the_run = entered(self.model, teacher, adapters, shapes.taps, shapes.hints, feed,
+                            leave=True)
     with as_in_the_run, kept(self.model, teacher), torch.random.fork_rng():
         self.model.to(device), teacher.to(device)
         costs = stage_costs(self, teacher, adapters, as_loss(loss), half, timed, feed)
