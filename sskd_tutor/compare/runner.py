@@ -408,10 +408,11 @@ def compare(
     only: list = (),       # names of studies
     most: int = None,      # stop after so many new runs
     say=print,             # told of each run
+    allow_code: bool = False,  # as for `studies`
 ) -> pd.DataFrame:         # all runs of these studies
     "Make the runs that are not there yet"
     torchmetrics()   # an error now, if it is not installed
-    wanted = _wanted(studies(config, only))
+    wanted = _wanted(studies(config, only, allow_code))
     there = {run_key(row) for row in read_runs(path, repair=True).to_dict('records')}
     todo = [cell for key, cell in wanted.items() if key not in there][:most]
     for _ in plans(todo): pass   # an error now, if a budget is too small

@@ -323,14 +323,20 @@ class FromMemory(MimicFeatures):
         cache: CacheFeatures,
         teacher: StagedNet | None,   # None in the head's phase
         stage: int,                  # place of the stage that learns; the number of stages for the head
+        feed: str = 'student',       # who feeds that stage, as for `fit_sskd`
     ):
-        self.cache = cache
+        self.cache, self.feed = cache, feed
         self.teacher = teacher   # type: ignore[assignment]  # None, unlike in `MimicFeatures`
         self.tap_index = stage
 
     @property
+    def fed_by_teacher(self) -> bool:
+        return self.feed == 'teacher' and self.teacher is not None and self.tap_index > 0
+
+    @property
     def needed(self) -> dict:
-        "network -> place of the tap that this phase uses"
+        "network -> place of the tap that this phase uses, or both places"
+        if self.fed_by_teacher: return dict(teacher=[self.tap_index - 1, self.tap_index])
         student = dict(student=self.tap_index - 1) if self.tap_index else {}
         return student if self.teacher is None else student | dict(teacher=self.tap_index)
 
@@ -350,9 +356,12 @@ def before_batch(self: FromMemory) -> None:
                         "validate with learn.dls.valid, or leave CacheFeatures out")
     self.view, self.labels = loader.view, self.yb[0]
     with torch.no_grad():
-        self.learn.xb = (taps.get('student', self.tap_index - 1, idx, loader.cpu, self.view),)
+        feeder = 'teacher' if self.fed_by_teacher else 'student'
+        x = taps.get(feeder, self.tap_index - 1, idx, loader.cpu, self.view)
+        self.learn.xb = (x,)
         if self.teacher is None: return
-        self.learn.yb = (taps.get('teacher', self.tap_index, idx, loader.cpu, self.view),)
+        below = x if self.fed_by_teacher else None
+        self.learn.yb = (taps.get('teacher', self.tap_index, idx, loader.cpu, self.view, below),)
 
 @patch
 def after_train(self: FromMemory) -> None: self._finish(0)

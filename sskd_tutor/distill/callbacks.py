@@ -136,7 +136,8 @@ class MimicFeatures(Reversible):
     def __init__(self,
         teacher: StagedNet,  # gives the hints
         stage: str | int,    # which of its stages
-    ): self.teacher, self.tap_index = teacher, teacher.stage_index(stage)
+        feed: str = 'student',  # 'teacher': the tap before that one is the input of each batch
+    ): self.teacher, self.tap_index, self.feed = teacher, teacher.stage_index(stage), feed
 
     def change(self, stack: ExitStack) -> None:
         stack.enter_context(at_rest(self.teacher, self.learn))
@@ -144,7 +145,12 @@ class MimicFeatures(Reversible):
 
     def before_batch(self):
         self.labels = self.yb[0] if len(self.yb) else None
-        with torch.no_grad(): hint = self.teacher.forward_to(self.xb[0], self.tap_index)
+        x, k, after = self.xb[0], self.tap_index, None
+        with torch.no_grad():
+            if self.feed == 'teacher' and k:
+                x, after = self.teacher.forward_to(x, k - 1), k - 1
+                self.learn.xb = (x,)
+            hint = self.teacher.forward_to(x, k, after=after)
         self.learn.yb = (hint,)
 
 # %% ../../nbs/distill/02_callbacks.ipynb #3483855a

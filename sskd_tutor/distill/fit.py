@@ -40,6 +40,7 @@ from .phase import cache_in, learner_with, mimic_metrics, plan_of, say, why_unst
 from .phase_cbs import all_given, callbacks_of, check_monitors, check_phases, own_files
 from .plan import Plan
 from .several import together
+from .teacher_fed import Feed, entered, join
 from ..nets.staged import StagedNet
 
 # %% ../../nbs/distill/13_fit.ipynb #4aa70a08
@@ -145,7 +146,7 @@ def _check_callbacks(learn, run, cbs, valid_every):
 def _same_run(plan, own):
     "The plan that was handed in, if it is for this run; or else the run's own"
     if plan is None: return own
-    for what in ('schedule', 'n_train', 'n_valid', 'views', 'valid_every'):
+    for what in ('schedule', 'n_train', 'n_valid', 'views', 'valid_every', 'feed'):
         given, here = getattr(plan, what), getattr(own, what)
         if given != here:
             raise ValueError(f"the plan is for another run: its {what} is {given}, here it is {here}; "
@@ -153,13 +154,13 @@ def _same_run(plan, own):
     return plan
 
 # %% ../../nbs/distill/13_fit.ipynb #1107d058
-def _planned(learn, run, loss, cbs, plan, valid_every):
+def _planned(learn, run, loss, cbs, plan, valid_every, feed):
     "Plan the run: (costs of each stage, the cache or None)"
     cache = cache_in(learn, cbs)
     half = cache is not None and cache.half
-    costs = stage_costs(learn, run.teacher, run.adapters, loss, half)
+    costs = stage_costs(learn, run.teacher, run.adapters, loss, half, feed=feed)
     if cache and not cache.ready(learn, cbs, run.teacher): cache = None
-    own = plan_of(learn, run.teacher, cache, costs, run.schedule, valid_every)
+    own = plan_of(learn, run.teacher, cache, costs, run.schedule, valid_every, feed)
     own.stitched = not run.unstitched
     run.plan = _same_run(plan, own)
     return costs, cache
@@ -204,16 +205,17 @@ def _tell_the_end(learn, event):
             warnings.warn(f"{where} failed, the run itself is whole: {error}")
 
 # %% ../../nbs/distill/13_fit.ipynb #83a741a9
-def _frozen_parts(schedule, phase):
+def _frozen_parts(schedule, phase, feed):
     "(network, place) of every frozen stage that a phase needs"
     k = list(schedule).index(phase)
-    of_student = [('student', j) for j in range(k)]
+    needs_student = feed == 'student' or phase == 'head'
+    of_student = [('student', j) for j in range(k)] if needs_student else []
     of_teacher = [('teacher', j) for j in range(k + 1)] if phase != 'head' else []
     return of_student + of_teacher
 
 def _phase_cost(run, phase, costs, trained_on, cache, before):
     "gmacs of a phase that has trained on so many images, and the bytes that its cache held"
-    forwards = dict.fromkeys(_frozen_parts(run.schedule, phase), trained_on)
+    forwards = dict.fromkeys(_frozen_parts(run.schedule, phase, run.plan.feed), trained_on)
     if cache is not None: forwards = cache.forwards_since(before)
     macs = {(who, j): costs[f'{who}_macs'].iloc[j] for who, j in forwards}
     gmacs = total_gmacs(costs.train_macs[phase], trained_on, forwards, macs)
@@ -260,7 +262,7 @@ def _memory_explained(learn: Learner, run: SSKDRun) -> Iterator[None]:
             f"{_what_helps(learn, run)} PyTorch says: {first_line}") from e
 
 # %% ../../nbs/distill/13_fit.ipynb #b0a5b8ec
-def _teachers_head(teacher, adapter, like):
+def teachers_head(teacher, adapter, like):
     head = copy.deepcopy(teacher.head).requires_grad_(True)
     if not isinstance(adapter, nn.Identity): head = nn.Sequential(adapter, head)
     return head.train(like.training)
@@ -269,7 +271,7 @@ def _take_teachers_head(learn, run):
     "The student's head is the last adapter and a copy of the teacher's head; nothing trains"
     learn.sskd_phase = 'head'
     last_adapter = run.adapters[run.student.stage_names[-1]]
-    run.student.head = _teachers_head(run.teacher, last_adapter, run.student.head)
+    run.student.head = teachers_head(run.teacher, last_adapter, run.student.head)
     names = ['valid_loss', *learn.metrics.attrgot('name')]
     values = learn.validate() if len(learn.dls.valid) else []
     where = dict(phase='head', stage='head', epoch=0)
@@ -288,6 +290,7 @@ def fit_sskd(self: Learner,
     loss: str | Callable = mimic_nmse,  # (pred, hint) -> scalar, or a name in `losses`
     cbs: Any = None,                    # callbacks for every phase, or phase -> callbacks
     plan: Plan | None = None,           # of `sskd_plan`; None: made now, without seconds
+    feed: Feed = 'student',             # 'teacher': stage k reads the teacher's tap k-1, so stages are independent
     **kwargs: Any,                      # `fit=` any of fastai's fits, and what it takes: wd, pct_start, ...
 ) -> SSKDRun:                           # history, a table of the stages, adapters, costs
     "Stage-by-stage knowledge distillation (Gao et al., 2018, arXiv 1812.01819)"
@@ -295,7 +298,7 @@ def fit_sskd(self: Learner,
     if not are_staged(self, teacher):
         with cut_and_paired(self, teacher, adapter, head_epochs) as pair:
             run = self.fit_sskd(pair.teacher, epochs, head_epochs, lr, pair.adapter, loss, cbs, plan,
-                                **kwargs)
+                                feed, **kwargs)
         run.pairing = pair
         return run
 
@@ -310,13 +313,15 @@ def fit_sskd(self: Learner,
     adapters = make_adapters(names, shapes.taps, shapes.hints, adapter)
     settings = dict(epochs=epochs, head_epochs=head_epochs, lr=lr, adapter=adapter, loss=loss,
                     opt_func=self.opt_func, **kwargs)
+    if feed != 'student': settings['feed'] = feed
     run = SSKDRun(student, teacher, adapters, _for_json(settings), lengths | dict(head=head_epochs))
     run.unstitched = why_unstitched(student, teacher, shapes, getattr(self.dls, 'c', None))
     _check_callbacks(self, run, cbs, valid_every)
 
-    with _under_way(self, run, cbs), _memory_explained(self, run):
+    with entered(student, teacher, adapters, shapes.taps, shapes.hints, feed), \
+            _under_way(self, run, cbs), _memory_explained(self, run):
         # plan
-        costs, cache = _planned(self, run, loss, all_given(cbs), plan, valid_every)
+        costs, cache = _planned(self, run, loss, all_given(cbs), plan, valid_every, feed)
         with _remembering(self, run, cache):
             _tell(self, 'begin_run')
             if why := run.unstitched: say(self, f"stitched accuracy is not defined, because {why}")
@@ -326,10 +331,11 @@ def fit_sskd(self: Learner,
                 line = (f"{name} ({k+1} of {len(names)} stages) mimics the teacher's "
                         f"{teacher.stage_names[k]}, {lengths[name]} epochs")
                 mimic = partial(self.fit_stage, teacher, name, lengths[name], lrs[name], adapters[name], loss,
-                                callbacks_of(cbs, name), **kwargs)
+                                callbacks_of(cbs, name), feed=feed, **kwargs)
                 with own_files(self, cbs, name): _fit_phase(self, name, line, mimic, costs, cache)
 
             # the head learns the task
+            join(student)
             line = f"the head learns the task, {head_epochs} epochs"
             own = callbacks_of(cbs, 'head')
             learn_task = partial(self.fit_head, head_epochs, lrs['head'], own, **kwargs)
@@ -362,6 +368,7 @@ def sskd_plan(self: Learner,
     loss: str | Callable = mimic_nmse,
     cbs: Any = None,
     valid_every: int = 1,
+    feed: Feed = 'student',
     timed: bool = True,                 # measure how long each part takes
     **kwargs: Any,
 ) -> Plan:                              # what is remembered and computed, bytes, multiply-adds, seconds
@@ -369,19 +376,21 @@ def sskd_plan(self: Learner,
     if not are_staged(self, teacher):
         with cut_and_paired(self, teacher, adapter, head_epochs) as pair:
             return self.sskd_plan(pair.teacher, epochs, head_epochs, pair.adapter, loss, cbs, valid_every,
-                                  timed)
+                                  feed, timed)
     teacher, cbs = network_of(teacher), all_given(cbs)
     shapes = checked_shapes(self, teacher, head=head_epochs > 0)
     names, cache, device = self.model.stage_names, cache_in(self, cbs), learner_device(self)
     adapters = make_adapters(names, shapes.taps, shapes.hints, adapter)
     schedule = by_stage(epochs, names, 'epochs') | dict(head=head_epochs)
     half = cache is not None and cache.half
-    with kept(self.model, teacher), torch.random.fork_rng():
+    as_in_the_run = entered(self.model, teacher, adapters, shapes.taps, shapes.hints, feed,
+                            leave=True)
+    with as_in_the_run, kept(self.model, teacher), torch.random.fork_rng():
         self.model.to(device), teacher.to(device)
-        costs = stage_costs(self, teacher, adapters, as_loss(loss), half, timed)
+        costs = stage_costs(self, teacher, adapters, as_loss(loss), half, timed, feed)
         if timed and len(self.dls.valid): costs = costs.assign(**valid_seconds(self, teacher))
     if cache and not cache.ready(self, cbs, teacher): cache = None
-    plan = plan_of(self, teacher, cache, costs, schedule, valid_every)
+    plan = plan_of(self, teacher, cache, costs, schedule, valid_every, feed)
     plan.stitched = not why_unstitched(self.model, teacher, shapes, getattr(self.dls, 'c', None))
     if timed and cache: plan.byte_seconds = _byte_seconds(cache.place(device)[0], device)
     return plan

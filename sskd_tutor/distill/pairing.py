@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 from fastai.data.transforms import Normalize
 from fastcore.all import patch
+from markupsafe import Markup
 from torch import Tensor, nn
 
 from ..core.errors import nearest
@@ -366,7 +367,8 @@ def __repr__(self: Pairing) -> str: return self.text()
 @patch
 def _repr_html_(self: Pairing) -> str:
     title, *_, fed = self.text().splitlines()
-    return f"<p>{title}</p>{self.table.reset_index(drop=True).to_html(index=False)}<p>{fed}</p>"
+    table = Markup(self.table.reset_index(drop=True).to_html(index=False))   # pandas escapes it
+    return Markup('<p>{}</p>{}<p>{}</p>').format(title, table, fed)
 
 # %% ../../nbs/distill/07_pairing.ipynb #fec9f84e
 @patch

@@ -31,6 +31,7 @@ from .check import PairShapes
 from .costs import images_per_epoch, stage_costs
 from .losses import as_loss, bound, mimic_nmse
 from .plan import Plan, make_plan
+from .teacher_fed import Feed, check_feed
 from ..measure.alignment import NMSE
 from ..nets.staged import StagedNet
 
@@ -195,6 +196,7 @@ def plan_of(
     costs: pd.DataFrame,          # from `stage_costs`
     schedule: dict,               # phase -> epochs
     valid_every: int,             # as for `fit_stage`
+    feed: str = 'student',        # likewise
 ) -> Plan:
     "The plan of a run of this learner"
     train, valid, device = learn.dls.train, learn.dls.valid, learner_device(learn)
@@ -202,13 +204,13 @@ def plan_of(
     stitched = not why_unstitched(learn.model, teacher)
     if cache is None:
         return make_plan(costs, schedule, images_per_epoch(train), n_valid, views=None, budget=0.,
-                         valid_every=valid_every, stitched=stitched)
+                         valid_every=valid_every, stitched=stitched, feed=feed)
     place, budget = cache.place(device)
     shards = train.shards if train.rank is not None else 1
     n_stored = -(-len(train.dataset)//shards)  # rounded up
     return make_plan(costs, schedule, images_per_epoch(train), n_valid, views=cache.n_views, budget=budget,
                      device='disk' if place == 'disk' else device.type, valid_every=valid_every,
-                     n_stored=n_stored, stitched=stitched)
+                     n_stored=n_stored, stitched=stitched, feed=feed)
 
 # %% ../../nbs/distill/12_phase.ipynb #04690160
 def _usable_cache(learn, cbs, teacher):
@@ -220,24 +222,25 @@ def _usable_cache(learn, cbs, teacher):
 
 def _any_loss(pred, hint): return pred.float().square().mean()
 
-def _begin_alone(learn, cache, teacher, schedule, valid_every):
+def _begin_alone(learn, cache, teacher, schedule, valid_every, feed):
     "Start the cache for a stage that trains outside a run"
     student = learn.model
     student.to(learner_device(learn)), teacher.to(learner_device(learn))
     same_shape = {name: nn.Identity() for name in student.stages}
-    costs = stage_costs(learn, teacher, same_shape, _any_loss, cache.half)
-    cache.begin(learn, student, teacher, plan_of(learn, teacher, cache, costs, schedule, valid_every))
+    costs = stage_costs(learn, teacher, same_shape, _any_loss, cache.half, feed=feed)
+    plan = plan_of(learn, teacher, cache, costs, schedule, valid_every, feed)
+    cache.begin(learn, student, teacher, plan)
 
 # %% ../../nbs/distill/12_phase.ipynb #97b94658
 @contextmanager
-def _memory(learn, cbs, teacher, stage, schedule, valid_every):
+def _memory(learn, cbs, teacher, stage, schedule, valid_every, feed):
     "The cache, ready for one phase, or None; the student's frozen stages are in eval mode"
     cache = _usable_cache(learn, cbs, teacher)
     if cache is None:
         yield None
         return
     alone = learn.sskd_run is None
-    if alone: _begin_alone(learn, cache, teacher, schedule, valid_every)
+    if alone: _begin_alone(learn, cache, teacher, schedule, valid_every, feed)
     cache.check(('student', 'teacher'))
     for name, part in learn.model.stages.items():
         if name != stage: part.eval()
@@ -246,12 +249,13 @@ def _memory(learn, cbs, teacher, stage, schedule, valid_every):
         if alone: cache.release()
 
 # %% ../../nbs/distill/12_phase.ipynb #2d3b3d2b
-def _mimicking(learn, teacher, k, adapter, cache):
+def _mimicking(learn, teacher, k, adapter, cache, feed):
     "What the learner trains while stage k mimics: (model, loaders, the callback that gives the hints)"
-    if cache is None: return mimic_net(learn.model, k, adapter), learn.dls, MimicFeatures(teacher, k)
     name = learn.model.stage_names[k]
-    model = StagedNet({name: learn.model.stages[name]}, adapter)
-    return model, cache.dls, FromMemory(cache, teacher, k)
+    alone = StagedNet({name: learn.model.stages[name]}, adapter)
+    if cache is not None: return alone, cache.dls, FromMemory(cache, teacher, k, feed)
+    model = alone if feed == 'teacher' else mimic_net(learn.model, k, adapter)
+    return model, learn.dls, MimicFeatures(teacher, k, feed)
 
 def mimic_metrics(unstitched):
     "What a stage measures; `unstitched`: of `why_unstitched`"
@@ -277,17 +281,19 @@ def fit_stage(self: Learner,
     loss: str | Callable = mimic_nmse,   # (pred, hint) -> scalar, or a name in `losses`
     cbs: Any = None,                     # more callbacks, e.g. `GradientClip()`
     valid_every: int = 1,                # validate after every n-th epoch and after the last; 0: never
+    feed: Feed = 'student',              # whose tap the stage reads, as for `fit_sskd`
     fit: Callable = Learner.fit_one_cycle,  # any of fastai's: fit(learn, epochs, lr, cbs=..., **kwargs)
     **kwargs: Any,                       # for it: wd, pct_start, div, ...
 ) -> list:                               # tidy rows: phase, stage, epoch, measure, value
     "Let one stage and its adapter mimic the teacher's; nothing else moves"
     student, k = self.model, self.model.stage_index(stage)
     name = student.stage_names[k]
+    check_feed(feed, student, teacher, k, self.dls.train)
     adapter = (nn.Identity() if adapter is None else adapter).to(learner_device(self))
     schedule = {n: epochs if n == name else 0 for n in student.stage_names} | dict(head=0)
     diary = _watched(self, EpochRows('mimic', name))
-    with kept(student, teacher), _memory(self, cbs, teacher, name, schedule, valid_every) as cache:
-        model, dls, mimic = _mimicking(self, teacher, k, adapter, cache)
+    with kept(student, teacher), _memory(self, cbs, teacher, name, schedule, valid_every, feed) as cache:
+        model, dls, mimic = _mimicking(self, teacher, k, adapter, cache, feed)
         teacher.eval().requires_grad_(False)
         own = [FreezeStages([name, 'head']), AllLearn(name), mimic, StopOnNaN(name),
                ValidEvery(valid_every), diary]

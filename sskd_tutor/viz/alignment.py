@@ -278,7 +278,8 @@ def _heading(measure):
 
 def _over_phases(fig, rec, title, theme, colors):
     "Style a figure over all phases, the legend below it"
-    shade(styled(fig, title, theme, 400), phase_spans(rec.schedule), colors, 'epochs, all phases', ticks=10, theme=theme)
+    shade(styled(fig, title, theme, 400), phase_spans(rec.schedule), colors, 'epochs, all phases', ticks=10,
+          theme=theme)
     return fig.update_layout(margin_b=92, legend=dict(x=0, xanchor='left', y=-.2, yanchor='top'))
 
 # %% ../../nbs/viz/03_alignment.ipynb #408ebafa
