@@ -21,10 +21,11 @@ from fastai.vision.all import DataLoaders, TensorImage
 from torch import Tensor
 
 from ..core.errors import Registry, few_names
-from .folders import Skip, folder_dls, is_image_name
+from .folders import Skip, folder_dls
 from .images import Images
 from .lists import Rows, by_parent, csv_dls, listed_dls, read_table
-from .loaders import ImageSet, set_dls
+from .loaders import ImageSet, as_vocab, set_dls
+from .opening import is_image_name
 from .views import Views
 
 # %% ../../nbs/data/06_formats.ipynb #00b8e4a0
@@ -110,7 +111,7 @@ def stored_dls(
     device=None,                  # fastai's default device if None
 ) -> DataLoaders:                 # x: (bs,3,h,w) float32, normalized; y: (bs,), int64
     "Color images in memory as fastai `DataLoaders`"
-    sets = [ColorSet(images, i, list(classes)) for i, images in enumerate((train, valid))]
+    sets = [ColorSet(images, i, as_vocab(classes)) for i, images in enumerate((train, valid))]
     return set_dls(*sets, stats or channel_stats(train.x), bs, views, n_views, seed, device)
 
 # %% ../../nbs/data/06_formats.ipynb #21c04099
