@@ -83,8 +83,8 @@ def fingerprint(
 def _number(target):
     "A target as the number of a class; 0.9 is none"
     number = int(target)
-    if number != float(target): raise ValueError(f"a target is {float(target):g}; expected the number of a class")
-    return number
+    if number == float(target): return number
+    raise ValueError(f"a target is {float(target):g}; expected the number of a class")
 
 # %% ../../nbs/data/05_datasets.ipynb #ecb9f899
 def _labels(dataset):

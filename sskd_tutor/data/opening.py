@@ -20,7 +20,8 @@ from torch import Tensor
 # %% ../../nbs/data/01a_opening.ipynb #0de8fa85
 suffixes = ('.jpg', '.jpeg', '.jfif', '.png', '.webp', '.gif', '.tif', '.tiff', '.bmp', '.ppm', '.pgm', '.avif')
 Image.init()  # an old Pillow knows no AVIF
-formats_read = [word for word in ('JPEG', 'PNG', 'WEBP', 'GIF', 'TIFF', 'BMP', 'PPM', 'AVIF') if word in Image.OPEN]
+_words = 'JPEG', 'PNG', 'WEBP', 'GIF', 'TIFF', 'BMP', 'PPM', 'AVIF'   # Pillow's
+formats_read = [word for word in _words if word in Image.OPEN]
 
 def is_image_name(
     name: str,  # of a file
@@ -74,7 +75,7 @@ def _in_mode(source, name, size, mode):
     except Exception as e: raise ValueError(f"{name} cannot be read ({type(e).__name__}: {e})") from e
 
 def pixels_of(
-    item: Any,                    # a path, bytes of a file, a PIL image, a uint8 array (h,w[,3]) or tensor (c,h,w)
+    item: Any,  # a path, bytes of a file, a PIL image, a uint8 array (h,w) or (h,w,3), a tensor (c,h,w)
     shape: tuple[int, int, int],  # channels (1 or 3), height, width of the images wanted
 ) -> Tensor:                      # of this shape, uint8
     "An image, however it is given, e.g. `pixels_of('photo.jpg', (3, 64, 64))`"
@@ -90,5 +91,7 @@ def pixels_of(
     elif isinstance(item, bytes): found = _in_mode(io.BytesIO(item), 'the image', size, mode)
     elif isinstance(item, Image.Image): found = fitted(item, size, mode)
     elif isinstance(item, np.ndarray): found = fitted(_as_pil(item), size, mode)
-    else: raise TypeError(f"a {type(item).__name__}; expected a path, bytes, a PIL image, an array or a tensor")
+    else:
+        kind = type(item).__name__
+        raise TypeError(f"a {kind}; expected a path, bytes, a PIL image, an array or a tensor")
     return torch.from_numpy(found.copy()).view(*size, c).permute(2, 0, 1)
