@@ -15,7 +15,7 @@ warnings.filterwarnings('ignore', '`torch.jit.script` is deprecated')  # fastai'
 from convert import Site, as_text
 from front import front, navigation
 from pages import read_pages
-from sskd_tutor.viz.style import ink, paper, template_parts
+from sskd_tutor.viz.style import ink, paper, template_parts, text_swaps
 
 home = Path(__file__).resolve().parent
 suffixes = '.png', '.svg', '.jpg', '.gif'  # that a text may show
@@ -23,7 +23,7 @@ suffixes = '.png', '.svg', '.jpg', '.gif'  # that a text may show
 def palette():
     "How a figure of the light theme becomes one of the dark theme: `figures.js` does it"
     look = pio.templates['plotly_dark'].layout.to_plotly_json()
-    return dict(ink=ink, paper=paper, template=dict(layout={k: look[k] for k in look if k in template_parts}))
+    return dict(ink=ink, paper=paper, words=text_swaps(), template=dict(layout={k: look[k] for k in look if k in template_parts}))
 
 def made(path):
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,11 +6,11 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/cli.html.md"""
 
 # %% auto #0
 __all__ = ['other_names', 'commands', 'not_options', 'add_option', 'add_settings', 'given', 'in_options', 'Command', 'command',
-           'loading', 'to_stderr', 'add_run_options', 'refuse_others', 'own', 'plan_values', 'print_json', 'carry_out',
-           'new_folder', 'now', 'demo_options', 'demo', 'same_or_not', 'distill_options', 'distill', 'recipe_options',
-           'recipe', 'image_shape', 'PlanSettings', 'plan_options', 'planned_learner', 'plan', 'compare_options',
-           'compare', 'export_options', 'export', 'info_options', 'info', 'stage_values', 'doctor_options', 'doctor',
-           'data_options', 'data', 'parser', 'main']
+           'loading', 'to_stderr', 'add_run_options', 'add_allow_code', 'refuse_others', 'own', 'plan_values',
+           'print_json', 'carry_out', 'resume_line', 'new_folder', 'now', 'demo_options', 'demo', 'same_or_not',
+           'distill_options', 'distill', 'recipe_options', 'recipe', 'image_shape', 'PlanSettings', 'plan_options',
+           'planned_learner', 'plan', 'compare_options', 'compare', 'export_options', 'export', 'info_options', 'info',
+           'stage_values', 'doctor_options', 'doctor', 'data_options', 'data', 'parser', 'main']
 
 # %% ../nbs/01_cli.ipynb #eac5db95
 import argparse, json, re, sys, typing, warnings
@@ -111,6 +111,12 @@ def add_run_options(p):
     p.add_argument('--overwrite', action='store_true', default=None, help='replace a run that lies in FOLDER')
     p.add_argument('--json', action='store_true', help='the result as one JSON object on the last line')
 
+def add_allow_code(p):
+    "Words from a file may name functions"
+    p.add_argument('--allow-code', action='store_true',
+                   help='a file that is read may name package.module:function, whose code then runs; '
+                        'without it only what you type yourself may')
+
 def refuse_others(
     a,
     source: str,     # of all settings
@@ -156,7 +162,7 @@ def carry_out(
     try: result = run(job, folder, resume=bool(a.resume), overwrite=bool(a.overwrite))
     except KeyboardInterrupt:
         on = 'nothing was saved'
-        if was_interrupted(folder): on = f'go on with: sskd_tutor {a.command} --resume {folder}'
+        if was_interrupted(folder): on = f'go on with: {resume_line(a, job, folder)}'
         to_stderr(f"\ninterrupted; {on}")
         return 130
     result = replace(result, path=own(result.path))
@@ -164,6 +170,13 @@ def carry_out(
     print(f"\n{result}\n\n{end(result)}\n\n{page}", file=sys.stderr if a.json else sys.stdout)
     if a.json: print_json(result.summary())
     return 0
+
+def resume_line(a, job, folder) -> str:
+    "What goes on with a run; with a word of yours that names a function, it asks for your permission again"
+    from sskd_tutor.nets.words import names_code
+    words = [getattr(job.settings, name, None) for name in ('teacher', 'student')]
+    yours = getattr(a, 'allow_code', False) or any(map(names_code, words))
+    return f"sskd_tutor {a.command} --resume {folder}{' --allow-code' if yours else ''}"
 
 def new_folder(a, name: str) -> Path:
     "Where the run is saved"
@@ -212,6 +225,7 @@ def distill_options(p):
     from sskd_tutor.runs.folder import FolderSettings
     add_settings(p, FolderSettings)
     add_run_options(p)
+    add_allow_code(p)
 
 @command('sskd_tutor distill --data photos --teacher timm:convnext_atto '
          '--teacher-weights convnext.safetensors --student torchvision:mobilenet_v3_small', distill_options)
@@ -224,7 +238,7 @@ def distill(a) -> int:
     found, told = given(a, FolderSettings), dict(say=to_stderr, progress=True)
     if a.resume:
         refuse_others(a, a.resume, found)
-        job = interrupted_job(a.resume, [FolderJob], **told)
+        job = interrupted_job(a.resume, [FolderJob], a.allow_code, **told)
     else:
         lacks = [flag(k) for k in ('data', 'teacher', 'student') if k not in found]
         if lacks: raise ValueError(f"{', '.join(lacks)} must be given; see sskd_tutor distill --help")
@@ -239,6 +253,7 @@ def recipe_options(p):
                    help='of one that travels with the package, or FILE.toml; without it they are listed')
     add_settings(p, RecipeSettings, ['recipe'])
     add_run_options(p)
+    add_allow_code(p)
 
 @command('sskd_tutor recipe cifar100_resnet56_resnet20 --data FOLDER --plan', recipe_options)
 def recipe(a) -> int:
@@ -254,12 +269,12 @@ def recipe(a) -> int:
         if others:
             raise ValueError(f"--resume takes recipe and settings from {a.resume}; "
                              f"leave out {', '.join(others)}")
-        job = interrupted_job(a.resume, list(recipe_jobs.values()), **told)
+        job = interrupted_job(a.resume, list(recipe_jobs.values()), a.allow_code, **told)
     elif not a.recipe:
         for name in recipes(): print(f"{name:<34}{read_recipe(name)['title']}")
         return 0
     else:
-        r = read_recipe(a.recipe)
+        r = read_recipe(a.recipe, a.allow_code)
         kind = recipe_jobs[r['task']]
         job = kind(kind.settings_class(**found), recipe=r, **told)
     return carry_out(a, job, new_folder(a, Path(a.recipe or '').stem),
@@ -343,6 +358,7 @@ def compare_options(p):
     p.add_argument('--plan', action='store_true', help='only say what each run would do and cost')
     p.add_argument('--verdicts', action='store_true', help='a verdict in words for every pair of methods')
     p.add_argument('--json', action='store_true', help='all runs as one JSON list')
+    add_allow_code(p)
 
 @command('sskd_tutor compare study.toml --jobs 2', compare_options)
 def compare(a) -> int:
@@ -351,12 +367,12 @@ def compare(a) -> int:
     from sskd_tutor.compare.runner import compare as make, groups, plan_table, runs_of
     from sskd_tutor.compare.study import remarks, studies
     from sskd_tutor.compare.verdicts import boards
-    chosen = studies(a.config, a.only)
+    chosen = studies(a.config, a.only, a.allow_code)
     if a.plan:
         for name, study in chosen.items(): print(f"[{name}]\n{plan_table(study).to_string(index=False)}\n")
         return 0
     path = Path(a.csv or Path(a.config).with_suffix('.csv'))
-    try: runs = make(a.config, path, a.jobs, a.only, a.most, say=to_stderr)
+    try: runs = make(a.config, path, a.jobs, a.only, a.most, say=to_stderr, allow_code=a.allow_code)
     except KeyboardInterrupt: return 130
     except RuntimeError as e:
         to_stderr(f"\nsskd_tutor compare: {e}")
@@ -378,13 +394,14 @@ def export_options(p):
                    help=f"{', '.join(kinds)} (all of them)")
     p.add_argument('--license', metavar='WORDS', help="for the card (the run's)")
     p.add_argument('--json', action='store_true', help='the table of files as one JSON list')
+    add_allow_code(p)
 
 @command('sskd_tutor export runs/mine --out student', export_options)
 def export(a) -> int:
     "Write the student of a run as files that need neither the teacher nor this package"
     loading()
     from sskd_tutor.runs.jobs import export_run
-    table = export_run(a.run, a.out, a.formats, a.license, to_stderr)
+    table = export_run(a.run, a.out, a.formats, a.license, to_stderr, a.allow_code)
     if a.json: print_json(table.reset_index().to_dict('records'))
     else: print(f"{table.round(6).to_string()}\n\n{Path(a.out)/'README.md'} says where it comes from")
     return 0
@@ -392,8 +409,8 @@ def export(a) -> int:
 # %% ../nbs/01_cli.ipynb #f246ec6a
 def info_options(p):
     p.add_argument('net', metavar='NET',
-                   help='tutorial[:width=32,blocks=2], teacher[:same-data], timm:NAME, '
-                        'torchvision:NAME[:num_classes=10], cifar:NAME[:n_out=100], '
+                   help='tutorial[:width=32,blocks=2], teacher[:same-data], resnet10[:num_classes=10], '
+                        'timm:NAME, torchvision:NAME[:num_classes=10], cifar:NAME[:n_out=100], '
                         'or package.module:function that returns a network')
     p.add_argument('--input', metavar='CxHxW', help="size of one image (the network's own, else 1x28x28)")
     p.add_argument('--json', action='store_true', help='as one JSON object')

@@ -13,7 +13,8 @@ function plotly() {
 // what is white in a trace stays white: it lies on a color
 function dark(fig) {
   const { ink, paper } = palette, rgb = hex => hex.match(/\w\w/g).map(n => parseInt(n, 16)).join(', ')
-  const inks = { [ink.light.toLowerCase()]: ink.dark }, all = { ...inks, [paper.light.toLowerCase()]: paper.dark, white: paper.dark }
+  const words = Object.fromEntries(Object.entries(palette.words).map(([light, dark]) => [light.toLowerCase(), dark]))
+  const inks = { ...words, [ink.light.toLowerCase()]: ink.dark }, all = { ...inks, [paper.light.toLowerCase()]: paper.dark, white: paper.dark }
   const text = (s, swap) => swap[s.toLowerCase()] ?? (swap === all ? s.replace(`rgba(${rgb(paper.light)},`, `rgba(${rgb(paper.dark)},`) : s)
   const walk = (v, swap) => typeof v === 'string' ? text(v, swap) : Array.isArray(v) ? v.map(x => walk(x, swap)) : v && typeof v === 'object'
     ? Object.fromEntries(Object.entries(v).map(([k, x]) => [k, k === 'colorscale' ? x : walk(x, swap)])) : v

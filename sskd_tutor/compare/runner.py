@@ -31,6 +31,7 @@ from ..data.views import Views
 from ..core.files import pkg_data, write_whole
 from ..measure.fidelity import all_logits, ece, fidelity, torchmetrics
 from .methods import Trial, schedule, train
+from ..distill.precision import layout_fault
 from ..nets.words import build_net
 from ..core.state import environment
 from .study import (Cell, Study, cells, key_columns, load_data, run_key, split_images,
@@ -79,7 +80,14 @@ def start(
     if s.augment is not None:
         for dls in (pool, labeled): dls.train.views = Views(**s.augment, seed=cell.seed)
     cbs = [Bf16(), ChannelsLast()] if s.precision == 'bfloat16' else []
+    if cbs: _check_layout(student, device)
     return Trial(student, teacher, pool, labeled, s.lr, s.views, s.memory, cbs)
+
+def _check_layout(student, device):
+    "A worker would die without a word"
+    if fault := layout_fault(student, device):
+        raise ValueError(f"precision is 'bfloat16', which trains in channels_last, and {fault}; "
+                         "use precision='float32', or a wider student")
 
 # %% ../../nbs/compare/03_runner.ipynb #e60126fd
 def _test_dl(data, folder, bs, device):
@@ -401,10 +409,11 @@ def compare(
     only: list = (),       # names of studies
     most: int = None,      # stop after so many new runs
     say=print,             # told of each run
+    allow_code: bool = False,  # as for `studies`
 ) -> pd.DataFrame:         # all runs of these studies
     "Make the runs that are not there yet"
     torchmetrics()   # an error now, if it is not installed
-    wanted = _wanted(studies(config, only))
+    wanted = _wanted(studies(config, only, allow_code))
     there = {run_key(row) for row in read_runs(path, repair=True).to_dict('records')}
     todo = [cell for key, cell in wanted.items() if key not in there][:most]
     for _ in plans(todo): pass   # an error now, if a budget is too small

@@ -24,7 +24,7 @@ from ..data.formats import cifar_sets, find_data, read_cifar
 from ..data.images import Images, balanced, embedded_fashion, full_fashion
 from ..data.views import Views
 from .methods import phases_of
-from ..nets.words import from_module
+from ..nets.words import check_from_file, from_module
 from ..core.errors import nearest
 from ..nets.weights import teacher_path, weights_meta
 
@@ -282,6 +282,14 @@ def study(
     s.pairs = [_as_pair(given) for given in s.pairs]
     return s
 
+# %% ../../nbs/compare/02_study.ipynb #d49ad3cc
+def _refuse_code(s):
+    "Raise if a study from a file names a function as its data, a network, or what a teacher has seen"
+    data = [s.data, *(pair.seen for pair in s.pairs if pair.seen)]
+    for word in data: check_from_file(word, 'data', kinds=())
+    for pair in s.pairs:
+        for word in (pair.teacher, pair.student): check_from_file(word)
+
 # %% ../../nbs/compare/02_study.ipynb #1fd84939
 def _read_config(config):
     "name -> settings, from a file or a dict"
@@ -294,18 +302,23 @@ def _read_config(config):
         raise ValueError(f"{name!r} stands outside a study; put it below a line [name]")
     return config
 
+
 def studies(
     config: Mapping | str | Path,  # a dict of dicts, or a TOML file with one table per study
     only: list = (),               # names; all if empty
+    allow_code: bool = False,      # a file may name package.module:function, whose code then runs
 ) -> dict:                         # name -> Study
     "All studies of a config"
+    is_file = not isinstance(config, Mapping)
     config = _read_config(config)
     for name in only:
         if name not in config: raise ValueError(f"no study {name!r}; {nearest(name, config)}")
     chosen = {}
     for name, settings in config.items():
         if only and name not in only: continue
-        try: chosen[name] = study(settings)
+        try:
+            chosen[name] = study(settings)
+            if is_file and not allow_code: _refuse_code(chosen[name])
         except ValueError as e: raise ValueError(f"[{name}] {e}") from e
     return chosen
 

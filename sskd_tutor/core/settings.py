@@ -9,7 +9,7 @@ __all__ = ['option', 'types_of', 'fits', 'Settings', 'make_settings', 'flag', 'a
 
 # %% ../../nbs/core/06_settings.ipynb #4fe43574
 import os, typing
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
@@ -24,9 +24,11 @@ def option(
     at_least: float | None = None,      # the smallest number that is allowed
     positive: bool = False,             # a number that must be above 0
     metavar: str | None = None,         # what stands for the value in the help, e.g. 'FOLDER'
+    from_file: Callable[[Any], object] | None = None,  # raises for a value that only you may give, not a file
 ) -> Any:                               # a dataclass field
     "A field of `Settings`, with all that the command line needs to know about it"
-    about = dict(help=help, choices=choices, at_least=at_least, positive=positive, metavar=metavar)
+    about = dict(help=help, choices=choices, at_least=at_least, positive=positive, metavar=metavar,
+                 from_file=from_file)
     if isinstance(default, (list, dict)): return field(default_factory=default.copy, metadata=about)
     return field(default=default, metadata=about)
 
@@ -88,6 +90,7 @@ def make_settings(
     cls: type,      # a `Settings` class
     found: dict,    # field -> value, e.g. read from JSON or TOML
     where: str,     # where it was read, for the errors
+    allow_code: bool = False,  # take values too that only you may give
 ) -> Settings:      # of that class
     "Settings from a dictionary; a key that does not exist is named, with the nearest one that does"
     known = {f.name: f for f in fields(cls)}
@@ -96,8 +99,18 @@ def make_settings(
     needed = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
     lacks = [n for n in needed if n not in found]
     if lacks: raise ValueError(f"{where} lacks {', '.join(lacks)}")
-    try: return cls(**found)
+    try:
+        settings = cls(**found)
+        if not allow_code: _check_from_file(settings)
+        return settings
     except ValueError as e: raise ValueError(f"{where}: {e}") from None
+
+def _check_from_file(settings):
+    "Raise for a value that a file may not give"
+    for f in fields(settings):
+        check = f.metadata.get('from_file')
+        value = getattr(settings, f.name)
+        if check and value is not None: check(value)
 
 # %% ../../nbs/core/06_settings.ipynb #1bd346d0
 def flag(

@@ -9,6 +9,7 @@ __all__ = ['bits', 'changed', 'tensors_sha256', 'kept', 'n_hooks', 'described', 
            'same_rng', 'environment']
 
 # %% ../../nbs/core/03_state.ipynb #284b3c0e
+import copy
 import hashlib
 import inspect
 import platform
@@ -39,7 +40,11 @@ def bits(
     net: nn.Module,
 ) -> dict[str, Tensor]:  # a copy of each parameter and buffer
     "A network as it stands, to be compared with later"
-    return {name: value.detach().clone() for name, value in net.state_dict().items()}
+    return {name: _copied(value) for name, value in net.state_dict().items()}
+
+def _copied(value):
+    "Of a tensor, or of what a module's `get_extra_state` gives"
+    return value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
 
 # %% ../../nbs/core/03_state.ipynb #6d5faef9
 def changed(
@@ -47,15 +52,25 @@ def changed(
     net: nn.Module,
 ) -> list[str]:                 # names of the parameters and buffers that moved
     "What is no longer the same to the bit?"
-    return [name for name, value in net.state_dict().items() if not torch.equal(value, before[name])]
+    return [name for name, value in net.state_dict().items() if not _same(value, before[name])]
+
+def _same(a, b): return torch.equal(a, b) if isinstance(a, Tensor) else a == b
 
 # %% ../../nbs/core/03_state.ipynb #f20eef9e
+def tensors_of(
+    net: nn.Module,
+) -> dict[str, Tensor]:  # on the CPU, contiguous, copies
+    "The tensors of a `state_dict`, as safetensors takes them"
+    state = net.state_dict()
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+
+# %% ../../nbs/core/03_state.ipynb #1039a615
 def tensors_sha256(
     net: nn.Module,
 ) -> str:           # hex; equal only for weights and buffers that are equal to the bit
     "Fingerprint of a network's parameters and buffers"
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
-    return hashlib.sha256(save(tensors)).hexdigest()
+    return hashlib.sha256(save(tensors_of(net))).hexdigest()
 
 # %% ../../nbs/core/03_state.ipynb #6b839fed
 @contextmanager

@@ -10,7 +10,7 @@ __all__ = ['exercises', 'verdict_colors', 'card', 'quick', 'Wrong', 'Exercise', 
            'read_progress', 'note_try', 'verdict']
 
 # %% ../../nbs/course/00_grading.ipynb #18b07d04
-import dis, html, json, math, os, secrets, traceback, warnings
+import dis, html, json, math, os, re, secrets, traceback, warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
@@ -173,17 +173,22 @@ def __repr__(self: Verdict):
     hints = [f'Hint {i}: {hint}' for i, hint in enumerate(self.hints, 1)]
     return '\n'.join([f'{self.id} {self.title}: {self.word}. {self.says}', *hints])
 
+# %% ../../nbs/course/00_grading.ipynb #e9439826
+_emphasis = re.compile(r'(?<![\w*])\*(\w[^*]*)\*(?![\w*])')   # *so*, but not 2*3*4
+
+def _emphasized(text): return _emphasis.sub(r'<em>\1</em>', text)
+
 # %% ../../nbs/course/00_grading.ipynb #76d789d0
 def marked(
-    text: str,   # with `code` in it
+    text: str,   # with `code` and *emphasis* in it
 ) -> str:
     "A sentence as HTML"
     parts = html.escape(text).split('`')
     alone = len(parts) % 2 == 0   # an odd number of backticks: the last one opens nothing
     out = ''
     for i, part in enumerate(parts):
-        if i % 2 == 0: out += part
-        elif alone and i == len(parts) - 1: out += f'`{part}'
+        if i % 2 == 0: out += _emphasized(part)
+        elif alone and i == len(parts) - 1: out += f'`{_emphasized(part)}'
         else: out += f'<code>{part}</code>'
     return out
 
@@ -193,7 +198,7 @@ verdict_colors = {True: '#009E73', False: '#D55E00', None: '#767676'}
 card = ('<div class="sskd-verdict" style="border-left:5px solid {color};background:rgba(128,128,128,.1);'
     'padding:.6em .9em;margin:.3em 0;border-radius:3px;max-width:48em;font-size:14px;line-height:1.45;'
     'white-space:normal"><b>{id} · {title}</b> '
-    '<b style="color:{color};margin-left:.6em;white-space:nowrap">{word}</b>'
+    '<b style="margin-left:.6em;white-space:nowrap">{word}</b>'
     '<div style="margin-top:.3em">{says}</div>{hints}</div>')
 
 @patch

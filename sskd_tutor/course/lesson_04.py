@@ -274,7 +274,7 @@ def made_up_run(
     made = SSKDRun(student, thin(), {}, {}, schedule)
     for name, share in zip(schedule, (.2, .3, .4, .1)):
         rows = [dict(phase='mimic', stage=name, epoch=0, measure='seconds', value=1.)]
-        made.add(name, rows, schedule[name], share*gmacs, 100)
+        made.add(name, rows, schedule[name], share*gmacs, 100*schedule[name])
     return made
 
 # %% ../../nbs/course/05_lesson_04.ipynb #af51dfdd

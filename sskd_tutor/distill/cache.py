@@ -22,6 +22,7 @@ from fastai.learner import Callback, Learner
 from fastai.torch_core import TensorCategory
 from fastcore.all import L, patch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.device import autocast_of, free_memory, kind_of, learner_device
 from ..core.units import in_bytes
@@ -164,7 +165,7 @@ def ready(self: CacheFeatures,
     teacher: StagedNet | None = None,
 ) -> bool:
     "May anything be remembered? If not, say once why"
-    why = _unchained(learn.model, teacher)
+    why = _unchained(learn.model, teacher) or _without_statistics(student=learn.model, teacher=teacher)
     why = why or unrepeatable(learn.dls.train, [*learn.cbs, *L(cbs)])
     why = why or unrepeatable(learn.dls.valid)
     if why and self.off != why: warnings.warn(f"CacheFeatures remembers nothing: {why}", stacklevel=3)
@@ -175,6 +176,14 @@ def _unchained(*nets):
     for net in nets:
         if not getattr(net, 'chained', True):
             return f"parts of {type(net).__name__} read more than the map before them"
+    return ''
+
+def _without_statistics(**nets):
+    for who, net in nets.items():
+        for name, module in (net.named_modules() if net is not None else ()):
+            if not isinstance(module, _BatchNorm) or module.running_mean is not None: continue
+            return (f"{name} of the {who} is a batch norm without running statistics, so what it gives of "
+                    "an image depends on the rest of the batch; use track_running_stats=True")
     return ''
 
 # %% ../../nbs/distill/10_cache.ipynb #89cb2ec1
@@ -314,14 +323,20 @@ class FromMemory(MimicFeatures):
         cache: CacheFeatures,
         teacher: StagedNet | None,   # None in the head's phase
         stage: int,                  # place of the stage that learns; the number of stages for the head
+        feed: str = 'student',       # who feeds that stage, as for `fit_sskd`
     ):
-        self.cache = cache
+        self.cache, self.feed = cache, feed
         self.teacher = teacher   # type: ignore[assignment]  # None, unlike in `MimicFeatures`
         self.tap_index = stage
 
     @property
+    def fed_by_teacher(self) -> bool:
+        return self.feed == 'teacher' and self.teacher is not None and self.tap_index > 0
+
+    @property
     def needed(self) -> dict:
-        "network -> place of the tap that this phase uses"
+        "network -> place of the tap that this phase uses, or both places"
+        if self.fed_by_teacher: return dict(teacher=[self.tap_index - 1, self.tap_index])
         student = dict(student=self.tap_index - 1) if self.tap_index else {}
         return student if self.teacher is None else student | dict(teacher=self.tap_index)
 
@@ -341,9 +356,12 @@ def before_batch(self: FromMemory) -> None:
                         "validate with learn.dls.valid, or leave CacheFeatures out")
     self.view, self.labels = loader.view, self.yb[0]
     with torch.no_grad():
-        self.learn.xb = (taps.get('student', self.tap_index - 1, idx, loader.cpu, self.view),)
+        feeder = 'teacher' if self.fed_by_teacher else 'student'
+        x = taps.get(feeder, self.tap_index - 1, idx, loader.cpu, self.view)
+        self.learn.xb = (x,)
         if self.teacher is None: return
-        self.learn.yb = (taps.get('teacher', self.tap_index, idx, loader.cpu, self.view),)
+        below = x if self.fed_by_teacher else None
+        self.learn.yb = (taps.get('teacher', self.tap_index, idx, loader.cpu, self.view, below),)
 
 @patch
 def after_train(self: FromMemory) -> None: self._finish(0)

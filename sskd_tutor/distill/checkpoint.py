@@ -30,7 +30,8 @@ from ..core.device import learner_device
 from ..core.errors import Registry
 from ..core.events import RunCallback
 from ..core.files import clear_halves, read_snapshot, remove_snapshot, snapshots, write_snapshot
-from ..core.state import described, differences, rng_state, set_rng_state, tensors_sha256
+from ..core.state import (described, differences, rng_state, set_rng_state, tensors_of,
+                                   tensors_sha256)
 from .cache import CacheFeatures
 from .precision import CompileStage
 
@@ -87,7 +88,7 @@ def trained_parts(
     return parts
 
 def _outline(net):
-    shapes = [(name, tuple(value.shape), str(value.dtype)) for name, value in net.state_dict().items()]
+    shapes = [(name, tuple(value.shape), str(value.dtype)) for name, value in tensors_of(net).items()]
     sha = hashlib.sha256((described(net) + str(shapes)).encode()).hexdigest()[:8]
     n_weights = sum(p.numel() for p in net.parameters())
     return f"{n_weights:,} weights, layout {sha}"
@@ -274,7 +275,7 @@ class _ResumedFit:
         for i, batch in batches: learn.one_batch(i, batch)
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #4246e393
-checkpoint_format = 2
+checkpoint_format = 3
 
 class SaveFit(RunCallback):
     "Saves a fit into a folder, so that it can go on; the parts that every checkpoint shares"

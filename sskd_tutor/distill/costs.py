@@ -184,6 +184,7 @@ def stage_costs(
     loss: Callable = mimic_nmse,   # as for `fit_sskd`
     half: bool = False,            # float32 taps are remembered in float16
     timed: bool = False,           # measure seconds on a whole batch as well
+    feed: str = 'student',         # who feeds a stage, as for `fit_sskd`
 ) -> pd.DataFrame:                 # index: stages, then 'head'; columns as in `StageCost.row`
     "What each stage costs, an image"
     student = learn.model
@@ -197,6 +198,7 @@ def stage_costs(
             cost, tap, hint = _costs_of_stage(meter, student, teacher, k, adapters[name], loss, tap, hint)
             costs.append(cost)
             taps.append(tap)
+            if feed == 'teacher': tap = hint
         costs.append(_cost_of_head(meter, student, taps, labels))
     return pd.DataFrame([cost.row for cost in costs]).set_index('stage')
 

@@ -10,6 +10,7 @@ __all__ = ['Run', 'SSKDRun']
 # %% ../../nbs/distill/13_fit.ipynb #55c7469c
 import copy
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,24 +19,28 @@ from typing import Any
 
 import pandas as pd
 import torch
-from fastai.learner import Learner
+from fastai.learner import Learner, mk_metric
 from fastai.optimizer import OptimWrapper
-from fastcore.all import L, delegates, patch
+from fastcore.all import delegates, patch
 from torch import nn
 
 from ..core.device import learner_device
 from ..core.events import RunCallback
 from ..core.state import described, kept
 from ..core.tables import columns
+from ..core.units import in_units
 from .adapters import by_stage, default_adapter, make_adapters
 from .cache import CacheFeatures
 from .callbacks import at_rest
-from .check import check_pair
-from .costs import images_per_epoch, stage_costs, total_gmacs, valid_seconds
+from .check import check_layout, checked_shapes
+from .costs import stage_costs, total_gmacs, valid_seconds
+from .learners import are_staged, cut_and_paired, network_of
 from .losses import as_loss, mimic_nmse
-from .phase import cache_in, learner_with, plan_of, why_unstitched
+from .phase import cache_in, learner_with, mimic_metrics, plan_of, say, why_unstitched
+from .phase_cbs import all_given, callbacks_of, check_monitors, check_phases, own_files
 from .plan import Plan
 from .several import together
+from .teacher_fed import Feed, entered, join
 from ..nets.staged import StagedNet
 
 # %% ../../nbs/distill/13_fit.ipynb #4aa70a08
@@ -65,12 +70,12 @@ def add(self: Run,
     rows: list,           # tidy
     epochs: int,
     gmacs: float,         # multiply-adds of its training steps, in 10^9
-    images: int,          # in an epoch
-    **more: Any,          # e.g. bytes
+    images: int,          # trained on, all epochs together
+    **more: Any,          # e.g. batches, bytes
 ) -> None:
     "A phase has trained"
     self.rows += rows
-    macs_per_image = gmacs*1e9/max(1, images*epochs)
+    macs_per_image = gmacs*1e9/max(1, images)
     self.costs[stage] = dict(epochs=epochs, macs_per_image=macs_per_image, gmacs=gmacs, **more)
 
 # %% ../../nbs/distill/13_fit.ipynb #9c8bbce6
@@ -88,6 +93,8 @@ class SSKDRun(Run):
         self.settings, self.schedule = settings, schedule
         self.plan: Plan | None = None  # what was planned before anything trained
         self.record: Any = None        # the recording, if `RecordAlignment` made one
+        self.pairing: Any = None       # how the networks were cut and paired, if `fit_sskd` did it
+        self.unstitched = ''           # why stitched accuracy is not defined; empty if it is
 
     def __repr__(self): return f"SSKDRun of {self.gmacs:.0f} x 10^9 multiply-adds\n{self.stages.round(4)}"
     def _repr_html_(self): return self.stages.round(4).to_html()
@@ -124,11 +131,22 @@ def _for_json(setting):
     is_plain = setting is None or isinstance(setting, (Number, str))
     return setting if is_plain else described(setting)
 
+# %% ../../nbs/distill/13_fit.ipynb #755fb34e
+def _check_callbacks(learn, run, cbs, valid_every):
+    "Does each phase exist, and measure what its callbacks watch?"
+    phases = [phase for phase, epochs in run.schedule.items() if epochs]
+    check_phases(cbs, phases)
+    of_stage = [mk_metric(metric).name for metric in mimic_metrics(run.unstitched)]
+    own = list(learn.metrics.attrgot('name'))
+    measures = {phase: own if phase == 'head' else of_stage for phase in phases}
+    check_monitors(learn, cbs, measures, valid_every)
+    if 'head' not in phases: check_monitors(learn, None, dict(head=own))  # `learn.validate` calls its own
+
 # %% ../../nbs/distill/13_fit.ipynb #4361523c
 def _same_run(plan, own):
     "The plan that was handed in, if it is for this run; or else the run's own"
     if plan is None: return own
-    for what in ('schedule', 'n_train', 'n_valid', 'views', 'valid_every'):
+    for what in ('schedule', 'n_train', 'n_valid', 'views', 'valid_every', 'feed'):
         given, here = getattr(plan, what), getattr(own, what)
         if given != here:
             raise ValueError(f"the plan is for another run: its {what} is {given}, here it is {here}; "
@@ -136,20 +154,21 @@ def _same_run(plan, own):
     return plan
 
 # %% ../../nbs/distill/13_fit.ipynb #1107d058
-def _planned(learn, run, loss, cbs, plan, valid_every):
+def _planned(learn, run, loss, cbs, plan, valid_every, feed):
     "Plan the run: (costs of each stage, the cache or None)"
     cache = cache_in(learn, cbs)
     half = cache is not None and cache.half
-    costs = stage_costs(learn, run.teacher, run.adapters, loss, half)
+    costs = stage_costs(learn, run.teacher, run.adapters, loss, half, feed=feed)
     if cache and not cache.ready(learn, cbs, run.teacher): cache = None
-    own = plan_of(learn, run.teacher, cache, costs, run.schedule, valid_every)
+    own = plan_of(learn, run.teacher, cache, costs, run.schedule, valid_every, feed)
+    own.stitched = not run.unstitched
     run.plan = _same_run(plan, own)
     return costs, cache
 
 # %% ../../nbs/distill/13_fit.ipynb #d405915c
 @contextmanager
 def _under_way(learn: Learner, run: SSKDRun, cbs: Any) -> Iterator[None]:
-    known = dict(sskd_run=run, sskd_phase=None, sskd_cbs=[*learn.cbs, *L(cbs)])
+    known = dict(sskd_run=run, sskd_phase=None, sskd_diary=None, sskd_cbs=[*learn.cbs, *all_given(cbs)])
     with learner_with(learn, **known), together(learn), at_rest(run.teacher, learn):
         run.student.to(learner_device(learn))
         yield
@@ -176,21 +195,27 @@ def _tell(learn, event):
     listeners = [cb for cb in learn.sskd_cbs if isinstance(cb, RunCallback)]
     return [getattr(cb, event)(learn, learn.sskd_run) for cb in listeners]
 
-def _say(learn, line):
-    if hasattr(learn, 'progress'): print(line)  # `learn.no_bar()` takes the callback of that name away
+def _tell_the_end(learn, event):
+    "The same, but a callback that fails now does not cost the run: everything has trained"
+    for cb in learn.sskd_cbs:
+        if not isinstance(cb, RunCallback): continue
+        try: getattr(cb, event)(learn, learn.sskd_run)
+        except Exception as e:  # whatever it is
+            where, error = f"{type(cb).__name__}.{event}", f"{type(e).__name__}: {e}"
+            warnings.warn(f"{where} failed, the run itself is whole: {error}")
 
 # %% ../../nbs/distill/13_fit.ipynb #83a741a9
-def _frozen_parts(schedule, phase):
+def _frozen_parts(schedule, phase, feed):
     "(network, place) of every frozen stage that a phase needs"
     k = list(schedule).index(phase)
-    of_student = [('student', j) for j in range(k)]
+    needs_student = feed == 'student' or phase == 'head'
+    of_student = [('student', j) for j in range(k)] if needs_student else []
     of_teacher = [('teacher', j) for j in range(k + 1)] if phase != 'head' else []
     return of_student + of_teacher
 
-def _phase_cost(run, phase, costs, images, cache, before):
-    "gmacs of a phase that has trained, and the bytes that its cache held"
-    trained_on = images*run.schedule[phase]
-    forwards = dict.fromkeys(_frozen_parts(run.schedule, phase), trained_on)
+def _phase_cost(run, phase, costs, trained_on, cache, before):
+    "gmacs of a phase that has trained on so many images, and the bytes that its cache held"
+    forwards = dict.fromkeys(_frozen_parts(run.schedule, phase, run.plan.feed), trained_on)
     if cache is not None: forwards = cache.forwards_since(before)
     macs = {(who, j): costs[f'{who}_macs'].iloc[j] for who, j in forwards}
     gmacs = total_gmacs(costs.train_macs[phase], trained_on, forwards, macs)
@@ -202,16 +227,42 @@ def _fit_phase(learn, phase, line, fit, costs, cache):
     run = learn.sskd_run
     learn.sskd_phase = phase
     if any(_tell(learn, 'skip_phase')): return
-    _say(learn, line)
-    images = images_per_epoch(learn.dls.train)
+    say(learn, line)
     before = None if cache is None else cache.forwards()
-    rows = fit()
-    cost = _phase_cost(run, phase, costs, images, cache, before)
-    run.add(phase, rows, run.schedule[phase], images=images, **cost)
-    _tell(learn, 'end_phase')
+    rows, did = fit(), learn.sskd_diary
+    cost = _phase_cost(run, phase, costs, did.images, cache, before)
+    run.add(phase, rows, did.epochs, images=did.images, batches=did.batches, **cost)
+    is_last = phase == [name for name, epochs in run.schedule.items() if epochs][-1]
+    tell = _tell_the_end if is_last else _tell
+    tell(learn, 'end_phase')
+
+# %% ../../nbs/distill/13_fit.ipynb #c1df4d60
+def _is_out_of_memory(error):
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+def _what_helps(learn, run):
+    "About the images in a batch, and about what is remembered"
+    bs = getattr(learn.dls.train, 'bs', None) or getattr(learn.dls.train, 'batch_size', None)
+    batches = (f"Make the batches smaller (bs is {bs}; GradientAccumulation keeps the steps as they are), "
+               "or compute in half precision: learn.tuned().")
+    if run.plan is None or not run.plan.bytes: return batches
+    return (f"The plan remembers up to {in_units(run.plan.bytes)} beside weights and activations: "
+            "CacheFeatures(budget='...') makes it less, where='host' or where='disk' puts it elsewhere. "
+            f"{batches}")
+
+@contextmanager
+def _memory_explained(learn: Learner, run: SSKDRun) -> Iterator[None]:
+    "An error for lack of memory names the phase and what helps"
+    try: yield
+    except (RuntimeError, MemoryError) as e:
+        if not _is_out_of_memory(e): raise
+        first_line = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise torch.OutOfMemoryError(
+            f"out of memory on {learner_device(learn)} in {learn.sskd_phase or 'the plan'}. "
+            f"{_what_helps(learn, run)} PyTorch says: {first_line}") from e
 
 # %% ../../nbs/distill/13_fit.ipynb #b0a5b8ec
-def _teachers_head(teacher, adapter, like):
+def teachers_head(teacher, adapter, like):
     head = copy.deepcopy(teacher.head).requires_grad_(True)
     if not isinstance(adapter, nn.Identity): head = nn.Sequential(adapter, head)
     return head.train(like.training)
@@ -220,61 +271,78 @@ def _take_teachers_head(learn, run):
     "The student's head is the last adapter and a copy of the teacher's head; nothing trains"
     learn.sskd_phase = 'head'
     last_adapter = run.adapters[run.student.stage_names[-1]]
-    run.student.head = _teachers_head(run.teacher, last_adapter, run.student.head)
+    run.student.head = teachers_head(run.teacher, last_adapter, run.student.head)
     names = ['valid_loss', *learn.metrics.attrgot('name')]
     values = learn.validate() if len(learn.dls.valid) else []
     where = dict(phase='head', stage='head', epoch=0)
     rows = [dict(where, measure=name, value=value) for name, value in zip(names, values)]
-    run.add('head', rows, 0, 0., images_per_epoch(learn.dls.train))
+    run.add('head', rows, 0, 0., images=0, batches=0)
 
 # %% ../../nbs/distill/13_fit.ipynb #5da34d73
 @patch
 @delegates(Learner.fit_stage, but='stage')
 def fit_sskd(self: Learner,
-    teacher: StagedNet,                 # as many stages as `learn.model`; moved to its device, else unchanged
+    teacher: nn.Module | Learner,       # any network, or its learner; moved to the device, else unchanged
     epochs: int | dict = 8,             # for each stage, or stage -> epochs
     head_epochs: int = 4,               # 0: no label is used, the student takes the teacher's head
     lr: float | dict = 5e-3,            # highest learning rate; or stage -> lr, with 'head'
     adapter: Any = default_adapter,     # in `adapter_kinds`, a function of both shapes, or stage -> one
     loss: str | Callable = mimic_nmse,  # (pred, hint) -> scalar, or a name in `losses`
-    cbs: Any = None,                    # callbacks for every phase
+    cbs: Any = None,                    # callbacks for every phase, or phase -> callbacks
     plan: Plan | None = None,           # of `sskd_plan`; None: made now, without seconds
+    feed: Feed = 'student',             # 'teacher': stage k reads the teacher's tap k-1, so stages are independent
     **kwargs: Any,                      # `fit=` any of fastai's fits, and what it takes: wd, pct_start, ...
 ) -> SSKDRun:                           # history, a table of the stages, adapters, costs
     "Stage-by-stage knowledge distillation (Gao et al., 2018, arXiv 1812.01819)"
+    # cut and pair networks that are not in stages, and begin again
+    if not are_staged(self, teacher):
+        with cut_and_paired(self, teacher, adapter, head_epochs) as pair:
+            run = self.fit_sskd(pair.teacher, epochs, head_epochs, lr, pair.adapter, loss, cbs, plan,
+                                feed, **kwargs)
+        run.pairing = pair
+        return run
+
     # check
     _check_optimizer(self)
-    loss = as_loss(loss)
-    taps, hints = check_pair(self, teacher, head=head_epochs > 0)
+    teacher, loss, valid_every = network_of(teacher), as_loss(loss), kwargs.get('valid_every', 1)
+    shapes = checked_shapes(self, teacher, head=head_epochs > 0)
     student, names = self.model, self.model.stage_names
+    check_layout(self, student, all_given(cbs))
     lengths, lrs = by_stage(epochs, names, 'epochs'), by_stage(lr, [*names, 'head'], 'lr')
     _check_lengths(lengths, epochs, head_epochs)
-    adapters = make_adapters(names, taps, hints, adapter)
+    adapters = make_adapters(names, shapes.taps, shapes.hints, adapter)
     settings = dict(epochs=epochs, head_epochs=head_epochs, lr=lr, adapter=adapter, loss=loss,
                     opt_func=self.opt_func, **kwargs)
+    if feed != 'student': settings['feed'] = feed
     run = SSKDRun(student, teacher, adapters, _for_json(settings), lengths | dict(head=head_epochs))
+    run.unstitched = why_unstitched(student, teacher, shapes, getattr(self.dls, 'c', None))
+    _check_callbacks(self, run, cbs, valid_every)
 
-    with _under_way(self, run, cbs):
+    with entered(student, teacher, adapters, shapes.taps, shapes.hints, feed), \
+            _under_way(self, run, cbs), _memory_explained(self, run):
         # plan
-        costs, cache = _planned(self, run, loss, cbs, plan, kwargs.get('valid_every', 1))
+        costs, cache = _planned(self, run, loss, all_given(cbs), plan, valid_every, feed)
         with _remembering(self, run, cache):
             _tell(self, 'begin_run')
-            if why := why_unstitched(student, teacher): _say(self, f"no stitched accuracy: {why}")
+            if why := run.unstitched: say(self, f"stitched accuracy is not defined, because {why}")
 
             # each stage mimics the teacher's
             for k, name in enumerate(names):
                 line = (f"{name} ({k+1} of {len(names)} stages) mimics the teacher's "
                         f"{teacher.stage_names[k]}, {lengths[name]} epochs")
                 mimic = partial(self.fit_stage, teacher, name, lengths[name], lrs[name], adapters[name], loss,
-                                cbs, **kwargs)
-                _fit_phase(self, name, line, mimic, costs, cache)
+                                callbacks_of(cbs, name), feed=feed, **kwargs)
+                with own_files(self, cbs, name): _fit_phase(self, name, line, mimic, costs, cache)
 
             # the head learns the task
+            join(student)
             line = f"the head learns the task, {head_epochs} epochs"
-            learn_task = partial(self.fit_head, head_epochs, lrs['head'], cbs, **kwargs)
-            if head_epochs: _fit_phase(self, 'head', line, learn_task, costs, cache)
-            else: _take_teachers_head(self, run)
-            _tell(self, 'end_run')
+            own = callbacks_of(cbs, 'head')
+            learn_task = partial(self.fit_head, head_epochs, lrs['head'], own, **kwargs)
+            with own_files(self, cbs, 'head'):
+                if head_epochs: _fit_phase(self, 'head', line, learn_task, costs, cache)
+                else: _take_teachers_head(self, run)
+            _tell_the_end(self, 'end_run')
     self.opt = None
     return run
 
@@ -293,27 +361,36 @@ def _byte_seconds(place, device, size=1 << 26):
 @patch
 @delegates(Learner.fit_sskd, but='lr,fit,plan')
 def sskd_plan(self: Learner,
-    teacher: StagedNet,                 # the arguments of `fit_sskd`, with a `CacheFeatures` in `cbs`
+    teacher: nn.Module | Learner,       # the arguments of `fit_sskd`, with a `CacheFeatures` in `cbs`
     epochs: int | dict = 8,
     head_epochs: int = 4,
     adapter: Any = default_adapter,
     loss: str | Callable = mimic_nmse,
     cbs: Any = None,
     valid_every: int = 1,
+    feed: Feed = 'student',
     timed: bool = True,                 # measure how long each part takes
     **kwargs: Any,
 ) -> Plan:                              # what is remembered and computed, bytes, multiply-adds, seconds
     "What `fit_sskd` would do, and what that would cost"
-    taps, hints = check_pair(self, teacher, head=head_epochs > 0)
+    if not are_staged(self, teacher):
+        with cut_and_paired(self, teacher, adapter, head_epochs) as pair:
+            return self.sskd_plan(pair.teacher, epochs, head_epochs, pair.adapter, loss, cbs, valid_every,
+                                  feed, timed)
+    teacher, cbs = network_of(teacher), all_given(cbs)
+    shapes = checked_shapes(self, teacher, head=head_epochs > 0)
     names, cache, device = self.model.stage_names, cache_in(self, cbs), learner_device(self)
-    adapters = make_adapters(names, taps, hints, adapter)
+    adapters = make_adapters(names, shapes.taps, shapes.hints, adapter)
     schedule = by_stage(epochs, names, 'epochs') | dict(head=head_epochs)
     half = cache is not None and cache.half
-    with kept(self.model, teacher), torch.random.fork_rng():
+    as_in_the_run = entered(self.model, teacher, adapters, shapes.taps, shapes.hints, feed,
+                            leave=True)
+    with as_in_the_run, kept(self.model, teacher), torch.random.fork_rng():
         self.model.to(device), teacher.to(device)
-        costs = stage_costs(self, teacher, adapters, as_loss(loss), half, timed)
+        costs = stage_costs(self, teacher, adapters, as_loss(loss), half, timed, feed)
         if timed and len(self.dls.valid): costs = costs.assign(**valid_seconds(self, teacher))
     if cache and not cache.ready(self, cbs, teacher): cache = None
-    plan = plan_of(self, teacher, cache, costs, schedule, valid_every)
+    plan = plan_of(self, teacher, cache, costs, schedule, valid_every, feed)
+    plan.stitched = not why_unstitched(self.model, teacher, shapes, getattr(self.dls, 'c', None))
     if timed and cache: plan.byte_seconds = _byte_seconds(cache.place(device)[0], device)
     return plan

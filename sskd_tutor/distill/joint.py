@@ -11,7 +11,7 @@ __all__ = ['Term', 'place_of', 'places_of', 'Comparison', 'comparisons_of', 'Joi
 # %% ../../nbs/distill/14_joint.ipynb #c342da90
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Number
 from typing import Any
 
@@ -27,9 +27,11 @@ from ..core.state import kept
 from .adapters import make_adapters
 from .cache import CacheFeatures
 from .callbacks import MimicFeatures, Reversible, StopOnNaN, at_rest
-from .check import check_pair, first_batch
+from .check import check_layout, check_pair, first_batch
 from .costs import images_per_epoch, step_macs, total_gmacs
 from .fit import Run
+from .learned import Batch, NeedsShapes, Shapes
+from .losses import bound
 from .phase import EpochRows, ValidEvery, cache_in, learner_with
 from .plan import Remember
 from ..nets.staged import StagedNet
@@ -38,7 +40,7 @@ from ..nets.staged import StagedNet
 @dataclass(frozen=True)
 class Term:
     "One distillation loss of a joint training: `Term(soft_kl, weight=.9)`"
-    loss: Callable                   # (student's, teacher's) -> scalar
+    loss: Any                        # (student's, teacher's) -> scalar; or a `NeedsShapes`, a `NeedsTeacher`
     at: str | int | list = 'logits'  # where: 'logits', a stage, 'middle', 'every' stage; several are added
     weight: float = 1.
     adapter: Any = None              # as for `fit_sskd`; None: the loss takes taps of different shapes
@@ -71,10 +73,15 @@ def places_of(
 # %% ../../nbs/distill/14_joint.ipynb #0d455b3d
 @dataclass(frozen=True)
 class Comparison:
-    "One place at which one term compares"
-    key: str    # unique among the terms
-    place: int  # of the stage; the number of stages stands for the logits
+    "One place at which one term compares; or all of a term whose loss has weights of its own"
+    key: str                  # unique among the terms
+    places: tuple[int, ...]   # of the stages; the number of stages stands for the logits
     term: Term
+
+    @property
+    def learned(self) -> bool:
+        "Does one loss with weights of its own look at all these places together?"
+        return isinstance(self.term.loss, (NeedsShapes, nn.Module))
 
 def comparisons_of(
     terms: Sequence[Term],
@@ -83,7 +90,9 @@ def comparisons_of(
     "Every comparison that the terms make"
     found = []
     for i, term in enumerate(terms):
-        for place in places_of(term, net): found.append(Comparison(f'{i}_{place}', place, term))
+        places = places_of(term, net)
+        if isinstance(term.loss, NeedsShapes): found.append(Comparison(f'{i}', tuple(places), term))
+        else: found += [Comparison(f'{i}_{place}', (place,), term) for place in places]
     return found
 
 # %% ../../nbs/distill/14_joint.ipynb #bfa94089
@@ -91,14 +100,19 @@ class JointNet(nn.Module):
     "A student that leaves adapted taps behind, in `seen`"
     def __init__(self,
         student: StagedNet,
-        adapters: dict[str, nn.Module],  # by key
-        places: dict[str, int],          # by key: where the tap is taken
+        adapters: dict[str, nn.Module],  # by key; a loss with weights of its own stands here too
+        places: dict[str, Any],          # by key: where the tap is taken; several: `seen` has the plain taps
         upto: int | None = None,         # last stage to run; None: the whole student, head included
     ):
         super().__init__()
         self.student, self.upto = student, upto
         self.places, self.adapters = places, nn.ModuleDict(adapters)
-        self.seen: dict[str, Tensor] = {}
+        self.seen: dict[str, Any] = {}
+
+    def see(self, key: str, taps: list[Tensor]) -> Any:
+        place = self.places[key]
+        if isinstance(place, tuple): return [taps[p] for p in place]
+        return self.adapters[key](taps[place])
 
     def forward(self, x: Tensor) -> Tensor:
         parts = list(self.student.parts.values())
@@ -107,7 +121,7 @@ class JointNet(nn.Module):
         for part in parts:
             x = part(x)
             taps.append(x)
-        self.seen = {key: self.adapters[key](taps[place]) for key, place in self.places.items()}
+        self.seen = {key: self.see(key, taps) for key in self.places}
         return x
 
 # %% ../../nbs/distill/14_joint.ipynb #e6907b5e
@@ -139,7 +153,8 @@ class DistillJointly(Reversible):
     ):
         self.teacher = None if teacher is None else with_logits(teacher)
         self.comparisons, self.task, self.cache = comparisons, task, cache
-        self.places = sorted({c.place for c in comparisons})
+        self.places = sorted({place for c in comparisons for place in c.places})
+        self.idx: Tensor | None = None   # which images a batch holds, if that is known
 
     def change(self, stack: ExitStack) -> None:
         if self.teacher is not None: stack.enter_context(at_rest(self.teacher, self.learn))
@@ -151,13 +166,20 @@ class DistillJointly(Reversible):
 @patch
 def add_up(self: DistillJointly,
     loss: Any,              # the weighted task loss, or 0.
-    seen: dict[str, Tensor],  # key -> the student's adapted tap
+    seen: dict[str, Any],   # key -> the student's adapted tap
     hints: dict[int, Tensor], # place -> the teacher's tap
     y: Any,                 # labels
 ) -> Tensor:                # scalar
     "Add every term to the task's loss"
-    for c in self.comparisons: loss = loss + c.term.weight*c.term(seen[c.key], hints[c.place], y)
+    for c in self.comparisons: loss = loss + c.term.weight*self.compare(c, seen[c.key], hints, y)
     return loss
+
+@patch
+def compare(self: DistillJointly, c: Comparison, seen: Any, hints: dict[int, Tensor], y: Any) -> Tensor:
+    "One loss, not yet weighted"
+    of_teacher = [hints[place] for place in c.places]
+    if c.learned: return c.term.loss(seen, of_teacher, Batch(y, self.idx))
+    return c.term(seen, of_teacher[0], y)
 
 @patch
 def total(self: DistillJointly, pred: Tensor, y: Any) -> Tensor:
@@ -194,6 +216,7 @@ def _recall(self: DistillJointly, cache: CacheFeatures) -> None:
         raise TypeError("a loader of images was given while the cache serves features; "
                         "validate with learn.dls.valid, or leave CacheFeatures out")
     self.learn.xb = (taps.images(idx, dl.view),)
+    self.idx = idx
     if not self.training: return
     self.hints = {place: taps.get('teacher', place, idx, dl.cpu, dl.view) for place in self.places}
 
@@ -221,7 +244,7 @@ def _check_terms(teacher, terms, task):
 
 def _check_upto(student, comparisons, task, upto):
     if upto is None: return
-    farthest = max([c.place for c in comparisons], default=-1)
+    farthest = max([place for c in comparisons for place in c.places], default=-1)
     if task or farthest > place_of(upto, student):
         raise ValueError(f"only stages up to {upto!r} run, "
                          "so the terms cannot look behind it and task must be 0.")
@@ -235,19 +258,43 @@ def _check_no_mixing(learn, cbs):
 # %% ../../nbs/distill/14_joint.ipynb #ee45d436
 def _adapter(c, names, taps, hints):
     "What a comparison needs between the student's tap and the teacher's; the logits need nothing"
-    if not c.term.adapter or c.place == len(names): return nn.Identity()
-    name = names[c.place]
-    return make_adapters([name], [taps[c.place]], [hints[c.place]], c.term.adapter)[name]
+    place = c.places[0]
+    if not c.term.adapter or place == len(names): return nn.Identity()
+    name = names[place]
+    return make_adapters([name], [taps[place]], [hints[place]], c.term.adapter)[name]
+
+def _built(c, taps, hints, n_images):
+    "A comparison whose loss has its weights"
+    for place in c.places:
+        if place == len(taps):
+            raise ValueError(f"{type(c.term.loss).__name__} compares maps; give at='every' or a stage, not 'logits'")
+    shapes = Shapes([taps[p] for p in c.places], [hints[p] for p in c.places], n_images)
+    return replace(c, term=replace(c.term, loss=c.term.loss.build(shapes)))
+
+def _told(c, teacher):
+    "A comparison whose loss knows the teacher, if it needs to"
+    place = c.places[0]
+    if place == len(teacher.stages): return c
+    return replace(c, term=replace(c.term, loss=bound(c.term.loss, teacher, place)))
+
+# %% ../../nbs/distill/14_joint.ipynb #54cef32e
+def _ready(learn, teacher, terms, taps, hints):
+    "The comparisons of all terms, each ready to be made"
+    n_images, found = len(learn.dls.train.dataset), []
+    for c in comparisons_of(terms, teacher):
+        found.append(_built(c, taps, hints, n_images) if c.learned else _told(c, teacher))
+    return found
 
 def _put_together(learn, teacher, terms, task, upto):
     "Check everything: (the network that learns, its callback)"
     student, device = learn.model, learner_device(learn)
     _check_terms(teacher, terms, task)
     taps, hints = (None, None) if teacher is None else check_pair(learn, teacher, head=task > 0)
-    comparisons = comparisons_of(terms, teacher) if terms else []
+    comparisons = _ready(learn, teacher, terms, taps, hints) if terms else []
     if teacher is not None: _check_upto(student, comparisons, task, upto)
-    adapters = {c.key: _adapter(c, student.stage_names, taps, hints) for c in comparisons}
-    places = {c.key: c.place for c in comparisons}
+    names = student.stage_names
+    adapters = {c.key: c.term.loss if c.learned else _adapter(c, names, taps, hints) for c in comparisons}
+    places = {c.key: c.places if c.learned else c.places[0] for c in comparisons}
     net = JointNet(student, adapters, places, None if upto is None else place_of(upto, student))
     if teacher is not None: teacher.to(device)
     return net.to(device), DistillJointly(teacher, comparisons, task)
@@ -266,9 +313,10 @@ def _joint_costs(learn, own, net):
         return own.add_up(task, net.seen, hints, y)
     with kept(*nets):
         if own.teacher is not None:
-            table = own.teacher.eval().stage_table(x[:2])
+            table = own.teacher.eval().requires_grad_(False).stage_table(x[:2])
             frozen = dict(enumerate(table.macs.tolist()))
         if own.places: hints = own.hints_of(x)
+        own.idx = torch.arange(len(x), device=x.device)
         step = step_macs(StagedNet(dict(joint=net), nn.Identity()), ['joint'], loss, lambda _: None, x)
     net.seen = {}
     return step, frozen
@@ -287,9 +335,10 @@ def _teacher_forwards(learn, own, epochs, views=None):
     n_places = max(own.places, default=-1) + 1
     return dict.fromkeys(range(n_places), n_first + n_late)
 
-def _joint_gmacs(learn, own, costs, epochs, forwards):
+def _joint_gmacs(costs, images, forwards):
+    "`images` were trained on, all epochs together"
     step, frozen = costs
-    return total_gmacs(step, images_per_epoch(learn.dls.train)*epochs, forwards, frozen)
+    return total_gmacs(step, images, forwards, frozen)
 
 # %% ../../nbs/distill/14_joint.ipynb #5af29c47
 def joint_gmacs(
@@ -303,7 +352,8 @@ def joint_gmacs(
     net, own = _put_together(learn, teacher, L(terms), task, upto)
     costs = _joint_costs(learn, own, net)
     def gmacs(epochs: int, views: int | None = None) -> float:
-        return _joint_gmacs(learn, own, costs, epochs, _teacher_forwards(learn, own, epochs, views))
+        images = images_per_epoch(learn.dls.train)*epochs
+        return _joint_gmacs(costs, images, _teacher_forwards(learn, own, epochs, views))
     return gmacs
 
 # %% ../../nbs/distill/14_joint.ipynb #7b49da21
@@ -329,6 +379,7 @@ def fit_joint(self: Learner,
     "Train the whole student on the task loss and weighted distillation losses at once"
     terms, cache, diary = L(terms), cache_in(self, cbs), EpochRows('joint', 'all')
     _check_no_mixing(self, cbs)
+    check_layout(self, self.model, cbs)
     net, own = _put_together(self, teacher, terms, task, upto)
     with kept(self.model) if teacher is None else kept(self.model, teacher):
         if cache is not None and not (terms and cache.ready(self, cbs, teacher)): cache = None
@@ -341,12 +392,12 @@ def fit_joint(self: Learner,
             with learner_with(self, model=net, dls=dls, loss_func=self.loss_func, opt=None,
                               splitter=trainable_params):
                 fit(self, epochs, lr, cbs=all_cbs, **kwargs)
-            forwards = _teacher_forwards(self, own, epochs)
+            forwards = dict.fromkeys(range(max(own.places, default=-1) + 1), diary.images)
             if cache is not None: forwards = {place: n for (_, place), n in cache.forwards().items()}
         finally:
             if cache is not None: cache.release()
     self.opt = None
     run = Run(dict(net.adapters))
-    gmacs = _joint_gmacs(self, own, costs, epochs, forwards)
-    run.add('joint', diary.rows, epochs, gmacs, images_per_epoch(self.dls.train))
+    gmacs = _joint_gmacs(costs, diary.images, forwards)
+    run.add('joint', diary.rows, diary.epochs, gmacs, images=diary.images, batches=diary.batches)
     return run

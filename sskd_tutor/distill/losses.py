@@ -119,11 +119,12 @@ class MimicLoss:
     source: str         # who proposed it: author, year, arXiv id
 
 losses: Registry[MimicLoss] = Registry('mimic loss')
-losses.add('nmse', MimicLoss(mimic_nmse, "squared difference over the hint's variance", 'sskd_tutor'))
+losses.add('nmse', MimicLoss(mimic_nmse, "squared difference over the hint's variance", 'ours'))
 losses.add('mse', MimicLoss(mimic_mse, "mean squared difference", 'Gao et al., 2018, arXiv 1812.01819'))
 losses.add('stitched', MimicLoss(
     StitchedLoss(),  # type: ignore[arg-type]  # its `__call__` is patched in
-    "the same, after the teacher's next stage too", 'sskd_tutor'))
+    "the same, after the teacher's next stage too",
+    'the auxiliary networks of Wang, Zhao, Li and Tan, IJCAI 2018'))
 
 default_loss = 'nmse'
 
@@ -135,7 +136,7 @@ def as_loss(
     return losses[loss].function if isinstance(loss, str) else loss
 
 # %% ../../nbs/distill/01_losses.ipynb #2727759b
-def _check_temperature(T):
+def check_temperature(T):
     if not T > 0: raise ValueError(f"the temperature T is {T}; expected a number above 0")
 
 def _kl(log_q, log_p):
@@ -149,7 +150,7 @@ def soft_kl(
     T: float = 4.,    # temperature, above 0
 ) -> Tensor:          # scalar, float32, >= 0
     "T² times the KL divergence from the softened teacher to the softened student; no label is used"
-    _check_temperature(T)
+    check_temperature(T)
     student = F.log_softmax(pred.float()/T, 1)
     teacher = F.log_softmax(logits.float()/T, 1)
     return T**2*_kl(student, teacher)
@@ -166,13 +167,13 @@ def kd_loss(
     return (1 - alpha)*F.cross_entropy(pred.float(), y) + alpha*soft_kl(pred, logits, T)
 
 # %% ../../nbs/distill/01_losses.ipynb #8143f635
-def _in_float32(loss):
+def in_float32(loss):
     "The loss without autocast, on float32 copies of both taps"
     @wraps(loss)
-    def in_float32(tap, hint, *args, **kwargs):
+    def without_autocast(tap, hint, *args, **kwargs):
         with torch.autocast(tap.device.type, enabled=False):
             return loss(tap.float(), hint.float(), *args, **kwargs)
-    return in_float32
+    return without_autocast
 
 # %% ../../nbs/distill/01_losses.ipynb #efcb1c83
 def _decoupled(logits, y, T):
@@ -194,7 +195,7 @@ def dkd_loss(
     beta: float = 8.,     # weight of the wrong classes among themselves
 ) -> Tensor:              # scalar, float32, >= 0
     "Hinton's divergence in two parts, each with its own weight (Zhao et al., 2022, arXiv 2203.08679)"
-    _check_temperature(T)
+    check_temperature(T)
     student_binary, student_wrong = _decoupled(pred, y, T)
     teacher_binary, teacher_wrong = _decoupled(logits, y, T)
     return T**2*(alpha*_kl(student_binary, teacher_binary) + beta*_kl(student_wrong, teacher_wrong))
@@ -206,7 +207,7 @@ def _attention_map(fmap, side):
     return F.normalize(F.adaptive_avg_pool2d(energy, side).flatten(1))
 
 # %% ../../nbs/distill/01_losses.ipynb #95e4dc93
-@_in_float32
+@in_float32
 def attention_loss(
     tap: Tensor,   # the student's, (b,c,h,w)
     hint: Tensor,  # the teacher's, (b,c',h',w')
@@ -222,7 +223,7 @@ def _similarities(fmap):
     return F.normalize(rows @ rows.T)
 
 # %% ../../nbs/distill/01_losses.ipynb #7bb21e65
-@_in_float32
+@in_float32
 def similarity_loss(
     tap: Tensor,   # the student's, (b,...)
     hint: Tensor,  # the teacher's, (b,...); other channels and sizes are allowed
@@ -232,7 +233,7 @@ def similarity_loss(
     return difference.square().sum()/len(tap)**2
 
 # %% ../../nbs/distill/01_losses.ipynb #bb963467
-def _pooled(tap): return tap.flatten(2).mean(2) if tap.dim() > 2 else tap  # one vector per image
+def pooled(tap): return tap.flatten(2).mean(2) if tap.dim() > 2 else tap  # one vector per image
 
 def _distances(vectors):
     "(b,d) -> (b,b): distances in units of their mean"
@@ -246,7 +247,7 @@ def _angles(vectors):
     return directions @ directions.transpose(1, 2)
 
 # %% ../../nbs/distill/01_losses.ipynb #016f9127
-@_in_float32
+@in_float32
 def relational_loss(
     tap: Tensor,            # the student's, (b,c,h,w) or (b,d), b >= 2
     hint: Tensor,           # the teacher's; other channels and sizes are allowed
@@ -257,7 +258,7 @@ def relational_loss(
     if len(tap) < 2:
         raise ValueError(f"the batch has {len(tap)} image; "
                          "relations need 2 or more: a larger bs, or drop_last=True")
-    student, teacher = _pooled(tap), _pooled(hint)
+    student, teacher = pooled(tap), pooled(hint)
     distances = F.smooth_l1_loss(_distances(student), _distances(teacher))
     angles = F.smooth_l1_loss(_angles(student), _angles(teacher))
     return distance*distances + angle*angles

@@ -135,9 +135,12 @@ def part_sha256(
     part = stages_up_to(net, stage)
     plain = _plain_attributes(part)
     plain_tensors = {name: value for name, value in plain.items() if isinstance(value, Tensor)}
-    tensors = {**part.state_dict(), **dict(part.named_buffers()), **plain_tensors}
-    raw = save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()})
-    others = [(name, value) for name, value in plain.items() if name not in tensors]
+    state = part.state_dict()
+    extra = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
+    tensors = {**state, **dict(part.named_buffers()), **plain_tensors}
+    raw = save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()
+                if name not in extra})
+    others = [(name, value) for name, value in plain.items() if name not in tensors] + list(extra.items())
     return hashlib.sha256(raw + repr(others).encode()).hexdigest()
 
 # %% ../../nbs/distill/09_memory.ipynb #aad4bc84
@@ -192,13 +195,14 @@ def get(self: FrozenTaps,
     idx: Tensor,    # which images, (b,), on the device
     cpu: Tensor,    # the same on the CPU
     view: int,
+    below: Tensor | None = None,   # the tap right below, if it is at hand
 ) -> Tensor:        # (b,...)
     "A frozen tap, read or computed"
     if stage < 0: return self.images(idx, view)
     which, batch = TapView(network, stage, view), ImageBatch(idx, cpu, view)
     store = self.stores.get(which)
     if store is not None and store.has_any(self.row_numbers(batch)): return self._recall(which, store, batch)
-    tap = self._compute(which, batch)
+    tap = self._compute(which, batch, below)
     if store is None: store = self._open(which, batch, tap)
     if store is None: return tap
     if not store.complete:
@@ -223,9 +227,9 @@ def _recall(self: FrozenTaps, which: TapView, store: Store, batch: ImageBatch) -
     return store.read(self._rows_in(store, batch), batch.idx.device)
 
 @patch
-def _compute(self: FrozenTaps, which: TapView, batch: ImageBatch) -> Tensor:
+def _compute(self: FrozenTaps, which: TapView, batch: ImageBatch, below: Tensor | None = None) -> Tensor:
     self.computed[which.network, which.stage] += len(batch.idx)
-    below = self.get(which.network, which.stage - 1, batch.idx, batch.cpu, batch.view)
+    if below is None: below = self.get(which.network, which.stage - 1, batch.idx, batch.cpu, batch.view)
     after = which.stage - 1 if which.stage else None
     return self.nets[which.network].forward_to(below, which.stage, after=after)
 

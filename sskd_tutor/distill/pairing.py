@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 from fastai.data.transforms import Normalize
 from fastcore.all import patch
+from markupsafe import Markup
 from torch import Tensor, nn
 
 from ..core.errors import nearest
@@ -110,7 +111,7 @@ def _from_shape(shape, stats):
     return _Images(x, stats, real=False)
 
 # %% ../../nbs/distill/07_pairing.ipynb #99312201
-def _normalized_by(dl):
+def normalized_by(dl):
     "(means, deviations) of the loader's last `Normalize`, or None"
     transforms = getattr(getattr(dl, 'after_batch', None), 'fs', ())
     norms = [t for t in transforms if isinstance(t, Normalize)]
@@ -120,7 +121,7 @@ def _from_loaders(dls, stats):
     state = rng_state(dls.train)
     try: x = first_batch(dls.train)[0][:2].cpu()
     finally: set_rng_state(dls.train, state)
-    return _Images(x, stats or _normalized_by(dls.train) or _as_they_are(x), real=True)
+    return _Images(x, stats or normalized_by(dls.train) or _as_they_are(x), real=True)
 
 # %% ../../nbs/distill/07_pairing.ipynb #07deada3
 def _images_of(data, student, stats):
@@ -366,7 +367,8 @@ def __repr__(self: Pairing) -> str: return self.text()
 @patch
 def _repr_html_(self: Pairing) -> str:
     title, *_, fed = self.text().splitlines()
-    return f"<p>{title}</p>{self.table.reset_index(drop=True).to_html(index=False)}<p>{fed}</p>"
+    table = Markup(self.table.reset_index(drop=True).to_html(index=False))   # pandas escapes it
+    return Markup('<p>{}</p>{}<p>{}</p>').format(title, table, fed)
 
 # %% ../../nbs/distill/07_pairing.ipynb #fec9f84e
 @patch

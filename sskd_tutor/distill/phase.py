@@ -18,18 +18,20 @@ import pandas as pd
 import torch
 import fastai.callback.schedule  # noqa: F401, patches Learner.fit_one_cycle
 from fastai.learner import Callback, Learner, Recorder
-from fastai.torch_core import trainable_params
+from fastai.torch_core import find_bs, num_distrib, trainable_params
 from fastcore.all import L, patch
 from torch import nn
 
 from ..core.device import learner_device
 from ..core.state import kept
 from .cache import CacheFeatures, FromMemory
-from .callbacks import (FreezeStages, MimicFeatures, Reversible, StitchedAccuracy,
-                                          StopOnNaN, mimic_net)
+from .callbacks import (AllLearn, FreezeStages, MimicFeatures, Reversible,
+                                          StitchedAccuracy, StopOnNaN, mimic_net)
+from .check import PairShapes
 from .costs import images_per_epoch, stage_costs
 from .losses import as_loss, bound, mimic_nmse
 from .plan import Plan, make_plan
+from .teacher_fed import Feed, check_feed
 from ..measure.alignment import NMSE
 from ..nets.staged import StagedNet
 
@@ -54,6 +56,7 @@ def _autocast_kept(device_type):
 Learner.sskd_run = None    # the `SSKDRun` under way
 Learner.sskd_phase = None  # the name of its phase
 Learner.sskd_cbs = None    # all callbacks that hear of it
+Learner.sskd_diary = None  # the `EpochRows` of its latest phase
 
 @contextmanager
 def learner_with(
@@ -70,6 +73,14 @@ def learner_with(
             for cb in learn.cbs:  # the learner's own, which an interrupt does not take off
                 if isinstance(cb, Reversible): cb.undo()
 
+# %% ../../nbs/distill/12_phase.ipynb #7f7acb76
+def say(
+    learn: Learner,
+    line: Any,
+) -> None:
+    "Print, unless `learn.no_bar()` has taken the progress bar away"
+    if hasattr(learn, 'progress'): print(line)
+
 # %% ../../nbs/distill/12_phase.ipynb #e4933789
 class ValidEvery(Callback):
     "Validate after every n-th epoch and after the last"
@@ -85,52 +96,88 @@ class ValidEvery(Callback):
 
 # %% ../../nbs/distill/12_phase.ipynb #e66530ca
 class EpochRows(Callback):
-    "Keep a tidy row of each number, and tell the loader its epoch if it wants to know"
-    order = Recorder.order + 20
+    "Keep a tidy row of each number, count the training, and tell the loader its epoch if it wants to know"
+    order = Recorder.order + 8  # behind `ValidEvery`, before `TrackerCallback`
     def __init__(self,
         phase: str,  # 'mimic', 'head' or 'joint'
         stage: str,
     ):
         self.phase, self.stage_name = phase, stage
         self.rows: list[dict] = []
+        self.images = self.batches = self.epochs = 0   # that trained, all fits together
+        self.earlier = self.behind = 0   # epochs of the fits before this one; and up to now
+
+    def before_fit(self):
+        if not self.learn.lock.locked(): self.earlier = self.behind   # a `validate` begins no fit
 
     def before_epoch(self):
-        self.start = time.perf_counter()
+        if self.learn.lock.locked(): return
+        self.start, self.trained = time.perf_counter(), False
         if hasattr(self.dls.train, 'set_epoch'): self.dls.train.set_epoch(self.epoch)
 
+    def after_backward(self):
+        self.batches += 1
+        self.images += find_bs(self.learn.xb)*max(1, num_distrib())
+        if not self.trained: self.epochs += 1
+        self.trained = True
+
     def after_epoch(self):
-        names, log = self.recorder.metric_names, self.recorder.log
-        if len(names) != len(log): return  # of a `validate` inside the fit, or cut short
-        measures = dict(zip(names[1:], log[1:]))
-        measures['seconds'] = time.perf_counter() - self.start
+        if self.learn.lock.locked(): return  # of a `validate` inside the fit
+        self.behind = self.earlier + self.epoch + 1
+        if not self.trained: return  # `start_epoch` leaves some out
+        measures = _logged(self.recorder) | dict(seconds=time.perf_counter() - self.start)
         for measure, value in measures.items():
             if isinstance(value, Number): self.rows.append(self.row(measure, float(value)))
+
+def _logged(recorder):
+    "name -> value of the latest epoch; what was cut short logs nothing"
+    names, values = list(recorder.metric_names[1:]), list(recorder.log[1:])
+    n_train = 1 + (len(recorder.metrics) if recorder.train_metrics else 0)
+    n_time = int(recorder.add_time)
+    train, valid = names[:n_train], names[n_train:len(names) - n_time]
+    logged = [*([] if recorder.cancel_train else train), *([] if recorder.cancel_valid else valid)]
+    return dict(zip(logged, values)) if len(logged) + n_time == len(values) else {}
 
 # %% ../../nbs/distill/12_phase.ipynb #34f472e0
 @patch
 def row(self: EpochRows, measure: str, value: float) -> dict:
     "One number of this epoch"
-    return dict(phase=self.phase, stage=self.stage_name, epoch=self.epoch, measure=measure, value=value)
+    epoch = self.earlier + self.epoch
+    return dict(phase=self.phase, stage=self.stage_name, epoch=epoch, measure=measure, value=value)
+
+_counted = 'images', 'batches', 'epochs', 'earlier', 'behind', 'trained'
 
 @patch
 def state_dict(self: EpochRows) -> dict:
-    return dict(rows=self.rows, epoch=self.epoch, seconds=time.perf_counter() - self.start)
+    counts = {name: getattr(self, name) for name in _counted}
+    return dict(rows=self.rows, epoch=self.epoch, seconds=time.perf_counter() - self.start, counts=counts)
 
 @patch
 def load_state_dict(self: EpochRows, state: dict) -> None:
     "`start` is put back where the interrupted epoch goes on"
     self.rows = state['rows']
+    for name, value in state['counts'].items(): setattr(self, name, value)
     if state['epoch'] == self.epoch: self.start = time.perf_counter() - state['seconds']
 
 # %% ../../nbs/distill/12_phase.ipynb #ea08f7d6
 def why_unstitched(
     student: StagedNet,
     teacher: StagedNet,
+    shapes: PairShapes | None = None,   # what both answer, if known
+    n_classes: int | None = None,       # of the task, if known
 ) -> str:                # empty if it can be measured
     "Why no stitched accuracy can be measured"
     if not teacher.chained: return f"parts of {type(teacher).__name__} read more than the map before them"
-    if student.n_identities is teacher.n_identities is None: return ''
-    return "an embedding names no class"
+    if not student.n_identities is teacher.n_identities is None: return "an embedding names no class"
+    return '' if shapes is None else _other_classes(shapes.answer, shapes.teachers_answer, n_classes)
+
+def _other_classes(answer, teachers_answer, n_classes):
+    "Why the teacher's answer does not name the task's classes"
+    if len(answer) != 1 or len(teachers_answer) != 1: return ''
+    (ours,), (theirs,) = answer, teachers_answer
+    if theirs == 1: return "a single output names no class"
+    if theirs in (ours, n_classes): return ''
+    return f"the teacher answers with {theirs:,} classes, the student with {ours:,}"
 
 # %% ../../nbs/distill/12_phase.ipynb #1341ebaf
 def cache_in(
@@ -149,6 +196,7 @@ def plan_of(
     costs: pd.DataFrame,          # from `stage_costs`
     schedule: dict,               # phase -> epochs
     valid_every: int,             # as for `fit_stage`
+    feed: str = 'student',        # likewise
 ) -> Plan:
     "The plan of a run of this learner"
     train, valid, device = learn.dls.train, learn.dls.valid, learner_device(learn)
@@ -156,13 +204,13 @@ def plan_of(
     stitched = not why_unstitched(learn.model, teacher)
     if cache is None:
         return make_plan(costs, schedule, images_per_epoch(train), n_valid, views=None, budget=0.,
-                         valid_every=valid_every, stitched=stitched)
+                         valid_every=valid_every, stitched=stitched, feed=feed)
     place, budget = cache.place(device)
     shards = train.shards if train.rank is not None else 1
     n_stored = -(-len(train.dataset)//shards)  # rounded up
     return make_plan(costs, schedule, images_per_epoch(train), n_valid, views=cache.n_views, budget=budget,
                      device='disk' if place == 'disk' else device.type, valid_every=valid_every,
-                     n_stored=n_stored, stitched=stitched)
+                     n_stored=n_stored, stitched=stitched, feed=feed)
 
 # %% ../../nbs/distill/12_phase.ipynb #04690160
 def _usable_cache(learn, cbs, teacher):
@@ -174,24 +222,25 @@ def _usable_cache(learn, cbs, teacher):
 
 def _any_loss(pred, hint): return pred.float().square().mean()
 
-def _begin_alone(learn, cache, teacher, schedule, valid_every):
+def _begin_alone(learn, cache, teacher, schedule, valid_every, feed):
     "Start the cache for a stage that trains outside a run"
     student = learn.model
     student.to(learner_device(learn)), teacher.to(learner_device(learn))
     same_shape = {name: nn.Identity() for name in student.stages}
-    costs = stage_costs(learn, teacher, same_shape, _any_loss, cache.half)
-    cache.begin(learn, student, teacher, plan_of(learn, teacher, cache, costs, schedule, valid_every))
+    costs = stage_costs(learn, teacher, same_shape, _any_loss, cache.half, feed=feed)
+    plan = plan_of(learn, teacher, cache, costs, schedule, valid_every, feed)
+    cache.begin(learn, student, teacher, plan)
 
 # %% ../../nbs/distill/12_phase.ipynb #97b94658
 @contextmanager
-def _memory(learn, cbs, teacher, stage, schedule, valid_every):
+def _memory(learn, cbs, teacher, stage, schedule, valid_every, feed):
     "The cache, ready for one phase, or None; the student's frozen stages are in eval mode"
     cache = _usable_cache(learn, cbs, teacher)
     if cache is None:
         yield None
         return
     alone = learn.sskd_run is None
-    if alone: _begin_alone(learn, cache, teacher, schedule, valid_every)
+    if alone: _begin_alone(learn, cache, teacher, schedule, valid_every, feed)
     cache.check(('student', 'teacher'))
     for name, part in learn.model.stages.items():
         if name != stage: part.eval()
@@ -200,15 +249,26 @@ def _memory(learn, cbs, teacher, stage, schedule, valid_every):
         if alone: cache.release()
 
 # %% ../../nbs/distill/12_phase.ipynb #2d3b3d2b
-def _mimicking(learn, teacher, k, adapter, cache):
+def _mimicking(learn, teacher, k, adapter, cache, feed):
     "What the learner trains while stage k mimics: (model, loaders, the callback that gives the hints)"
-    if cache is None: return mimic_net(learn.model, k, adapter), learn.dls, MimicFeatures(teacher, k)
     name = learn.model.stage_names[k]
-    model = StagedNet({name: learn.model.stages[name]}, adapter)
-    return model, cache.dls, FromMemory(cache, teacher, k)
+    alone = StagedNet({name: learn.model.stages[name]}, adapter)
+    if cache is not None: return alone, cache.dls, FromMemory(cache, teacher, k, feed)
+    model = alone if feed == 'teacher' else mimic_net(learn.model, k, adapter)
+    return model, learn.dls, MimicFeatures(teacher, k, feed)
 
-def _mimic_metrics(student, teacher):
-    return [NMSE()] if why_unstitched(student, teacher) else [NMSE(), StitchedAccuracy()]
+def mimic_metrics(unstitched):
+    "What a stage measures; `unstitched`: of `why_unstitched`"
+    return [NMSE()] if unstitched else [NMSE(), StitchedAccuracy()]
+
+def _unstitched_in(learn, teacher):
+    "In a run, `fit_sskd` has found out already"
+    return why_unstitched(learn.model, teacher) if learn.sskd_run is None else learn.sskd_run.unstitched
+
+def _watched(learn, diary):
+    "The run under way may ask what this phase has counted"
+    if learn.sskd_run is not None: learn.sskd_diary = diary
+    return diary
 
 # %% ../../nbs/distill/12_phase.ipynb #aaf69162
 @patch
@@ -221,20 +281,23 @@ def fit_stage(self: Learner,
     loss: str | Callable = mimic_nmse,   # (pred, hint) -> scalar, or a name in `losses`
     cbs: Any = None,                     # more callbacks, e.g. `GradientClip()`
     valid_every: int = 1,                # validate after every n-th epoch and after the last; 0: never
+    feed: Feed = 'student',              # whose tap the stage reads, as for `fit_sskd`
     fit: Callable = Learner.fit_one_cycle,  # any of fastai's: fit(learn, epochs, lr, cbs=..., **kwargs)
     **kwargs: Any,                       # for it: wd, pct_start, div, ...
 ) -> list:                               # tidy rows: phase, stage, epoch, measure, value
     "Let one stage and its adapter mimic the teacher's; nothing else moves"
     student, k = self.model, self.model.stage_index(stage)
     name = student.stage_names[k]
+    check_feed(feed, student, teacher, k, self.dls.train)
     adapter = (nn.Identity() if adapter is None else adapter).to(learner_device(self))
     schedule = {n: epochs if n == name else 0 for n in student.stage_names} | dict(head=0)
-    diary = EpochRows('mimic', name)
-    with kept(student, teacher), _memory(self, cbs, teacher, name, schedule, valid_every) as cache:
-        model, dls, mimic = _mimicking(self, teacher, k, adapter, cache)
+    diary = _watched(self, EpochRows('mimic', name))
+    with kept(student, teacher), _memory(self, cbs, teacher, name, schedule, valid_every, feed) as cache:
+        model, dls, mimic = _mimicking(self, teacher, k, adapter, cache, feed)
         teacher.eval().requires_grad_(False)
-        own = [FreezeStages([name, 'head']), mimic, StopOnNaN(name), ValidEvery(valid_every), diary]
-        loss, metrics = bound(as_loss(loss), teacher, k), _mimic_metrics(student, teacher)
+        own = [FreezeStages([name, 'head']), AllLearn(name), mimic, StopOnNaN(name),
+               ValidEvery(valid_every), diary]
+        loss, metrics = bound(as_loss(loss), teacher, k), mimic_metrics(_unstitched_in(self, teacher))
         with learner_with(self, model=model, dls=dls, opt=None, splitter=trainable_params,
                           loss_func=loss, metrics=metrics):
             fit(self, epochs, lr, cbs=own + L(cbs), **kwargs)
@@ -261,10 +324,11 @@ def fit_head(self: Learner,
     **kwargs: Any,
 ) -> list:                                  # tidy rows: phase, stage, epoch, measure, value
     "Let the head alone learn the learner's own task, on a frozen backbone"
-    diary = EpochRows('head', 'head')
+    diary = _watched(self, EpochRows('head', 'head'))
     with kept(self.model):
         model, dls, from_memory = _head_alone(self, cache_in(self, cbs))
-        own = [FreezeStages('head'), *from_memory, StopOnNaN('head'), ValidEvery(valid_every), diary]
+        own = [FreezeStages('head'), AllLearn('head'), *from_memory, StopOnNaN('head'),
+               ValidEvery(valid_every), diary]
         with learner_with(self, model=model, dls=dls, opt=None, splitter=trainable_params):
             fit(self, epochs, lr, cbs=own + L(cbs), **kwargs)
     return diary.rows

@@ -10,7 +10,7 @@ __all__ = ['networks', 'macs_per_byte', 'Need', 'Use', 'FrozenChain', 'Work', 'n
 
 # %% ../../nbs/distill/08_plan.ipynb #1d683f6a
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations, product
 
 import pandas as pd
@@ -23,6 +23,7 @@ class Need:
     "What one phase asks of a chain"
     tap: int | None   # place of the stage whose tap is needed; None: nothing is
     passes: int       # over the data
+    input: int | None = None   # place of the tap right below that is read, too; None: it is not
 
 @dataclass
 class Use:
@@ -65,6 +66,7 @@ def traffic(self: FrozenChain,
     filled: dict,
 ) -> tuple:           # (cost, bytes moved), per image
     "What a phase computes and moves"
+    if need.input is not None: return self.traffic_of_both(need, filled)
     cost = moved = 0.
     for view in range(min(self.views, need.passes)):
         visits = len(range(view, need.passes, self.views))   # passes that show this view
@@ -76,6 +78,26 @@ def traffic(self: FrozenChain,
         read_here = visits*size if remembered else 0
         cost += times*self.forward_cost(need.tap, start)
         moved += times*read_below + read_here
+    return cost, moved
+
+# %% ../../nbs/distill/08_plan.ipynb #426830eb
+@patch
+def traffic_of_both(self: FrozenChain,
+    need: Need,       # with an `input`
+    filled: dict,
+) -> tuple:           # (cost, bytes moved), per image
+    "What a phase computes and moves that reads a tap and the one right below it"
+    cost = moved = 0.
+    for view in range(min(self.views, need.passes)):
+        visits = len(range(view, need.passes, self.views))
+        if view >= filled.get(need.input, 0):
+            start = self.nearest_below(need.input, view, filled)
+            times = 1 if self.remembers(need.input, view) else visits
+            cost += times*self.forward_cost(need.input, start)
+            moved += 0 if start is None else times*self.sizes[start]
+        cost += self.costs[need.tap]*(1 if self.remembers(need.tap, view) else visits)   # type: ignore[index]
+        read = [tap for tap in (need.input, need.tap) if self.remembers(tap, view)]
+        moved += visits*sum(self.sizes[tap] for tap in read)
     return cost, moved
 
 # %% ../../nbs/distill/08_plan.ipynb #c9c510bc
@@ -90,6 +112,7 @@ def peak(self: FrozenChain,
     filled: dict,
 ) -> float:         # bytes per image
     "The most that is held at a time in a phase"
+    if need.input is not None: return self._peak_of_both(need, filled)
     below = self.nearest_below(need.tap, 0, filled)
     old_size = 0 if below is None else self.sizes[below]
     old_views = 0 if below is None else filled[below]
@@ -99,6 +122,15 @@ def peak(self: FrozenChain,
         old_left = old_views - min(view, old_views)
         held.append(old_left*old_size + (view + 1)*new_size)
     return max(held)
+
+@patch
+def _peak_of_both(self: FrozenChain, need: Need, filled: dict) -> float:
+    "Both taps, and what was held for the phase before"
+    lower = max(filled.get(need.input, 0), self.new_views(Need(need.input, need.passes)))
+    older = self.nearest_below(need.input, 0, filled)
+    left_over = 0 if older is None else filled[older]*self.sizes[older]
+    size = self.sizes[need.tap]   # type: ignore[index]
+    return left_over + lower*self.sizes[need.input] + self.new_views(need)*size   # type: ignore[index]
 
 # %% ../../nbs/distill/08_plan.ipynb #0a9946a9
 @patch
@@ -114,7 +146,9 @@ def follow(self: FrozenChain,
             continue
         cost, moved = self.traffic(need, filled)
         uses.append(Use(cost, moved, self.peak(need, filled)))
-        if self.new_views(need): filled[need.tap] = self.new_views(need)
+        for tap in (need.input, need.tap):
+            views = self.new_views(Need(tap, need.passes))
+            if views: filled[tap] = max(views, filled.get(tap, 0))
     return uses
 
 # %% ../../nbs/distill/08_plan.ipynb #c912a062
@@ -129,6 +163,7 @@ class Work:
     valid_every: int      # as for `fit_sskd`
     n_stored: int         # images of which features are held, on this machine
     stitched: bool        # validation also runs the rest of the teacher
+    feed: str = field(default='student', kw_only=True)   # who feeds a stage that learns, as for `fit_sskd`
 
     @property
     def epochs(self) -> list: return list(self.schedule.values())
@@ -157,9 +192,12 @@ def needs(self: Work,
 ) -> list:            # of `Need`, one for each phase
     "Which tap each phase needs"
     last = len(passes) - 1
-    if network == 'student': taps = [None, *range(last)]
-    else: taps = [*range(last), None]
-    return [Need(tap, n) for tap, n in zip(taps, passes)]
+    inputs = [None]*(last + 1)
+    if network == 'teacher': taps = [*range(last), None]
+    elif self.feed == 'student': taps = [None, *range(last)]
+    else: taps = [*[None]*last, last - 1]   # the head alone reads the student
+    if network == 'teacher' and self.feed == 'teacher': inputs = [None, *range(last - 1), None]
+    return [Need(tap, n, below) for tap, n, below in zip(taps, passes, inputs)]
 
 # %% ../../nbs/distill/08_plan.ipynb #d7243f96
 @dataclass
@@ -275,6 +313,7 @@ def make_plan(
     valid_every: int = 1,         # as for `fit_sskd`
     n_stored: int | None = None,  # images of which features are held, on this machine; `n_train` if None
     stitched: bool = True,        # validation also runs the rest of the teacher, for the stitched accuracy
+    feed: str = 'student',        # who feeds a stage that learns, as for `fit_sskd`
 ) -> Plan:
     """The cheapest way through a run within a budget.
 
@@ -285,7 +324,7 @@ def make_plan(
     if views is not None and views < 1:
         raise ValueError(f"views is {views}; expected 1 or more, or None for fresh views in each epoch")
     n_views = views or max(schedule.values())
-    work = Work(costs, schedule, n_train, n_valid, n_views, valid_every, n_stored or n_train, stitched)
+    work = Work(costs, schedule, n_train, n_valid, n_views, valid_every, n_stored or n_train, stitched, feed=feed)
     price = macs_per_byte.get(device, macs_per_byte['cuda'])
     choice = work._decide(price, budget, may_remember=views is not None)
     return Plan(**vars(work), kept_views=choice.kept_views, kept=choice.kept, budget=budget)
@@ -343,8 +382,10 @@ def table(self: Plan) -> pd.DataFrame:
     inputs, hints = [self.needs(network, self.epochs) for network in networks]
     rows = []
     for i, (name, epochs) in enumerate(self.schedule.items()):
-        rows.append(dict(phase=name, epochs=epochs, input=self._in_words('student', inputs[i].tap),
-                         hint=self._in_words('teacher', hints[i].tap), bytes=student[i] + teacher[i]))
+        fed = self._in_words('student', inputs[i].tap)
+        if hints[i].input is not None: fed = f"teacher's {self._in_words('teacher', hints[i].input)}"
+        rows.append(dict(phase=name, epochs=epochs, input=fed, hint=self._in_words('teacher', hints[i].tap),
+                         bytes=student[i] + teacher[i]))
     out = pd.DataFrame(rows).join(self._gmacs()).set_index('phase')
     return out.assign(seconds=self._seconds()) if 'train_seconds' in self.costs else out
 

@@ -25,7 +25,7 @@ from fastcore.all import patch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..core.state import kept, same_rng
+from ..core.state import kept, same_rng, tensors_of
 from .alignment import (
     Measured, accuracy_interval, as_channels, attention_similarity, best_linear_adapter, channel_match,
     cka_of, cka_pairs, cosine_of, features, gram, half_sample_interval, match_sums, nmse_of, probe)
@@ -46,7 +46,8 @@ def _loader_of(dl, idx: list[int]):
 # %% ../../nbs/measure/02_gauge.ipynb #aa7e713c
 def _image_bytes(x: Tensor, dl) -> np.ndarray:
     "Images as a person sees them, uint8: normalization taken off, at most `largest_image` a side"
-    for transform in getattr(dl, 'after_batch', []):
+    # of a plain DataLoader `after_batch` is a method
+    for transform in getattr(getattr(dl, 'after_batch', None), 'fs', []):
         if isinstance(transform, Normalize): x = transform.decode(x)
     x = x.as_subclass(Tensor).float().cpu()
     if x.dim() == 4: x = F.adaptive_avg_pool2d(x, [min(side, largest_image) for side in x.shape[2:]])
@@ -122,9 +123,7 @@ def fingerprint(
 ) -> str:             # 8 hex digits; equal for weights and buffers that are equal to the bit
     "Short hash of weights"
     h = hashlib.sha256()
-    for net in nets:
-        values = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
-        h.update(save(values))
+    for net in nets: h.update(save(tensors_of(net)))
     return h.hexdigest()[:8]
 
 # %% ../../nbs/measure/02_gauge.ipynb #0160cbc7
@@ -191,6 +190,7 @@ class Gauge:
         points: int = 256,        # how many images are projected: the first
         pairs: bool = True,       # CKA of all pairs of stages; False: of partners only
         controls: bool = True,    # measure the controls too
+        stitched: bool | None = None,  # and stitched accuracy; None: if both answer with as many classes
         seed: int = 0,
         bs: int = 128,            # images that run at once
         room: int = 2**29,        # bytes for hints, and for the flat features of one stage
@@ -206,9 +206,9 @@ class Gauge:
         self.n_gram = min(self.n, 1_024)
         self.x = x.chunk(_n_batches(self.n, bs, images))
         self.last: dict[str, _Look] = {}
-        # else there is no stitched accuracy
-        self.has_answers = teacher.chained and teacher.n_identities is None
         with self._measuring():
+            # else there is no stitched accuracy
+            self.has_answers = self._same_classes() if stitched is None else stitched
             self._look_at_teacher()
             self.random_rows = self._random() if controls else []
 
@@ -216,6 +216,15 @@ def _n_batches(n: int, bs: int, images: int) -> int:
     "Batches of at most bs images, two if there are enough images; the first holds all that are shown"
     by_size = -(-n//max(bs, 2*images))
     return max(by_size, min(2, n//(2*images)), 1)
+
+# %% ../../nbs/measure/02_gauge.ipynb #299e57ad
+@patch
+def _same_classes(self: Gauge) -> bool:
+    "Can the teacher's answers be read as the classes that the student answers with?"
+    if self.y is None or not self.teacher.chained or self.teacher.n_identities is not None: return False
+    x = self.x[0][:2].to(self.device)
+    ours, theirs = self.student(x), self.teacher(x)
+    return theirs.dim() == 2 and theirs.shape[1] > 1 and ours.shape == theirs.shape
 
 # %% ../../nbs/measure/02_gauge.ipynb #21597802
 @patch

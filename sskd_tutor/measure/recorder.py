@@ -177,8 +177,9 @@ def begin_run(self: RecordAlignment, learn: Learner, run) -> None:
         k = self.settings
         x, y, pictures = fixed_sample(learn.dls.valid, max(self.sample, k['images']), k['images'], k['seed'])
         if y is not None and (y.min() < 0 or y.max() >= 2**31): y = None
-        self.gauge = Gauge(run.student, run.teacher, run.adapters, x, y, **k)
+        self.gauge = Gauge(run.student, run.teacher, run.adapters, x, y, stitched=not run.unstitched, **k)
         self.recording = run.record = self._empty(learn, run, pictures, y)
+        if run.unstitched: self.recording.info['unstitched'] = run.unstitched
         planned = run.plan.table.filter(['gmacs', 'seconds'])
         self.recording.info |= {f'planned_{name}': column.to_dict() for name, column in planned.items()}
     self._measure(run, 'start', 0)
@@ -220,10 +221,15 @@ def _finish(self: RecordAlignment, learn: Learner, run):
     g, dl = self.gauge, learn.dls.valid
     t, y = all_logits(run.teacher, dl, g.device)
     s, _ = all_logits(run.student, dl, g.device)
+    if not _same_classes(s, t): return  # there is nothing to agree on
     r, _ = all_logits(random_copy(run.student, g.seed), dl, g.device)
     final = dict(student=report_card(s, y, t), teacher=report_card(t, y))
     if g.controls: final['controls'] = dict(random=fidelity(t, r), shuffled=fidelity(t, s.roll(1, 0)))
     self.recording.final = final
+
+def _same_classes(s: Tensor, t: Tensor) -> bool:
+    "Do both score the same classes? A single output says yes or no and names none"
+    return s.dim() == 2 and s.shape[1] > 1 and s.shape == t.shape
 
 @patch
 def end_run(self: RecordAlignment, learn: Learner, run) -> None:

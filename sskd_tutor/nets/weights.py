@@ -97,9 +97,13 @@ def _without_wrapper(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict
     if not wrapped or any(name.startswith(prefix) for name in own): return weights
     return {name.removeprefix(prefix): value for name, value in weights.items()}
 
+def _may_lack(name: str) -> bool:
+    "Batch norms saved before PyTorch 0.4.1 have no count of their batches; PyTorch takes them, and so do we"
+    return name.endswith('.num_batches_tracked') or name == 'num_batches_tracked'
+
 def _misfits(weights: dict[str, Tensor], own: dict[str, Tensor]) -> list[str]:
     "What keeps weights from fitting a network, a phrase each"
-    lacks = [f"lacks {name!r}" for name in own if name not in weights]
+    lacks = [f"lacks {name!r}" for name in own if name not in weights and not _may_lack(name)]
     extra = [f"has {name!r}, which the network has not" for name in weights if name not in own]
     shapes = [f"{name!r} is {tuple(weights[name].shape)}, the network's {tuple(value.shape)}"
               for name, value in own.items() if name in weights and weights[name].shape != value.shape]

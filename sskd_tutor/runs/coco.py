@@ -34,8 +34,8 @@ from .demo import labels_history
 from .export import ToExport
 from .job import Run, RunJob, write_report
 from .progress import EpochLines, showing, work
-from .recipe import (RecipeSettings, data_folder, parse_recipe, read_recipe, recipe_command,
-                                    weights_file)
+from .recipe import (RecipeSettings, check_task, data_folder, parse_recipe, read_recipe,
+                                    recipe_command, weights_file)
 from ..tasks.boxes import CocoSet, detection_dls
 from ..tasks.detection import (Pyramid, StagedDetector, detection_learner, detection_map,
                                         detector_macs, read_weights, save_detector, small_detector,
@@ -136,6 +136,7 @@ class CocoJob(RunJob):
     ):
         super().__init__(settings, **kwargs)
         self.recipe, self.pair, self.cbs = recipe or read_recipe(settings.recipe), pair, cbs
+        check_task(self.recipe, self.task)
         settings.data = data_folder(settings, "COCO's folder")
         self.weights = settings.teacher_weights or self.recipe.get('teacher_weights')
         if settings.train_epochs and (self.weights or not self.trains()):
@@ -147,12 +148,13 @@ class CocoJob(RunJob):
     def notes(self): return dict(recipe=self.recipe['text'], own_pair=self.pair is not None)
 
     @classmethod
-    def from_document(cls, document, where, **kwargs):
+    def from_document(cls, document, where, allow_code=False, **kwargs):
         if document['own_pair']:
             raise ValueError(f"the networks of the run in {where} were made in Python; go on there, with "
                              "run(CocoJob(...), resume=True)")
-        settings = make_settings(CocoSettings, document['settings'], where)
-        return cls(settings, recipe=parse_recipe(document['recipe'], settings.recipe), **kwargs)
+        settings = make_settings(CocoSettings, document['settings'], where, allow_code)
+        recipe = parse_recipe(document['recipe'], settings.recipe, allow_code)
+        return cls(settings, recipe=recipe, **kwargs)
 
     def parts(self):
         trained_here = not self.weights and not self.pair and self.trains()
@@ -352,6 +354,7 @@ class DetectorProgram(Pyramid):
 @patch(cls_method=True)
 def to_export(cls: CocoJob,
     run: Run,
+    allow_code: bool = False,  # nothing here is named by a word
 ) -> ToExport:
     "The networks of a run, built again"
     info = run.info

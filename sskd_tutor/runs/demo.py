@@ -250,6 +250,7 @@ def rerun(
 @patch(cls_method=True)
 def to_export(cls: DemoJob,
     run: Run,        # of the demo
+    allow_code: bool = False,  # nothing here is named by a word
 ) -> ToExport:
     "The networks of a run, built again"
     s = settings_of_run(DemoSettings, run)

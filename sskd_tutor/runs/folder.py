@@ -37,7 +37,7 @@ from ..distill.plan import Plan
 from ..measure.recorder import RecordAlignment
 from ..nets.feed import make_feed
 from ..nets.weights import load_weights, save_weights, weights_meta
-from ..nets.words import build_model
+from ..nets.words import build_model, check_from_file
 from .demo import percent_right
 from .export import ToExport, export_student, model_card, sizes
 from .job import Run, RunJob, settings_of_run, usable_device, write_report
@@ -50,8 +50,9 @@ class FolderSettings(Settings):
     data: str = option(
         help="class folders of .jpg or .png files, or 'train' and another folder with class folders",
         metavar='FOLDER')
-    teacher: str = option(help='as for info; built for the classes of the folder', metavar='NET')
-    student: str = option(help='as for info; likewise', metavar='NET')
+    teacher: str = option(help='as for info; built for the classes of the folder', metavar='NET',
+                          from_file=check_from_file)
+    student: str = option(help='as for info; likewise', metavar='NET', from_file=check_from_file)
     teacher_weights: str | None = option(None, 'its state_dict, .safetensors or of PyTorch', metavar='FILE')
     size: int = option(64, 'side of the images, pixels', at_least=1)
     epochs: int = option(8, 'of each stage', at_least=1)
@@ -121,7 +122,8 @@ def folder_images(
                       skip=skip, device=s.device)
 
 # %% ../../nbs/runs/05_folder.ipynb #261db201
-n_classes_option = dict(timm='num_classes', torchvision='num_classes', tutorial='n_out', cifar='n_out')
+n_classes_option = dict(timm='num_classes', torchvision='num_classes', resnet10='num_classes',
+                        tutorial='n_out', cifar='n_out')
 
 def with_classes(
     word: str,   # a network, as for `build_model`
@@ -131,7 +133,7 @@ def with_classes(
     kind, _, rest = word.partition(':')
     name = n_classes_option.get(kind)
     if name is None or f'{name}=' in rest: return word
-    has_options = rest and (kind == 'tutorial' or ':' in rest)
+    has_options = rest and (kind in ('tutorial', 'resnet10') or ':' in rest)
     return f"{word}{',' if has_options else ':'}{name}={n}"
 
 # %% ../../nbs/runs/05_folder.ipynb #2cdfe2a7
@@ -403,9 +405,10 @@ def teacher_again(
 @patch(cls_method=True)
 def to_export(cls: FolderJob,
     run: Run,
+    allow_code: bool = False,  # as for `settings_of_run`
 ) -> ToExport:
     "The networks of a run, built again"
-    s, images = settings_of_run(cls.settings_class, run), run.info['images']
+    s, images = settings_of_run(cls.settings_class, run, allow_code), run.info['images']
     x = torch.rand(2, 3 if images['mode'] == 'RGB' else 1, images['size'], images['size'])
     student = load_weights(build_model(with_classes(s.student, len(images['classes']))),
                            run.path/'student.safetensors')

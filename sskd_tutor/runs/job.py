@@ -132,9 +132,10 @@ def load_run(
 def settings_of_run(
     cls: type,   # a `Settings` class
     run: Run,
+    allow_code: bool = False,  # its networks may be package.module:function, whose code then runs
 ):               # of that class
     "The settings of a run that was read"
-    return make_settings(cls, run.info['settings'], f"{run.path}/run.json")
+    return make_settings(cls, run.info['settings'], f"{run.path}/run.json", allow_code)
 
 # %% ../../nbs/runs/02_job.ipynb #71b71094
 def complete(
@@ -232,9 +233,9 @@ class RunJob(Job):
     def notes(self) -> dict: return {}  # more for settings.json: it must be the same on resuming
 
     @classmethod
-    def from_document(cls, document, where, **kwargs):
+    def from_document(cls, document, where, allow_code=False, **kwargs):
         "The job that a settings.json describes"
-        return cls(make_settings(cls.settings_class, document['settings'], where), **kwargs)
+        return cls(make_settings(cls.settings_class, document['settings'], where, allow_code), **kwargs)
 
     def text(self, info) -> str: return result_text(info)
     def summary(self, info) -> dict: return dict(info['results'])
@@ -309,6 +310,7 @@ def read_document(
 def interrupted_job(
     folder: str | Path,
     kinds: list,          # `RunJob` classes that are expected
+    allow_code: bool = False,  # as for `settings_of_run`
     **kwargs,             # for the job: say, progress
 ) -> RunJob:
     "The job that was interrupted, with its own settings"
@@ -317,7 +319,8 @@ def interrupted_job(
     if kind is None:
         raise ValueError(f"the interrupted run for {folder} is of {found.get('job')!r}; "
                          f"expected {' or '.join(repr(k.kind) for k in kinds)}")
-    return kind.from_document(found, str(checkpoints_of(folder)/'settings.json'), **kwargs)
+    where = str(checkpoints_of(folder)/'settings.json')
+    return kind.from_document(found, where, allow_code=allow_code, **kwargs)
 
 # %% ../../nbs/runs/02_job.ipynb #a7be3c25
 def claim(

@@ -33,6 +33,7 @@ def export_run(
     formats: list = ('safetensors', 'torch', 'onnx'),
     license: str | None = None,  # for the card; the run's if None
     say=print,                   # told what the user should know
+    allow_code: bool = False,    # its networks may be package.module:function, whose code then runs
 ) -> pd.DataFrame:               # a row a format, as from `export_student`
     "Write the student of a run as files that need neither the teacher nor this package"
     run = load_run(folder)
@@ -41,7 +42,7 @@ def export_run(
         raise ValueError(f"{folder} is no run of {', '.join(jobs)}: its run.json tells of no student that "
                          "was distilled. "
                          "Use sskd_tutor.runs.export.export_student")
-    leaving = jobs[kind].to_export(run)
+    leaving = jobs[kind].to_export(run, allow_code)
     if leaving.warning: say(leaving.warning)
     card = model_card(run.info, sizes(leaving.nets, leaving.x), license or leaving.license)
     return export_student(leaving.student, leaving.x, out, formats, leaving.stats, card)

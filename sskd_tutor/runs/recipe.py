@@ -6,9 +6,9 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/recipe.html.md"""
 
 # %% auto #0
 __all__ = ['tables', 'recipe_folder', 'RecipeTop', 'ViewsTable', 'TrainTable', 'DistillTable', 'RealTable', 'PublishedTable',
-           'is_published_row', 'recipes', 'check_recipe', 'parse_recipe', 'read_recipe', 'resnet10', 'RecipeSettings',
+           'is_published_row', 'recipes', 'check_recipe', 'parse_recipe', 'read_recipe', 'RecipeSettings',
            'LabelsSettings', 'StudentSettings', 'recipe_images', 'LabelsJob', 'last_best', 'StudentJob', 'data_folder',
-           'recipe_command', 'RecipeJob', 'weights_file', 'unlike', 'share_words', 'beside', 'table_md']
+           'recipe_command', 'check_task', 'RecipeJob', 'weights_file', 'unlike', 'share_words', 'beside', 'table_md']
 
 # %% ../../nbs/runs/06_recipe.ipynb #6ebdff80
 import os, re, shlex, tomllib
@@ -21,9 +21,7 @@ from fastai.learner import Learner
 from fastai.metrics import accuracy
 from fastai.torch_core import set_seed
 from fastcore.all import patch
-from torch import nn
-from torchvision.models import ResNet, get_weight
-from torchvision.models.resnet import BasicBlock
+from torchvision.models import get_weight
 
 from ..distill.losses import default_loss, losses
 from ..core.device import Bf16
@@ -41,13 +39,13 @@ from ..distill.checkpoint import KeepEpochs
 from ..distill.labels import fit_labels, optimizers
 from ..measure.recording import Recording
 from ..nets.weights import save_weights
-from ..nets.words import build_model
+from ..nets.words import build_model, check_from_file
 from .demo import labels_history
 from .export import ToExport
 from .folder import FolderJob, FolderSettings, normalization_of, with_classes
 from .job import Run, RunJob, load_run, run, usable_device, was_interrupted
 from .progress import EpochLines, showing
-from .report import Section, html_table, planned, report_html, sections
+from .report import Section, html_table, planned, report_html, said, sections
 
 # %% ../../nbs/runs/06_recipe.ipynb #3eef33b1
 @dataclass
@@ -56,8 +54,8 @@ class RecipeTop(Settings):
     title: str
     data: str
     size: int
-    teacher: str
-    student: str
+    teacher: str = option(from_file=check_from_file)
+    student: str = option(from_file=check_from_file)
     views: dict
     train: dict
     distill: dict
@@ -132,9 +130,10 @@ def recipes() -> list:  # names
 def check_recipe(
     name: str,
     recipe: dict,   # as TOML says it
+    allow_code: bool = False,  # its networks may be functions of yours
 ):
     "Raise if anything in a recipe for classification is missing, unknown or wrong"
-    make_settings(RecipeTop, recipe, f"{name}: the recipe")
+    make_settings(RecipeTop, recipe, f"{name}: the recipe", allow_code)
     for table, cls in tables.items(): make_settings(cls, recipe[table], f"{name}: [{table}]")
     if recipe['data'] not in formats:
         raise ValueError(f"{name}: data is {recipe['data']!r}; {nearest(recipe['data'], formats)}")
@@ -143,29 +142,24 @@ def check_recipe(
 def parse_recipe(
     text: str,   # TOML
     name: str,
+    allow_code: bool = False,  # as for `read_recipe`
 ) -> dict:       # its content, with 'name' and 'text'
     "A recipe, checked; of another task than classification only that it is TOML"
     try: recipe = tomllib.loads(text)
     except ValueError as e: raise ValueError(f"{name} is not TOML: {e}") from e
     recipe.setdefault('task', 'classification')
-    if recipe['task'] == 'classification': check_recipe(Path(name).stem, recipe)
+    if recipe['task'] == 'classification': check_recipe(Path(name).stem, recipe, allow_code)
     return recipe | dict(name=name, text=text)
 
 def read_recipe(
     word: str | Path,  # the name of a recipe that travels with the package, or a .toml file
+    allow_code: bool = False,  # its networks may be package.module:function, whose code then runs
 ) -> dict:             # its content, with 'name' and 'text'
     "Read and check a recipe"
     path = Path(word) if str(word).endswith('.toml') else recipe_folder/f'{word}.toml'
     if not path.is_file():
         raise FileNotFoundError(f"no recipe {str(word)!r}; {nearest(word, recipes())}, or a .toml file")
-    return parse_recipe(path.read_text(encoding='utf-8'), str(word))
-
-# %% ../../nbs/runs/06_recipe.ipynb #19291ac0
-def resnet10(
-    num_classes: int = 1000,
-) -> nn.Module:
-    "ResNet-34's stages with one block each"
-    return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=num_classes)
+    return parse_recipe(path.read_text(encoding='utf-8'), str(word), allow_code)
 
 # %% ../../nbs/runs/06_recipe.ipynb #2137c978
 @dataclass
@@ -200,7 +194,7 @@ class RecipeSettings(Settings):
 @dataclass
 class LabelsSettings(Settings):
     "How a network learns from labels alone"
-    network: str         # a word of `build_model`
+    network: str = option(help='a word of `build_model`', from_file=check_from_file)
     format: str          # of the data
     data: str
     size: int
@@ -312,6 +306,15 @@ def recipe_command(
     words = as_words(settings, leave_out=('recipe', 'data', 'device'))
     return shlex.join(['sskd_tutor', 'recipe', settings.recipe, '--data', settings.data, *words])
 
+# %% ../../nbs/runs/06_recipe.ipynb #cf0cfe7f
+def check_task(
+    recipe: dict,
+    task: str,     # of a job
+) -> None:
+    "Raise if a recipe is not for this job"
+    if recipe['task'] == task: return
+    raise ValueError(f"{recipe['name']}: task is {recipe['task']!r}; expected {task!r}")
+
 # %% ../../nbs/runs/06_recipe.ipynb #a6987cdd
 class RecipeJob(RunJob):
     "Run a published comparison and put its numbers beside ours"
@@ -323,15 +326,16 @@ class RecipeJob(RunJob):
     ):
         super().__init__(settings, **kwargs)
         self.recipe = recipe or read_recipe(settings.recipe)
+        check_task(self.recipe, self.task)
         settings.data = data_folder(settings, f"the folder of {self.recipe['data']}")
         self.weights = settings.teacher_weights or self.recipe.get('teacher_weights')
 
     def notes(self): return dict(recipe=self.recipe['text'])  # the file may be changed meanwhile
 
     @classmethod
-    def from_document(cls, document, where, **kwargs):
-        settings = make_settings(cls.settings_class, document['settings'], where)
-        return cls(settings, parse_recipe(document['recipe'], settings.recipe), **kwargs)
+    def from_document(cls, document, where, allow_code=False, **kwargs):
+        settings = make_settings(cls.settings_class, document['settings'], where, allow_code)
+        return cls(settings, parse_recipe(document['recipe'], settings.recipe, allow_code), **kwargs)
 
     def parts(self):
         parts = {} if self.weights else dict(teacher=self.train_teacher)
@@ -563,13 +567,14 @@ def leave(self: RecipeJob, files, history, info):
     rows = [r.values() for r in info['rows']]
     why = '; '.join(info['unlike'])
     words = f'The two sides are not comparable: this run has {why}.' if why else ''
-    table = Section(f'<h2>Published and ours</h2><p>{words}</p>' + html_table(rows, info['rows'][0]))
+    table = Section(said('Published and ours', words) + html_table(rows, info['rows'][0]))
     more = [table, *sections(Recording.load(files/'student')), *planned(info)]
     report_html(history, info, files/'report.html', more)
 
 @patch(cls_method=True)
 def to_export(cls: RecipeJob,
     run: Run,
+    allow_code: bool = False,  # as for `settings_of_run`
 ) -> ToExport:
     "The networks of the student's run"
-    return StudentJob.to_export(load_run(run.path/'student'))
+    return StudentJob.to_export(load_run(run.path/'student'), allow_code)

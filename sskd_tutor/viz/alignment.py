@@ -9,16 +9,19 @@ __all__ = ['baseline_names', 'cka_names', 'curve_names', 'cka_map', 'in_percent'
            'measure_curves', 'pair_curve', 'channel_match', 'projection']
 
 # %% ../../nbs/viz/03_alignment.ipynb #e56bf9fe
+import itertools
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 from scipy.optimize import linear_sum_assignment
 
 from ..core.errors import nearest
 from ..measure.recording import Recording
 from .moments import (checked_index, checked_stage, epochs_done, partners_of, phase_spans,
                                     step_index, titled)
-from .style import Theme, class_colors, color_of, gray, method_colors, ring, shade, styled
+from .style import (Theme, class_colors, color_of, contrast, gray, method_colors, ring, shade,
+                                  styled)
 from .training import log_ticks
 
 # %% ../../nbs/viz/03_alignment.ipynb #b775b1a8
@@ -63,19 +66,40 @@ def _cka_grids(cells):
     words = cells.apply(_cell_text, axis=1).unstack().reindex(index=rows, columns=columns)
     return values, words.fillna('not measured')
 
+# %% ../../nbs/viz/03_alignment.ipynb #5be5d74d
+def _cividis(value):
+    "The color of a value from 0 to 1, hex"
+    channels = sample_colorscale('Cividis', value, colortype='tuple')[0]
+    return '#' + ''.join(f'{round(255*channel):02X}' for channel in channels)
+
+def _ink_on(value):
+    "Black or white, whichever reads better on the color of a CKA"
+    cell = _cividis(value)
+    return max('#000000', '#FFFFFF', key=lambda ink: contrast(ink, cell))
+
+def _inked(words, values):
+    "The words of colored cells, each in the ink that reads better there; '' elsewhere"
+    inked = words.copy()
+    for row, column in itertools.product(words.index, words.columns):
+        value = values.loc[row, column]
+        color = '' if pd.isna(value) else _ink_on(min(max(value, 0), 1))
+        inked.loc[row, column] = color and f'<span style="color:{color}">{words.loc[row, column]}</span>'
+    return inked
+
 # %% ../../nbs/viz/03_alignment.ipynb #c149d5e2
 def _add_cells(fig, values, words):
     "Two heat maps: gray cells where CKA is undefined, colored ones elsewhere"
     none = values.isna()
     shared = dict(x=list(values.columns), y=list(values.index), xgap=3, ygap=3, texttemplate='%{text}',
-                  textfont_size=16, hovertemplate='student %{y}, teacher %{x}<br>%{text}<extra></extra>')
+                  textfont_size=16, customdata=words.values.tolist(),
+                  hovertemplate='student %{y}, teacher %{x}<br>%{customdata}<extra></extra>')
     fig.add_heatmap(z=none.astype(object).replace({True: 1, False: None}).values.tolist(),
                     text=words.where(none, '').values.tolist(), textfont_color='#111111',
                     colorscale=[gray, gray], showscale=False, **shared)
     bar = dict(title=dict(text='CKA', side='right'), thickness=14, outlinewidth=0,
                tickvals=[0, .25, .5, .75, 1])
     fig.add_heatmap(z=values.astype(object).where(~none, None).values.tolist(),
-                    text=words.where(~none, '').values.tolist(), zmin=0, zmax=1, colorscale='Cividis',
+                    text=_inked(words, values).values.tolist(), zmin=0, zmax=1, colorscale='Cividis',
                     colorbar=bar, **shared)
 
 # %% ../../nbs/viz/03_alignment.ipynb #dd1de36b
@@ -254,7 +278,8 @@ def _heading(measure):
 
 def _over_phases(fig, rec, title, theme, colors):
     "Style a figure over all phases, the legend below it"
-    shade(styled(fig, title, theme, 400), phase_spans(rec.schedule), colors, 'epochs, all phases', ticks=10)
+    shade(styled(fig, title, theme, 400), phase_spans(rec.schedule), colors, 'epochs, all phases', ticks=10,
+          theme=theme)
     return fig.update_layout(margin_b=92, legend=dict(x=0, xanchor='left', y=-.2, yanchor='top'))
 
 # %% ../../nbs/viz/03_alignment.ipynb #408ebafa

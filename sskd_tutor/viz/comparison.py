@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 
 from ..compare.methods import family_colors, family_of, methods, parsed
 from ..compare.verdicts import Measure, comparable, finished, measure_of, named, summary, verdicts
-from .style import Theme, method_colors, see_through, styled
+from .style import Theme, method_colors, see_through, styled, text_color
 
 # %% ../../nbs/viz/05a_comparison.ipynb #876cb7fd
 class Look(NamedTuple):
@@ -116,6 +116,7 @@ def add_teacher(
     fig: go.Figure,
     accuracy: float = None,   # in %; None: no line
     upright: bool = False,    # accuracy is on the x axis
+    theme: Theme = 'light',
 ) -> go.Figure:               # the same figure
     "The teacher's accuracy as a dashed line"
     if accuracy is None: return fig
@@ -124,7 +125,7 @@ def add_teacher(
     place = dict(x=0, xref='paper', y=accuracy, xanchor='left')
     if upright: place = dict(x=accuracy, y=0, yref='paper', xanchor='right')
     return fig.add_annotation(text=f'teacher {accuracy:.1f} %', showarrow=False, yanchor='bottom',
-                              font_color=method_colors['teacher'], **place)
+                              font_color=text_color(method_colors['teacher'], theme), **place)
 
 # %% ../../nbs/viz/05a_comparison.ipynb #4263d331
 def _family_key(methods):
@@ -183,7 +184,7 @@ def accuracy_by_method(
     for row, t in table.iterrows():
         _add_seeds(fig, t.method, seeds[seeds.index == t.method], row)
         add_marks(fig, t.method, [t['mean']], [row], says[row:row + 1], [t.half], mode='markers')
-    add_teacher(fig, teacher, upright=True)
+    add_teacher(fig, teacher, upright=True, theme=theme)
     title, span = f'{m.words}, {m.unit}', around(table.low, table.high, m.scale*runs[measure], teacher, m=m)
     fig.update_xaxes(title=title, range=span)
     right = [f'{mean:{m.form}}' for mean in table['mean']]

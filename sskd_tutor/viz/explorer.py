@@ -8,12 +8,11 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/viz/explorer.html.md"""
 __all__ = ['depends', 'choice', 'slider', 'thumbnails', 'views', 'following', 'Explorer']
 
 # %% ../../nbs/viz/10_explorer.ipynb #71150eae
-from html import escape
-
 import ipywidgets as W
 import plotly.graph_objects as go
 from IPython.display import display
 from fastcore.all import patch
+from markupsafe import Markup
 
 from ..core.errors import nearest
 from ..distill.fit import SSKDRun
@@ -22,8 +21,8 @@ from .alignment import cka_of, curve_names
 from .gallery import figures
 from .moments import moment, partners_of
 from .motion import animated
-from .panels import (PageTheme, drawn, framed, hidden_style, laid, no_widgets, panel, show,
-                                   still_theme)
+from .panels import (PageTheme, drawn, framed, hidden_style, laid, line, no_widgets, panel,
+                                   show, still_theme)
 from .walls import image_uri
 
 # %% ../../nbs/viz/10_explorer.ipynb #cdd26f26
@@ -51,10 +50,10 @@ def slider(
     return W.SelectionSlider(**shared, value=options[0][1], continuous_update=True)
 
 # %% ../../nbs/viz/10_explorer.ipynb #48252049
-def _thumbnail_css(images):
-    "A background for each button"
-    rule = '.sskd-images button:nth-child({}) {{ background-image: url({}) !important }}'
-    return ''.join(rule.format(i, image_uri(image)) for i, image in enumerate(images, 1))
+def _thumbnail_css(images, own):
+    "A background for each button of the picker whose class is `own`"
+    rule = '.{} button:nth-child({}) {{ background-image: url({}) !important }}'
+    return ''.join(rule.format(own, i, image_uri(image)) for i, image in enumerate(images, 1))
 
 # %% ../../nbs/viz/10_explorer.ipynb #3dc19f47
 def thumbnails(
@@ -65,8 +64,9 @@ def thumbnails(
     pick = W.ToggleButtons(
         options=[(f'{i}: {name}', i) for i, name in enumerate(names)], description='image',
         tooltips=[f'image {i}, {name}' for i, name in enumerate(names)], style=dict(description_width='5em'))
-    pick.add_class('sskd-images')
-    return pick, hidden_style(_thumbnail_css(rec.images))
+    own = f'sskd-images-{pick.model_id}'   # a page may hold two Explorers
+    pick.add_class('sskd-images').add_class(own)
+    return pick, hidden_style(_thumbnail_css(rec.images, own))
 
 # %% ../../nbs/viz/10_explorer.ipynb #ce054f17
 # what is chosen -> the controls that say it; else one of that name
@@ -183,7 +183,7 @@ def changed(self: Explorer,
         self.partner.value = self.partners[self.stage.value]
     try: self._redraw(control)
     except Exception as e:
-        self.says.value = f'<div role="alert">{type(e).__name__}: {escape(str(e))}</div>'
+        self.says.value = line(f'{type(e).__name__}: {e}', 'alert')
         raise
 
 # %% ../../nbs/viz/10_explorer.ipynb #477026f8
@@ -195,7 +195,7 @@ def _redraw(self: Explorer, control):
     self._listen()
 
 @patch
-def _say(self: Explorer, words): self.says.value = f'<div role="status">{words}</div>'
+def _say(self: Explorer, words): self.says.value = line(words)
 
 # %% ../../nbs/viz/10_explorer.ipynb #cf2d92b4
 @patch
@@ -210,15 +210,16 @@ def _told(self: Explorer, measure, teacher):
 
 # %% ../../nbs/viz/10_explorer.ipynb #11208e84
 @patch
-def sentence(self: Explorer) -> str:
-    "What is measured of what is chosen, in words"
+def sentence(self: Explorer) -> Markup:
+    "What is measured of what is chosen, in words; names are escaped"
     stage, measure, other = self.stage.value, self.measure.value, self.partner.value
     own = self.partners[stage]
-    line = f'<b>{escape(stage)}</b>, {moment(self.recording, self.step.value)}: {self._told(measure, own)}'
-    if own == other: return line
-    return (f"{line}. {self._told(cka_of(measure), other)} with the teacher's <b>{escape(other)}</b>; "
-            f"maps and points are those of {escape(stage)} and the teacher's {escape(own)}, "
-            "the only pair with an adapter")
+    now = moment(self.recording, self.step.value)
+    first = Markup('<b>{}</b>, {}: {}').format(stage, now, self._told(measure, own))
+    if own == other: return first
+    more = Markup("{}. {} with the teacher's <b>{}</b>; maps and points are those of {} "
+                  "and the teacher's {}, the only pair with an adapter")
+    return more.format(first, self._told(cka_of(measure), other), other, stage, own)
 
 # %% ../../nbs/viz/10_explorer.ipynb #8af963ec
 @patch

@@ -22,6 +22,8 @@ from .style import Theme, color_of, gray, method_colors, styled
 def _final(rec):
     "What was measured at the end"
     if rec.final: return rec.final
+    if why := rec.info.get('unstitched'):
+        raise ValueError(f"the student cannot agree with its teacher here: {why}")
     raise ValueError("this recording was not finished, so nothing was measured at its end "
                      f"(it stops at {moment(rec)}); finish the run with `fit_sskd`")
 

@@ -18,7 +18,7 @@ from fastcore.all import patch
 
 from ..core.errors import nearest
 from ..distill.pairing import Pairing
-from .panels import PageTheme, drawn, framed, laid, no_widgets, panel, show, still_theme
+from .panels import PageTheme, drawn, framed, laid, line, no_widgets, panel, show, still_theme
 from .style import Theme, color_of, styled
 
 # %% ../../nbs/viz/08_pairing.ipynb #9dc44f1b
@@ -145,10 +145,10 @@ def _make_controls(self: PairingEditor):
 def changed(self: PairingEditor):
     "Take what is chosen, or say why not"
     try: self.pairing = self.pairing.edited(self.ends)
-    except ValueError as e: self.says.value = f'<div role="alert">{escape(str(e))}</div>'
+    except ValueError as e: self.says.value = line(str(e), 'alert')
     else:
         fed = self.pairing.text().splitlines()[-1]   # what the teacher is fed
-        self.says.value = f'<div role="status">{len(self.pairing.ends)} pairs; {fed}</div>'
+        self.says.value = line(f'{len(self.pairing.ends)} pairs; {fed}')
     if self.panel is not None: show(self.panel, drawn(self.pairing.figure, theme=self.theme))
 
 # %% ../../nbs/viz/08_pairing.ipynb #3c077c6f

@@ -6,8 +6,9 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/viz/style.html.md"""
 
 # %% auto #0
 __all__ = ['stage_colors', 'method_colors', 'other_color', 'method_names', 'Theme', 'ink', 'paper', 'gray', 'ring', 'grid',
-           'focus', 'class_colors', 'mask_colors', 'template_parts', 'color_of', 'see_through', 'styled', 'shade',
-           'add_level', 'css_colors', 'with_colors']
+           'focus', 'class_colors', 'mask_colors', 'template_parts', 'unwanted_buttons', 'color_of', 'see_through',
+           'contrast', 'checked_theme', 'text_color', 'text_swaps', 'styled', 'shade', 'add_level', 'css_colors',
+           'with_colors']
 
 # %% ../../nbs/viz/00_style.ipynb #674e9032
 from string import Template
@@ -72,8 +73,57 @@ def see_through(
     red, green, blue = bytes.fromhex(color[1:])
     return f'rgba({red}, {green}, {blue}, {alpha})'
 
+# %% ../../nbs/viz/00_style.ipynb #029f5a68
+def _luminance(color):
+    "Relative luminance of a hex color, WCAG 2.1: 0 is black, 1 is white"
+    channels = [value/255 for value in bytes.fromhex(color[1:])]
+    linear = [c/12.92 if c <= .04045 else ((c + .055)/1.055)**2.4 for c in channels]
+    red, green, blue = linear
+    return .2126*red + .7152*green + .0722*blue
+
+def contrast(
+    a: str,      # hex, e.g. '#0072B2'
+    b: str,
+) -> float:      # 1 (equal) to 21 (black on white)
+    "The contrast of two colors by WCAG 2.1, e.g. `contrast('#000000', '#FFFFFF')` is 21"
+    darker, lighter = sorted([_luminance(a), _luminance(b)])
+    return (lighter + .05)/(darker + .05)
+
+# %% ../../nbs/viz/00_style.ipynb #4e795036
+def _mixed(a, b, share):
+    "A hex color between `a` (share 0) and `b` (share 1)"
+    pairs = zip(bytes.fromhex(a[1:]), bytes.fromhex(b[1:]))
+    return '#' + ''.join(f'{round(x + share*(y - x)):02X}' for x, y in pairs)
+
+def checked_theme(
+    theme: Theme,
+) -> Theme:
+    "The theme, or an error that names both"
+    if theme not in ink: raise ValueError(f"theme is {theme!r}; expected one of {list(ink)}")
+    return theme
+
+def text_color(
+    color: str,              # hex, of a stage, a method ...
+    theme: Theme = 'light',
+) -> str:                    # hex
+    "The same hue, dark (or light) enough for words: a contrast of at least 4.5 with the paper"
+    pole = dict(light='#000000', dark='#FFFFFF')[checked_theme(theme)]
+    for step in range(1, 21):   # at least one: a text color is never also the color of a line
+        readable = _mixed(color, pole, step/20)
+        if contrast(readable, paper[theme]) >= 4.5: return readable
+    raise AssertionError(f'{pole} on {paper[theme]} cannot be read')
+
+# %% ../../nbs/viz/00_style.ipynb #bc18115c
+def text_swaps() -> dict:   # text color on light paper -> on dark paper
+    "Every text color in both themes; the site's `figures.js` reads it"
+    colors = dict.fromkeys([*stage_colors, *method_colors.values(), *class_colors, ring, gray])
+    return {text_color(color): text_color(color, 'dark') for color in colors}
+
 # %% ../../nbs/viz/00_style.ipynb #da620dcc
 template_parts = ['xaxis', 'yaxis', 'hovermode', 'annotationdefaults', 'sliderdefaults', 'updatemenudefaults']
+
+# %% ../../nbs/viz/00_style.ipynb #a061c08c
+unwanted_buttons = ['sendChartToCloud', 'select2d', 'lasso2d']
 
 # %% ../../nbs/viz/00_style.ipynb #8179d57c
 def _template(theme):
@@ -90,7 +140,7 @@ def styled(
     height: int = 380,    # pixels
 ) -> go.Figure:           # the same figure
     "Give a figure the look of all figures"
-    if theme not in ink: raise ValueError(f"theme is {theme!r}; expected one of {list(ink)}")
+    checked_theme(theme)
     # assigned: `update_layout` would keep the rest of the old template
     fig.layout.template = _template(theme)
     fig.update_layout(
@@ -99,7 +149,7 @@ def styled(
         font=dict(size=13, color=ink[theme], family='system-ui, -apple-system, Segoe UI, sans-serif'),
         title=dict(text=title, font_size=16, x=0, xref='paper', y=.97, yanchor='top'),
         legend=dict(orientation='h', x=1, xanchor='right', y=1.02, yanchor='bottom'),
-        hoverlabel=dict(font_size=13))
+        hoverlabel=dict(font_size=13), modebar_remove=unwanted_buttons)
     fig.update_xaxes(gridcolor=grid, zeroline=False, title_standoff=8)
     return fig.update_yaxes(gridcolor=grid, zeroline=False, title_standoff=8)
 
@@ -110,12 +160,13 @@ def shade(
     colors: dict,                          # stage -> color
     title: str = 'epochs, all stages',     # of the axis
     ticks: int = 8,                        # how many at most
+    theme: Theme = 'light',
 ) -> go.Figure:                            # the same figure
     "Shade and name the stretch of each stage"
     for stage, (first, last) in spans.items():
         fig.add_vrect(x0=first, x1=last, fillcolor=colors[stage], opacity=.13, line_width=0, layer='below')
         fig.add_annotation(x=(first + last)/2, y=1, yref='paper', yanchor='bottom', showarrow=False,
-                           text=f'<b>{stage}</b>', font=dict(color=colors[stage], size=13))
+                           text=f'<b>{stage}</b>', font=dict(color=text_color(colors[stage], theme), size=13))
     total = max(last for first, last in spans.values())
     between = max(1, -(-total//ticks))  # rounded up
     return fig.update_xaxes(title=title, range=[0, total], tick0=0, dtick=between, tickangle=0)
@@ -129,13 +180,14 @@ def add_level(
     dash: str = 'dash',
     above: bool = True,                      # the words stand above the line
     right: bool = False,                     # and at its right end
+    theme: Theme = 'light',
 ) -> go.Figure:                              # the same figure
     "A level line that says what it is"
     fig.add_hline(y=value, line=dict(color=color, width=2, dash=dash))
     return fig.add_annotation(
         x=int(right), xref='paper', xanchor='right' if right else 'left', y=value,
         yanchor='bottom' if above else 'top', showarrow=False, text=f'{name} {value:.1f} %',
-        font=dict(color=color, size=13))
+        font=dict(color=text_color(color, theme), size=13))
 
 # %% ../../nbs/viz/00_style.ipynb #8d1b6ca1
 def css_colors() -> dict:   # name -> color, for `string.Template`

@@ -89,7 +89,7 @@ def _add_names(fig, table, x, x_range, y_range, height):
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #025cea8b
 def _cloud(fig, m, table, x, x_range, teacher, theme, title, joined=False):
     "Points with whiskers and names; the table is of `means_of`, with a column `x`"
-    add_teacher(fig, teacher)
+    add_teacher(fig, teacher, theme=theme)
     n, table = table.method.nunique(), table.sort_values(x)
     height = max(420, 260 + 12*n)
     y_range = around(table.low, table.high, table['mean'], teacher, room=.1, m=m)
@@ -172,7 +172,7 @@ def _lines(runs, x, words, title, measure, teacher, theme, but):
     places = sorted(table[x].unique())
     if len(places) < 2: raise ValueError(f"{x} is {places[0]} in every run; a line needs two or more")
     methods = list(table.sort_values('mean', ascending=False).method.unique())
-    fig, ends = add_teacher(go.Figure(), teacher), []
+    fig, ends = add_teacher(go.Figure(), teacher, theme=theme), []
     first, wide = np.log10(places[0]), np.log10(places[-1]/places[0])
     for i, method in enumerate(methods):
         rows = table[table.method == method].sort_values(x)

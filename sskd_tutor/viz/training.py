@@ -68,7 +68,7 @@ def stage_timeline(
     for (stage, what), rows in table.groupby(['stage', 'measure'], sort=False):
         _add_loss(fig, stage, rows, colors[stage], None if what == 'train_loss' else measure)
     fig.update_yaxes(title=mimic_names[measure], **log_ticks())
-    return shade(styled(fig, 'Each stage learns its hint', theme), spans, colors)
+    return shade(styled(fig, 'Each stage learns its hint', theme), spans, colors, theme=theme)
 
 # %% ../../nbs/viz/02_training.ipynb #14bc5171
 def _add_accuracy(fig, stage, rows, color):
@@ -102,15 +102,15 @@ def stitched_curve(
     table = table[table.measure.isin(['stitched', 'accuracy'])]
     colors, fig = color_of(spans), go.Figure()
     for stage, rows in table.groupby('stage', sort=False): _add_accuracy(fig, stage, rows, colors[stage])
-    add_level(fig, 100*teacher_accuracy, 'teacher')
+    add_level(fig, 100*teacher_accuracy, 'teacher', theme=theme)
     lowest = min(teacher_accuracy, table.value.min())
     if labels_only_accuracy is not None:
         above = labels_only_accuracy > rows.value.iloc[-1]  # than where the student ended
         add_level(fig, 100*labels_only_accuracy, 'labels only', method_colors['labels_only'], 'solid', above,
-                  right=True)
+                  right=True, theme=theme)
         lowest = min(lowest, labels_only_accuracy)
     fig.update_yaxes(title='accuracy, %', range=[max(0, 100*lowest - 4), min(103, 100*teacher_accuracy + 4)])
-    return shade(styled(fig, _stitched_title(table), theme), spans, colors)
+    return shade(styled(fig, _stitched_title(table), theme), spans, colors, theme=theme)
 
 # %% ../../nbs/viz/02_training.ipynb #8006f26a
 def _cut(results):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..data.images import Images, balanced, embedded_fashion, mean, std, vocab
 from ..tasks.masks import scene_codes
-from .style import Theme, ink, mask_colors, method_colors, styled
+from .style import Theme, ink, mask_colors, method_colors, styled, text_color
 
 # %% ../../nbs/viz/04_walls.ipynb #2ee8c427
 def png_uri(
@@ -62,7 +62,8 @@ def _inked(rows, color, gap=4):
 def _add_answers(fig, classes, wrong, names, y, width, theme):
     "A line of words below the images; what is wrong is crossed and colored"
     words = ['✗ '*bad + names[c].replace(' ', '<br>') for c, bad in zip(classes, wrong)]
-    colors = [method_colors['labels_only'] if bad else ink[theme] for bad in wrong]
+    wrong_color = text_color(method_colors['labels_only'], theme)
+    colors = [wrong_color if bad else ink[theme] for bad in wrong]
     n = len(classes)
     fig.add_scatter(x=[width/n*(i + .5) for i in range(n)], y=[y]*n, mode='text', text=words,
                     hoverinfo='skip', showlegend=False, textfont=dict(size=10.5, color=colors))

@@ -247,7 +247,7 @@ def test_a_checkpoint_of_an_older_version(tmp_path):
     def old(state): del state['format']
     restated(tmp_path, old)
     before = [p.name for p in snapshots(tmp_path)]
-    with pytest.raises(ValueError, match='its format is that of 0.1, this one reads 2.*\\. Finish .*overwrite=True'):
+    with pytest.raises(ValueError, match='its format is that of 0.1, this one reads 3.*\\. Finish .*overwrite=True'):
         distill([Checkpoint(tmp_path, resume=True)])
     assert [p.name for p in snapshots(tmp_path)] == before
 

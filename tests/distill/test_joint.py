@@ -23,10 +23,10 @@ def teacher(): return fashion_teacher()
 @pytest.fixture(scope='module')
 def dls(): return fashion_dls(n=250, bs=100)  # an epoch leaves out 50
 
-def fitted(dls, teacher, terms=terms, epochs=3, cbs=None, own=(), **kwargs):
+def fitted(dls, teacher, terms=terms, epochs=3, cbs=None, own=(), width=8, **kwargs):
     set_seed(0, reproducible=True)
     dls.train.set_epoch(0)
-    learn = Learner(dls, tutorial_resnet(width=8, blocks=1), metrics=accuracy, cbs=list(own))
+    learn = Learner(dls, tutorial_resnet(width=width, blocks=1), metrics=accuracy, cbs=list(own))
     with learn.no_bar(), learn.no_logging(): run = learn.fit_joint(teacher, epochs, terms=terms, cbs=cbs, valid_every=0, **kwargs)
     return learn, run
 
@@ -44,12 +44,12 @@ def test_planned_is_spent_and_no_budget_is_the_same_student(dls, teacher, views)
 def test_half_precision(dls, teacher):
     every = [*terms, Term(attention_loss, 'every', 1.), Term(similarity_loss, -1), Term(relational_loss, -1, .1)]
     every += [Term(dkd_loss, labels=True)]
-    held, _ = fitted(dls, teacher, every, cbs=CacheFeatures(views=3), own=[Bf16(), ChannelsLast()])
-    fresh, _ = fitted(dls, teacher, every, own=[Bf16(), ChannelsLast()])
-    exact, _ = fitted(dls, teacher, every)
+    held, _ = fitted(dls, teacher, every, width=16, cbs=CacheFeatures(views=3), own=[Bf16(), ChannelsLast()])
+    fresh, _ = fitted(dls, teacher, every, width=16, own=[Bf16(), ChannelsLast()])
+    exact, _ = fitted(dls, teacher, every, width=16)
     flat = lambda o: torch.cat([p.flatten() for p in o.model.parameters()])
     assert flat(held).isfinite().all()
-    far = (flat(exact) - flat(fitted(dls, teacher, every, lr=2e-3)[0])).norm()
+    far = (flat(exact) - flat(fitted(dls, teacher, every, width=16, lr=2e-3)[0])).norm()
     assert (flat(held) - flat(fresh)).norm() < 0.2*far and (flat(held) - flat(exact)).norm() < 0.5*far
 
 @pytest.mark.parametrize('cbs', [None, 'cache'])

@@ -462,7 +462,8 @@ def test_bad_data():
 def test_fit_names_the_cure():
     with pytest.raises(ValueError, match=r'the teacher 2 .*pair_stages\(teacher, student, learn.dls\)'):
         new_learner(staged(4)).fit_sskd(merged(staged(8), ['stage2', 'stage3']))
-    with pytest.raises(TypeError, match='pair_stages'): new_learner(staged(4)).fit_sskd(torchvision.models.resnet18())
+    with pytest.raises(ValueError, match=r'(?s)teacher_input=dict\(size=.*pair_stages\(teacher, learn.model, learn.dls\)'):
+        new_learner(staged(4)).fit_sskd(torchvision.models.resnet18())
 
 def test_learner_stands_for_its_loaders():
     learn = new_learner(staged(4), small_dls())

@@ -120,6 +120,14 @@ def test_small_pictures(monkeypatch):
     assert len(new) < len(old) and np.abs(decode(new) - picture).max() <= 16 and small(new) == new
     assert np.abs(decode(new) - picture)[160:].max() <= 2
 
+def test_saved_figures_are_sharp_on_github(monkeypatch):
+    "The PNG beside each saved figure has two pixels for each of the figure's own"
+    monkeypatch.syspath_prepend(root/'tools')
+    from twins import saved_figures, twin_width, wanted_width
+    bundles = {p: saved_figures(nbformat.read(p, 4)) for p in notebooks}
+    faint = [p.name for p, figures in bundles.items() if any(twin_width(f) != wanted_width(f) for f in figures)]
+    assert sum(map(len, bundles.values())) > 100 and faint == [], 'python tools/twins.py nbs/*/*.ipynb'
+
 @pytest.mark.slow
 def test_pages_can_be_made(clone, run):
     "nbdev runs the import cells of each notebook when it makes the documentation"
@@ -140,7 +148,7 @@ def test_ruff(run): run(bin/'ruff', 'check', '--no-cache', '.', cwd=root)
 def test_notebook_file(path):
     nb = nbformat.read(path, 4)
     nbformat.validate(nb)
-    assert path.stat().st_size < 400_000, "save figures with PLOTLY_RENDERER=plotly_mimetype+png"
+    assert path.stat().st_size < 800_000, "save figures with PLOTLY_RENDERER=plotly_mimetype, then tools/twins.py"
     assert 'widgets' not in nb.metadata, "widget state was saved: nbdev-clean keeps it, save the static twin"
     assert re.match(r'# .+\n\n> .+', nb.cells[0].source), "the first cell is `# title` and a `> subtitle`"
     assert not [o for c in nb.cells for o in c.get('outputs', []) if o.output_type == 'error']

@@ -136,7 +136,9 @@ def test_cka_map(rec, step):
     fig = cka_map(rec, step=step)
     assert list(fig.data[1].x) == list(fig.data[1].y) == stages and (fig.data[1].zmin, fig.data[1].zmax) == (0, 1)
     assert np.allclose(np.array(fig.data[1].z, float), [[step/10 + .01*i + .001*j for j in (1, 2)] for i in (1, 2)])
-    assert fig.data[1].text[0][1].startswith(f'{step/10 + .012:.2f}<br>') and cells(fig.data[0].z) == [[None, None], [None, None]]
+    words, value = fig.data[1].text[0][1], f'{step/10 + .012:.2f}'
+    assert f'">{value}<br>' in words and fig.data[1].customdata[0][1].startswith(f'{value}<br>')
+    assert cells(fig.data[0].z) == [[None, None], [None, None]]
     assert f'CKA of pooled maps · {moment(rec, step)}' in fig.layout.title.text
     assert 'random network 0.10 to 0.20; shuffled pairs −0.02' in fig.layout.title.text
 
@@ -157,7 +159,7 @@ def test_a_pair_that_was_not_measured(rec):
 
 def test_negative_cka_is_not_clipped(rec):
     low = replace(rec, measures=rec.measures.assign(value=rec.measures.value.where(rec.measures.student != 'stage1', -.2)))
-    assert cka_map(low).data[1].z[0][0] == -.2 and cka_map(low).data[1].text[0][0].startswith('−0.20')
+    assert cka_map(low).data[1].z[0][0] == -.2 and cka_map(low).data[1].customdata[0][0].startswith('−0.20')
     assert measure_curves(low, 'cka_pooled').layout.yaxis.range[0] < -.2
 
 def test_curves(rec):

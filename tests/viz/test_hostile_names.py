@@ -1,0 +1,142 @@
+"""A recording or a run from somebody else may hold any text; none of it becomes markup or script on a page."""
+from html.parser import HTMLParser
+
+import pytest
+import torch
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+from torch import nn
+
+from sskd_tutor.core.files import pkg_data
+from sskd_tutor.core.tables import tidy
+from sskd_tutor.distill.pairing import pair_stages
+from sskd_tutor.measure.recording import Recording
+from sskd_tutor.nets.staged import StagedNet
+from sskd_tutor.runs.report import outcome, report_html, sections
+from sskd_tutor.viz.dashboard import Board, chips
+from sskd_tutor.viz.explorer import Explorer
+from sskd_tutor.viz.pairing import PairingEditor
+from sskd_tutor.viz.panels import line
+
+bad = '<img src=x onerror="document.hacked=1">'
+
+class Seen(HTMLParser):
+    "Tags and attributes of a piece of HTML"
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.names = set(), set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.names |= {name for name, _ in attrs}
+
+def safe(text):
+    seen = Seen(text)
+    assert not seen.tags & {'img', 'script', 'iframe', 'a'} and not any(name.startswith('on') for name in seen.names), text
+    assert '&lt;img' in text
+    return seen
+
+def hostile():
+    "The example, with a hostile text wherever a recording holds one"
+    rec = Recording.load(pkg_data/'example_recording')
+    new = {stage: f'{stage}{bad}' for stage in rec.stages}
+    def name(key): return new.get(key, key)
+    for field in ('scale', 'channels', 'match', 'schedule', 'checksums'):
+        setattr(rec, field, {name(key): value for key, value in getattr(rec, field).items()})
+    for field in ('maps', 'projection'):
+        setattr(rec, field, {(who, name(stage)): value for (who, stage), value in getattr(rec, field).items()})
+    rec.steps.phase, rec.measures.phase = rec.steps.phase.map(name), rec.measures.phase.map(name)
+    for column in ('student', 'teacher'): rec.measures[column] = rec.measures[column].map(name)
+    rec.checksums = {stage: [bad]*len(digits) for stage, digits in rec.checksums.items()}
+    rec.vocab = [f'{word}{bad}' for word in rec.vocab]
+    rec.info['partners'] = {stage: stage for stage in rec.stages}
+    return rec
+
+def shortened(rec, n=2):
+    "Its first steps: a page draws each figure at each step"
+    rec.steps, rec.measures = rec.steps[:n], rec.measures[rec.measures.step < n]
+    rec.match, rec.checksums = ({stage: values[:n] for stage, values in d.items()} for d in (rec.match, rec.checksums))
+    for field in ('maps', 'projection'):
+        setattr(rec, field, {key: values[:n] for key, values in getattr(rec, field).items()})
+    return rec
+
+def test_the_explorers_line():
+    ex = Explorer(hostile())
+    for step in range(len(ex.recording.steps)):   # the moment holds the name of a phase, and how many epochs it has
+        ex.step.value = step
+        safe(ex.says.value)
+    ex.recording.schedule = {phase: bad for phase in ex.recording.schedule}
+    ex.changed('step')
+    safe(ex.says.value)
+    ex.partner.value = ex.recording.stages[0]
+    safe(ex.says.value)
+
+def test_the_explorers_errors(monkeypatch):
+    ex = Explorer(hostile())
+    def fail(): raise ValueError(bad)
+    monkeypatch.setattr(ex, 'sentence', fail)
+    with pytest.raises(ValueError): ex.changed('step')
+    safe(ex.says.value)
+
+def test_the_dashboard():
+    rec = hostile()
+    first, second, *_ = rec.stages
+    seen = safe(chips(rec.schedule, second, [first], rec))
+    assert 'code' in seen.tags
+    board = Board(rec.schedule, live=False, rec=rec, phase=second, machine=bad, state=bad, learning=True)
+    safe(board.html())
+
+def test_the_pairing_editor():
+    def net(): return StagedNet({'s<b>1': nn.Conv2d(1, 2, 3), 's<b>2': nn.Conv2d(2, 2, 3)}, nn.Flatten())
+    editor = PairingEditor(pair_stages(net(), net(), torch.rand(2, 1, 8, 8)))
+    assert 'b' not in Seen(editor.says.value).tags
+    assert 'b' not in Seen(editor.pairing._repr_html_()).tags
+
+def test_markup_stays_and_text_is_escaped():
+    assert line(Markup('<b>{}</b>').format('<i>')) == '<div role="status"><b>&lt;i&gt;</b></div>'
+    assert line('<i>', 'alert') == '<div role="alert">&lt;i&gt;</div>'
+
+# --- the report of a run
+
+def hostile_info():
+    stages = [dict(stage=f'stage{i}{bad}', mimic_loss=.1, nmse=.1, stitched=.5, epochs=1, gmacs=1., seconds=1.) for i in (1, 2)]
+    return dict(title=bad, settings={bad: bad, 'classes': ['<!--<script>', '</script><script>document.hacked=1</script>']},
+                results=dict(teacher=90., distilled=80., labels_only=70.), stages=stages, cost=dict(distilled=2., labels_only=2.),
+                teacher=dict(name=bad, labels_seen=10, sha256=bad), seconds=2., data=dict(sha256=bad, n_train=10, n_valid=10),
+                command=bad, environment=dict(time=bad, device_name=bad, threads=bad), student_sha256=bad, sha256={bad: bad})
+
+def hostile_report(path):
+    info = hostile_info()
+    names = [r['stage'] for r in info['stages']]
+    rows = [dict(phase='mimic', stage=s, epoch=0, train_loss=.5, valid_loss=.4, nmse=.4, stitched=.6) for s in names]
+    rec = shortened(hostile())
+    rec.vocab = ['<!--<script>']*len(rec.vocab)
+    return report_html(tidy(rows), info, path, sections(rec))
+
+def test_the_report(tmp_path):
+    text = hostile_report(tmp_path/'report.html').read_text()
+    own, plotly = text.split('<script>', 2)[0], get_plotlyjs()
+    assert text.count(plotly) == 1
+    text = text.replace(plotly, '')
+    assert text.count('<script>') == 2 and text.count('</script>') == 2 and '<!--' not in text and '<img' not in text
+    safe(own)
+
+@pytest.mark.browser
+def test_the_report_in_a_browser(tmp_path, chromium):
+    from playwright.sync_api import sync_playwright
+    path = hostile_report(tmp_path/'report.html')
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=['--headless', '--no-sandbox', '--disable-gpu'])
+        page = browser.new_page()
+        page.goto(path.as_uri())
+        page.wait_for_selector('.js-plotly-plot .gtitle', state='attached')
+        drawn, wanted = page.locator('.js-plotly-plot').count(), page.locator('.figure').count()
+        assert drawn == wanted > 4 and not page.evaluate('document.hacked') and page.locator('img').count() == 0
+        assert page.locator('h1').inner_text() == bad
+        browser.close()
+
+def test_above_or_below_the_teacher():
+    info = hostile_info() | dict(results=dict(teacher=80., distilled=87.5))
+    assert '7.50 points above the teacher' in outcome(info)
+    assert '2.50 points below the teacher' in outcome(info | dict(results=dict(teacher=90., distilled=87.5)))
