@@ -161,7 +161,8 @@ def feature_maps(
     fig.update_yaxes(visible=False, constrain='domain', constraintoward='top')
     fig.update_layout(**_map_colors(rec, stage, image, channel))
     titled(fig, rec, step, f'{stage}, channel {rec.channels[stage][channel]}', theme, 360)
-    return fig.update_annotations(font_size=14).update_layout(margin=dict(t=84, b=76, l=16, r=16), modebar_remove=all_buttons)
+    fig.update_annotations(font_size=14)
+    return fig.update_layout(margin=dict(t=84, b=76, l=16, r=16), modebar_remove=all_buttons)
 
 # %% ../../nbs/viz/04a_maps.ipynb #d5a6c7ca
 def _map_colors(rec, stage, image, channel):

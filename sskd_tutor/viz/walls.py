@@ -101,7 +101,8 @@ def _finish_wall(fig, at, labels, width, height):
     fig.update_yaxes(range=[height, 0], tickvals=at, ticktext=labels, showgrid=False, ticks='',
                      ticksuffix=' ', scaleanchor='x', constrain='domain', constraintoward='top')
     left = 24 + 7*max(len(label) for label in labels)
-    return fig.update_layout(margin=dict(t=56, b=12, l=left, r=12), template='none', modebar_remove=all_buttons)
+    return fig.update_layout(margin=dict(t=56, b=12, l=left, r=12), template='none',
+                             modebar_remove=all_buttons)
 
 # %% ../../nbs/viz/04_walls.ipynb #8fac4e54
 background = (222, 222, 222)
