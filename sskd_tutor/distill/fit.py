@@ -318,8 +318,8 @@ def fit_sskd(self: Learner,
     run.unstitched = why_unstitched(student, teacher, shapes, getattr(self.dls, 'c', None))
     _check_callbacks(self, run, cbs, valid_every)
 
-    fed = entered(student, teacher, adapters, shapes.taps, shapes.hints, feed)
-    with fed, _under_way(self, run, cbs), _memory_explained(self, run):
+    with entered(student, teacher, adapters, shapes.taps, shapes.hints, feed), \
+            _under_way(self, run, cbs), _memory_explained(self, run):
         # plan
         costs, cache = _planned(self, run, loss, all_given(cbs), plan, valid_every, feed)
         with _remembering(self, run, cache):
@@ -383,7 +383,8 @@ def sskd_plan(self: Learner,
     adapters = make_adapters(names, shapes.taps, shapes.hints, adapter)
     schedule = by_stage(epochs, names, 'epochs') | dict(head=head_epochs)
     half = cache is not None and cache.half
-    as_in_the_run = entered(self.model, teacher, adapters, shapes.taps, shapes.hints, feed, leave=True)
+    as_in_the_run = entered(self.model, teacher, adapters, shapes.taps, shapes.hints, feed,
+                            leave=True)
     with as_in_the_run, kept(self.model, teacher), torch.random.fork_rng():
         self.model.to(device), teacher.to(device)
         costs = stage_costs(self, teacher, adapters, as_loss(loss), half, timed, feed)
