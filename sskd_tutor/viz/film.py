@@ -116,7 +116,8 @@ def caption(
     phase, epoch = rec.steps[['phase', 'epoch']].iloc[step]
     if step == len(rec.steps) - 1 and rec.final:
         student, teacher = rec.final['student'], rec.final['teacher']
-        return (f"The student now gets {100*student['accuracy']:.1f} % of {student['n']:,} held-out images right, "
+        answers = f"{student['n']:,} held-out images"
+        return (f"The student now gets {100*student['accuracy']:.1f} % of {answers} right, "
                 f"the teacher {100*teacher['accuracy']:.1f} %.")
     if phase == 'start': return "Before training, the student's maps have nothing to do with the teacher's."
     now = f'epoch {epoch} of {rec.schedule[phase]}'
