@@ -417,7 +417,7 @@ def pkt(weight=3e4): return [Joint(terms=[Term(pkt_loss, -1, weight)])]
 def crd(weight=.8): return [Joint(terms=[Term(CRD(), -1, weight)])]
 
 @add_method('ReviewKD', 'features', 'x', 'Chen et al., 2021, arXiv 2104.09044')
-def reviewkd(weight=1.): return [Joint(terms=[Term(ReviewKD(), 'every', weight)])]
+def reviewkd(weight=1., widest=512): return [Joint(terms=[Term(ReviewKD(widest), 'every', weight)])]
 
 @add_method('SRRL', 'features', 'bowtie', 'Yang et al., ICLR 2021')
 def srrl(weight=1., logits=1.):
@@ -443,8 +443,8 @@ def all_at_once(adapter=default_adapter):
 
 @add_method("all at once, teacher's head", 'features', 'hexagon2',
             'ours, a control: the head as in Chen et al., 2022, without the stages')
-def all_at_once_teacher_head(adapter=default_adapter):
-    return [Joint(1., [Term(mimic_nmse, 'every', 1., adapter)], 0., -1, labels=False, keep_head=True)]
+def all_at_once_teacher_head(loss=default_loss, adapter=default_adapter):
+    return [Joint(1., [Term(as_loss(loss), 'every', 1., adapter)], 0., -1, labels=False, keep_head=True)]
 
 # %% ../../nbs/compare/01_methods.ipynb #9f87a334
 @add_method('stage by stage', 'stage by stage', 'circle', 'Gao et al., 2018, arXiv 1812.01819')

@@ -203,7 +203,8 @@ def test_callbacks_of_no_phase():
     refused(r"RecordAlignment follows the whole run.*learn.add_cb\(RecordAlignment", cbs=dict(stage1=RecordAlignment()))
 
 @pytest.mark.parametrize('make', [EarlyStoppingCallback, SaveModelCallback])
-def test_monitors(make):
+def test_monitors(make, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a model is saved
     refused("watches 'nmse', which head does not measure: it has train_loss, valid_loss, accuracy", cbs=make('nmse'))
     refused("watches 'accuracy', which stage1 does not measure", cbs=[make('accuracy')])
     refused("watches 'stitched', which head", cbs=dict(stage1=make('stitched'), head=make('stitched')))

@@ -230,7 +230,7 @@ def test_nothing_is_remembered_and_that_is_said_once(dls):
 def test_no_stitched_accuracy_is_said_once(dls, capsys):
     learn = learner(dls)
     with learn.no_logging(): learn.fit_sskd(the_teacher(), 1, head_epochs=1, valid_every=0)
-    assert capsys.readouterr().out.count('no stitched accuracy: parts of StagedUnet read more') == 1
+    assert capsys.readouterr().out.count('stitched accuracy is not defined, because parts of StagedUnet read more') == 1
 
 def test_merged_stages_stay_unchained():
     net = segment_stages(tiny())
