@@ -226,11 +226,12 @@ def _fit_phase(learn, phase, line, fit, costs, cache):
     "Train one phase, unless a callback knows that it is done; tell, and write down what it took"
     run = learn.sskd_run
     learn.sskd_phase = phase
-    if any(_tell(learn, 'skip_phase')): return
-    say(learn, line)
     before = None if cache is None else cache.forwards()
+    if any(_tell(learn, 'skip_phase')): return  # or a checkpoint goes on, with what was counted before
+    say(learn, line)
     rows, did = fit(), learn.sskd_diary
     cost = _phase_cost(run, phase, costs, did.images, cache, before)
+    if cache is not None: cache.end_phase()
     run.add(phase, rows, did.epochs, images=did.images, batches=did.batches, **cost)
     is_last = phase == [name for name, epochs in run.schedule.items() if epochs][-1]
     tell = _tell_the_end if is_last else _tell
