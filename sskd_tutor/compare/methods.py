@@ -443,7 +443,7 @@ def normalized(weight=1.): return [Joint(terms=[Term(mimic_nmse, 'every', weight
 def all_at_once(adapter=default_adapter):
     return [Joint(2/3, [Term(mimic_nmse, 'every', 1., adapter)], 0., labels=False), Head(1/3)]
 
-@add_method("all at once, teacher's head", 'features', 'hexagram2',
+@add_method("all at once, teacher's head", 'features', 'hexagon2',
             'ours, a control: the head as in Chen et al., 2022, without the stages')
 def all_at_once_teacher_head(loss=default_loss, adapter=default_adapter):
     return [Joint(1., [Term(as_loss(loss), 'every', 1., adapter)], 0., -1, labels=False, keep_head=True)]
