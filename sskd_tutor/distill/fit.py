@@ -290,7 +290,7 @@ def fit_sskd(self: Learner,
     loss: str | Callable = mimic_nmse,  # (pred, hint) -> scalar, or a name in `losses`
     cbs: Any = None,                    # callbacks for every phase, or phase -> callbacks
     plan: Plan | None = None,           # of `sskd_plan`; None: made now, without seconds
-    feed: Feed = 'student',             # 'teacher': stage k reads the teacher's tap k-1, so stages are independent
+    feed: Feed = 'student',             # 'teacher': stage k reads the teacher's tap k-1
     **kwargs: Any,                      # `fit=` any of fastai's fits, and what it takes: wd, pct_start, ...
 ) -> SSKDRun:                           # history, a table of the stages, adapters, costs
     "Stage-by-stage knowledge distillation (Gao et al., 2018, arXiv 1812.01819)"
