@@ -70,6 +70,7 @@ def front(nb, pages):
     course = kinds(pages).get('The course', [])
     words = next(i for i, c in enumerate(nb.cells) if i > 1 and c.cell_type == 'markdown')  # what it is, in a few sentences
     nb.cells.insert(words + 1, v4.new_markdown_cell(run()))
+    nb.cells = [c for c in nb.cells if 'film_light.gif' not in c.source]  # here the reader moves the run
     for c in nb.cells: c.source = lessons.sub(lambda m: f'{m[1]}\n{cards(course)}\n\n', c.source)
     start = f'"><a class="start" href="{course[0].name}.html">Start the course</a>' if course else '">'
     nb.cells[1].source = nb.cells[1].source.replace('">', start, 1)

@@ -23,6 +23,16 @@ def absolute(
         return f"{bang}[{text}]({f'{raw}/{cfg.branch}' if bang else f'{cfg.git_url}/blob/{cfg.branch}'}/{path})"
     return re.sub(r'(!?)\[([^\[\]]*)\]\(([^()\s]+)\)', repl, md)
 
+def themed(
+    md: str,  # markdown with absolute links
+) -> str:     # the same; an image named ..._light.gif has a twin for dark pages
+    def repl(m):
+        text, link = m.groups()
+        dark = link.replace('_light.gif', '_dark.gif')
+        return (f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+                f'<img alt="{text}" src="{link}"></picture>')
+    return re.sub(r'!\[([^\[\]]*)\]\((\S+_light\.gif)\)', repl, md)
+
 def main():
     nb = nbformat.read(proc_nbs(force=True, file_glob='index.ipynb')/'index.ipynb', 4)
     nb.cells = [c for c in nb.cells if c.cell_type != 'raw']  # front matter: title and subtitle
@@ -36,7 +46,7 @@ def main():
         (images/Path(name).name).write_bytes(data)
     md = re.sub(r'<style.*?</style>\s*', '', md, flags=re.S)
     md = re.sub(r'\[\[(`[^`]+`)\]\([^()]*\)', r'[\1', md)  # nbdev makes a link of a name that stands in a link already
-    md = f'# {cfg.title}\n\n> {cfg.description}\n\n{absolute(md).strip()}\n'
+    md = f'# {cfg.title}\n\n> {cfg.description}\n\n{themed(absolute(md)).strip()}\n'
     Path('README.md').write_text(re.sub(r'\n{3,}', '\n\n', md))
 
 if __name__ == '__main__': main()

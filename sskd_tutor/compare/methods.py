@@ -182,8 +182,8 @@ def keep_teachers_head(
     last = len(trial.student.stages) - 1
     found = [adapter for key, adapter in adapters.items() if key.endswith(f'_{last}')]
     if len(found) != 1:
-        raise ValueError(f"{len(found)} terms compare at the last stage; expected one, whose adapter leads to "
-                         "the teacher's head")
+        raise ValueError(f"{len(found)} terms compare at the last stage; expected one, "
+                         "whose adapter leads to the teacher's head")
     trial.student.head = teachers_head(trial.teacher, found[0], trial.student.head)
 
 # %% ../../nbs/compare/01_methods.ipynb #ff789398
@@ -323,7 +323,8 @@ def source_id(
     found = re.search(r'arXiv (\d{4}\.\d{4,5})|(OpenReview \w+)|([A-Z]{3,} \d{4})', source)
     if not found:
         raise ValueError(f"the source {source!r} names no publication; expected an arXiv id, as in "
-                         "'Hinton et al., 2015, arXiv 1503.02531', an OpenReview id, a conference and year, or 'ours'")
+                         "'Hinton et al., 2015, arXiv 1503.02531', an OpenReview id, "
+                         "a conference and its year, or 'ours'")
     return next(filter(None, found.groups()))
 
 # %% ../../nbs/compare/01_methods.ipynb #a3ca770f
@@ -398,7 +399,8 @@ def fitnets(at='middle', T=4., alpha=.9):
     hint = Joint(1/3, [Term(mimic_mse, at, adapter='conv')], 0., at, labels=False)
     return [hint, Joint(2/3, **_hinton(T, alpha))]
 
-@add_method('FitNets, one phase', 'features', 'square', 'after Romero et al., 2015, arXiv 1412.6550, as RepDistiller does it')
+@add_method('FitNets, one phase', 'features', 'square',
+            'after Romero et al., 2015, arXiv 1412.6550, as RepDistiller does it')
 def fitnets_joint(at='middle', weight=100.): return [Joint(terms=[Term(mimic_mse, at, weight, 'conv')])]
 
 @add_method('attention transfer', 'features', 'diamond', 'Zagoruyko and Komodakis, 2017, arXiv 1612.03928')
@@ -417,7 +419,7 @@ def pkt(weight=3e4): return [Joint(terms=[Term(pkt_loss, -1, weight)])]
 def crd(weight=.8): return [Joint(terms=[Term(CRD(), -1, weight)])]
 
 @add_method('ReviewKD', 'features', 'x', 'Chen et al., 2021, arXiv 2104.09044')
-def reviewkd(weight=1.): return [Joint(terms=[Term(ReviewKD(), 'every', weight)])]
+def reviewkd(weight=1., widest=512): return [Joint(terms=[Term(ReviewKD(widest), 'every', weight)])]
 
 @add_method('SRRL', 'features', 'bowtie', 'Yang et al., ICLR 2021')
 def srrl(weight=1., logits=1.):
@@ -441,10 +443,10 @@ def normalized(weight=1.): return [Joint(terms=[Term(mimic_nmse, 'every', weight
 def all_at_once(adapter=default_adapter):
     return [Joint(2/3, [Term(mimic_nmse, 'every', 1., adapter)], 0., labels=False), Head(1/3)]
 
-@add_method("all at once, teacher's head", 'features', 'hexagram2',
+@add_method("all at once, teacher's head", 'features', 'hexagon2',
             'ours, a control: the head as in Chen et al., 2022, without the stages')
-def all_at_once_teacher_head(adapter=default_adapter):
-    return [Joint(1., [Term(mimic_nmse, 'every', 1., adapter)], 0., -1, labels=False, keep_head=True)]
+def all_at_once_teacher_head(loss=default_loss, adapter=default_adapter):
+    return [Joint(1., [Term(as_loss(loss), 'every', 1., adapter)], 0., -1, labels=False, keep_head=True)]
 
 # %% ../../nbs/compare/01_methods.ipynb #9f87a334
 @add_method('stage by stage', 'stage by stage', 'circle', 'Gao et al., 2018, arXiv 1812.01819')

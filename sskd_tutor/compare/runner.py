@@ -167,7 +167,8 @@ def examine(
     valid, best = _at_best(trial, exam, last)
     close = {name: round(value, 4) for name, value in fidelity(exam.teacher, last).items()}
     row = cell.row | close | dict(
-        width=_width(trial.student), epochs=round(trial.passes, 1), gmacs=round(trial.gmacs, 1), seconds=round(seconds),
+        width=_width(trial.student), epochs=round(trial.passes, 1), gmacs=round(trial.gmacs, 1),
+        seconds=round(seconds),
         accuracy_last=exam.accuracy(last), accuracy_best=exam.accuracy(best), ece=round(ece(last, exam.y), 4),
         accuracy_valid='' if valid is None else round(100*valid, 2),
         accuracy_teacher=exam.accuracy(exam.teacher), teacher_data=cell.told.teacher_data,

@@ -19,7 +19,7 @@ import pandas as pd
 from fastcore.all import patch
 from scipy import stats
 
-from .methods import endings, methods, parsed
+from .methods import endings, methods, parsed, source_of
 from ..core.errors import Registry, nearest
 
 # %% ../../nbs/compare/04_verdicts.ipynb #3046d766
@@ -373,7 +373,8 @@ _columns = dict(
     accuracy_last=_Column('last epoch, %', '.2f'), accuracy_best=_Column('chosen on validation, %', '.2f'),
     epochs=_Column('epochs', '.0f'), gmacs=_Column('GMACs', ',.0f'),
     agreement=_Column('agreement, %', '.1f', 100), kl=_Column('KL, nats', '.3f'),
-    ece=_Column('ECE, %', '.1f', 100), seconds=_Column('seconds', ',.0f'))
+    ece=_Column('ECE, %', '.1f', 100), seconds=_Column('seconds', ',.0f'),
+    source=_Column('first published'))
 
 # %% ../../nbs/compare/04_verdicts.ipynb #31a37577
 def _interval_words(board, m):
@@ -403,6 +404,10 @@ def _what_was_compared(runs):
     shared = [c for c in must_agree if c != 'settings' and c in runs and runs[c].notna().any()]
     return ' · '.join(f"{c.replace('_', ' ')} {runs[c].iloc[0]}" for c in shared)
 
+def _with_sources(board):
+    "The board with a column that says where each method was published first"
+    return board.assign(source=[source_of(method) or '–' for method in board.index])
+
 def _markdown_row(cells): return '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |'
 
 # %% ../../nbs/compare/04_verdicts.ipynb #c83788a8
@@ -413,7 +418,7 @@ def leaderboard_md(
 ) -> str:                            # markdown
     "The leaderboard for people"
     m, board = measure_of(measure), leaderboard(runs, measure)
-    values = board.assign(interval=_interval_words(board, m)).astype(object)
+    values = _with_sources(board.assign(interval=_interval_words(board, m)).astype(object))
     known = _columns | dict(mean=_Column(f'{m.words}, {m.unit}', m.form, m.scale))
     columns = {name: column for name, column in known.items() if name in values}
     lines = [_markdown_row(['method', *(column.head for column in columns.values())])]
@@ -437,7 +442,8 @@ def boards(
     answers = named_before([runs for _, runs in found], primary) if primary else ['' for _ in found]
     texts = []
     for (words, runs), answer in zip(found, answers):
-        texts.append(f"\n{name}: {words}\n{'─'*100}\n{leaderboard(runs).round(2).to_string()}")
+        board = _with_sources(leaderboard(runs).round(2))
+        texts.append(f"\n{name}: {words}\n{'─'*100}\n{board.to_string()}")
         if answer: texts.append(f"\nprimary comparison: {answer}")
         if every and runs.method.nunique() > 1: texts.append('\n' + '\n'.join(verdicts(runs).says))
     return texts + [f"\n{note}" for note in notes]

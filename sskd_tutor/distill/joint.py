@@ -267,7 +267,8 @@ def _built(c, taps, hints, n_images):
     "A comparison whose loss has its weights"
     for place in c.places:
         if place == len(taps):
-            raise ValueError(f"{type(c.term.loss).__name__} compares maps; give at='every' or a stage, not 'logits'")
+            raise ValueError(f"{type(c.term.loss).__name__} compares maps; "
+                             "give at='every' or a stage, not 'logits'")
     shapes = Shapes([taps[p] for p in c.places], [hints[p] for p in c.places], n_images)
     return replace(c, term=replace(c.term, loss=c.term.loss.build(shapes)))
 

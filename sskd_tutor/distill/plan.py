@@ -324,7 +324,8 @@ def make_plan(
     if views is not None and views < 1:
         raise ValueError(f"views is {views}; expected 1 or more, or None for fresh views in each epoch")
     n_views = views or max(schedule.values())
-    work = Work(costs, schedule, n_train, n_valid, n_views, valid_every, n_stored or n_train, stitched, feed=feed)
+    work = Work(costs, schedule, n_train, n_valid, n_views, valid_every, n_stored or n_train, stitched,
+                feed=feed)
     price = macs_per_byte.get(device, macs_per_byte['cuda'])
     choice = work._decide(price, budget, may_remember=views is not None)
     return Plan(**vars(work), kept_views=choice.kept_views, kept=choice.kept, budget=budget)

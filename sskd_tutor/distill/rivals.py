@@ -109,14 +109,17 @@ def __call__(self: SoftmaxRegression,
     hint: Tensor,  # the teacher's, same shape
 ) -> Tensor:       # scalar, float32, >= 0
     if self.teacher is None:
-        raise ValueError("SoftmaxRegression must know the teacher: loss.bind(teacher, stage); fit_joint does it")
+        raise ValueError("SoftmaxRegression must know the teacher: loss.bind(teacher, stage); "
+                         "fit_joint does it")
     pred, hint = pred.float(), hint.float()
     with torch.autocast(pred.device.type, enabled=False):
         with torch.no_grad(): logits = self.teacher.head(hint)
         return mimic_mse(pred, hint) + self.weight*mimic_mse(self.teacher.head(pred), logits)
 
 # %% ../../nbs/distill/01a_rivals.ipynb #d821ac28
-def _normed(c_in, c_out, side): return [nn.Conv2d(c_in, c_out, side, 1, side//2, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()]
+def _normed(c_in, c_out, side):
+    conv = nn.Conv2d(c_in, c_out, side, 1, side//2, bias=False)
+    return [conv, nn.BatchNorm2d(c_out), nn.ReLU()]
 
 # %% ../../nbs/distill/01a_rivals.ipynb #b6b6d349
 def simkd_projector(

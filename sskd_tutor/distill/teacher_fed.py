@@ -50,7 +50,8 @@ def _entrance(name, hint, tap):
     "From the teacher's tap before a stage to what the stage takes"
     try: return make_adapter(hint, tap)
     except ValueError as e:
-        raise ValueError(f"{name} cannot be entered from the teacher's tap {hint}: {e}; use feed='student'") from e
+        raise ValueError(f"{name} cannot be entered from the teacher's tap {hint}: {e}; "
+                         "use feed='student'") from e
 
 def _fed_stages(student, adapters, taps, hints):
     "name -> `Fed`, for the stages that need one"

@@ -154,17 +154,20 @@ def small_detector(
     size: int = 96,       # shorter side of the images, pixels
     channels: int = 32,   # of the pyramid
     c_in: int = 1,        # of the images
+    anchors: tuple = (12, 18, 26, 38),  # side of the boxes to begin with, one for each level, pixels
 ) -> FasterRCNN:          # stages 'stage1' to 'stage3' at a quarter, an eighth and a sixteenth of the side
     "A Faster R-CNN that trains on two CPU cores"
     stages = tutorial_resnet(width, blocks, c_in=16*c_in).stages
     body = nn.Sequential(OrderedDict(patches=nn.PixelUnshuffle(4), **stages))
     levels = {name: str(i) for i, name in enumerate(stages)}
     backbone = BackboneWithFPN(body, levels, [width*2**i for i in range(3)], channels)
-    anchors = AnchorGenerator(sizes=((12,), (18,), (26,), (38,)), aspect_ratios=((.5, 1., 2.),)*4)
+    if len(anchors) != 4:
+        raise ValueError(f"anchors is {anchors}; expected four sides, for three stages and the level above")
+    boxes = AnchorGenerator(sizes=tuple((side,) for side in anchors), aspect_ratios=((.5, 1., 2.),)*4)
     candidates = dict(rpn_pre_nms_top_n_train=200, rpn_pre_nms_top_n_test=100, rpn_post_nms_top_n_train=200,
                       rpn_post_nms_top_n_test=100, rpn_batch_size_per_image=64, box_batch_size_per_image=32)
     return FasterRCNN(
-        backbone, None, size, 2*size, [mean]*c_in, [std]*c_in, anchors,
+        backbone, None, size, 2*size, [mean]*c_in, [std]*c_in, boxes,
         box_roi_pool=MultiScaleRoIAlign(['0', '1', '2'], 5, 2), box_head=TwoMLPHead(25*channels, 128),
         box_predictor=FastRCNNPredictor(128, n_classes + 1), **candidates)
 

@@ -105,18 +105,19 @@ def lfw_names(
     return sorted(name.replace('_', ' ') for name in names)
 
 def lfw_people(
-    but: str = '10_folds',   # leave out everybody who is in this list of pairs
+    but: str | list = '10_folds',   # leave out everybody who is in this list of pairs; or names
     at_least: int = 2,       # images of a person
     data_home=None,
     download: bool = False,
     **kwargs,                # as for `lfw_pairs`
 ) -> tuple:                  # (Images, names by label)
     "Everybody else in LFW, to train on"
-    lfw_lists[but]
+    named = not isinstance(but, str)
+    if not named: lfw_lists[but]
     found = _fetch('fetch_lfw_people', data_home, download, min_faces_per_person=at_least, **kwargs)
     x = _channels_first(found.images, 4).mul(255).round().byte()
     y = torch.from_numpy(found.target)
-    known, tested = list(found.target_names), set(lfw_names(but, data_home))
+    known, tested = list(found.target_names), set(but if named else lfw_names(but, data_home))
     names = [name for name in known if name not in tested]
     return identities(Images(x, y, torch.arange(len(y))), names, known), names
 

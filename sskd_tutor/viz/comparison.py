@@ -169,6 +169,13 @@ def _add_seeds(fig, method, values, row):
     fig.add_scatter(x=values, y=[row]*len(values), mode='markers', marker=dot, showlegend=False,
                     hoverinfo='skip', name=f'{method}, seeds')
 
+# %% ../../nbs/viz/05a_comparison.ipynb #c1a20001
+def _winner(m, table):
+    "The finding: who is first, in a table that has the best first"
+    best = table.iloc[0]
+    says = f"{named(best.method)} is first on average: {best['mean']:{m.form}} {m.unit}"
+    return says[0].upper() + says[1:]
+
 # %% ../../nbs/viz/05a_comparison.ipynb #c73662a2
 def accuracy_by_method(
     runs: pd.DataFrame,              # comparable
@@ -188,8 +195,14 @@ def accuracy_by_method(
     title, span = f'{m.words}, {m.unit}', around(table.low, table.high, m.scale*runs[measure], teacher, m=m)
     fig.update_xaxes(title=title, range=span)
     right = [f'{mean:{m.form}}' for mean in table['mean']]
-    return _ladder(fig, 'Mean and 95 % interval over seeds', list(table.method), right, theme,
-                   foot=.7 if teacher else 0)
+    return _ladder(fig, _winner(m, table), list(table.method), right, theme, foot=.7 if teacher else 0)
+
+# %% ../../nbs/viz/05a_comparison.ipynb #c1a20002
+def _tally(table, against):
+    "The finding: how many methods are shown to be better, and how many worse"
+    count = table.verdict.value_counts()
+    better, worse = count.get('better', 0), count.get('worse', 0)
+    return f'{better} of {len(table)} shown to be better than {named(against)}, {worse} shown to be worse'
 
 # %% ../../nbs/viz/05a_comparison.ipynb #877c9815
 def differences(
@@ -213,7 +226,7 @@ def differences(
     fig.update_xaxes(title=f'← {less}   {m.words}, {m.gap}   {more} →', range=span)
     right = [_verdict_words(t, m) for t in table.itertuples()]
     margin = 24 + 6.6*max(len(words) for words in right)
-    return _ladder(fig, f'Against {named(against)}, seed by seed', list(table.a), right, theme, margin)
+    return _ladder(fig, _tally(table, against), list(table.a), right, theme, margin)
 
 # %% ../../nbs/viz/05a_comparison.ipynb #971e198d
 def _verdict_words(row, m):

@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 from ..measure.recording import Recording
 from .moments import checked_index, checked_stage, step_index, titled
-from .style import Theme, paper, styled
+from .style import Theme, all_buttons, paper, styled
 from .walls import image_uri
 
 # %% ../../nbs/viz/04a_maps.ipynb #88a4e07d
@@ -95,7 +95,7 @@ def tap_wall(
     label_rows(fig, list(rows), columns)
     return fig.update_layout(shapes=lines_between(len(columns), 'x', theme, 4),
                              title=dict(xref='container', x=.02), margin=dict(l=130, r=16, t=52, b=44),
-                             template='none')
+                             template='none', modebar_remove=all_buttons)
 
 # %% ../../nbs/viz/04a_maps.ipynb #e1b69298
 def _check_maps(rec, stage):
@@ -161,7 +161,8 @@ def feature_maps(
     fig.update_yaxes(visible=False, constrain='domain', constraintoward='top')
     fig.update_layout(**_map_colors(rec, stage, image, channel))
     titled(fig, rec, step, f'{stage}, channel {rec.channels[stage][channel]}', theme, 360)
-    return fig.update_annotations(font_size=14).update_layout(margin=dict(t=84, b=76, l=16, r=16))
+    fig.update_annotations(font_size=14)
+    return fig.update_layout(margin=dict(t=84, b=76, l=16, r=16), modebar_remove=all_buttons)
 
 # %% ../../nbs/viz/04a_maps.ipynb #d5a6c7ca
 def _map_colors(rec, stage, image, channel):
@@ -215,7 +216,8 @@ def map_wall(
     row_height = max(56, min(104, 800//n))
     titled(fig, rec, step, f'{stage}, channel {rec.channels[stage][channel]}', theme,
            156 + round(4.2*row_height))
-    return fig.update_layout(shapes=lines_between(n, 'x4', theme, 6), margin=dict(l=84, r=16, b=92, t=64))
+    return fig.update_layout(shapes=lines_between(n, 'x4', theme, 6), margin=dict(l=84, r=16, b=92, t=64),
+                             modebar_remove=all_buttons)
 
 # %% ../../nbs/viz/04a_maps.ipynb #1425e209
 def _add_images(fig, images):

@@ -6,9 +6,9 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/viz/style.html.md"""
 
 # %% auto #0
 __all__ = ['stage_colors', 'method_colors', 'other_color', 'method_names', 'Theme', 'ink', 'paper', 'gray', 'ring', 'grid',
-           'focus', 'class_colors', 'mask_colors', 'template_parts', 'unwanted_buttons', 'color_of', 'see_through',
-           'contrast', 'checked_theme', 'text_color', 'text_swaps', 'styled', 'shade', 'add_level', 'css_colors',
-           'with_colors']
+           'focus', 'class_colors', 'mask_colors', 'template_parts', 'unwanted_buttons', 'all_buttons', 'color_of',
+           'see_through', 'contrast', 'checked_theme', 'text_color', 'text_swaps', 'styled', 'shade', 'add_level',
+           'css_colors', 'with_colors']
 
 # %% ../../nbs/viz/00_style.ipynb #674e9032
 from string import Template
@@ -124,6 +124,8 @@ template_parts = ['xaxis', 'yaxis', 'hovermode', 'annotationdefaults', 'sliderde
 
 # %% ../../nbs/viz/00_style.ipynb #a061c08c
 unwanted_buttons = ['sendChartToCloud', 'select2d', 'lasso2d']
+all_buttons = [*unwanted_buttons, 'zoom2d', 'pan2d', 'zoomIn2d', 'zoomOut2d', 'autoScale2d', 'resetScale2d',
+               'toImage']
 
 # %% ../../nbs/viz/00_style.ipynb #8179d57c
 def _template(theme):

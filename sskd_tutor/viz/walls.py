@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..data.images import Images, balanced, embedded_fashion, mean, std, vocab
 from ..tasks.masks import scene_codes
-from .style import Theme, ink, mask_colors, method_colors, styled, text_color
+from .style import Theme, all_buttons, ink, mask_colors, method_colors, styled, text_color
 
 # %% ../../nbs/viz/04_walls.ipynb #2ee8c427
 def png_uri(
@@ -101,7 +101,8 @@ def _finish_wall(fig, at, labels, width, height):
     fig.update_yaxes(range=[height, 0], tickvals=at, ticktext=labels, showgrid=False, ticks='',
                      ticksuffix=' ', scaleanchor='x', constrain='domain', constraintoward='top')
     left = 24 + 7*max(len(label) for label in labels)
-    return fig.update_layout(margin=dict(t=56, b=12, l=left, r=12), template='none')
+    return fig.update_layout(margin=dict(t=56, b=12, l=left, r=12), template='none',
+                             modebar_remove=all_buttons)
 
 # %% ../../nbs/viz/04_walls.ipynb #8fac4e54
 background = (222, 222, 222)
@@ -150,4 +151,4 @@ def mask_wall(
                      ticks='', constrain='domain', tickangle=0)
     fig.update_yaxes(visible=False, range=[height, 0], scaleanchor='x', constrain='domain')
     return fig.update_layout(width=150*len(columns) + 40, height=150*len(images) + 150,
-                             margin=dict(t=84, b=66, l=20, r=20), template='none')
+                             margin=dict(t=84, b=66, l=20, r=20), template='none', modebar_remove=all_buttons)

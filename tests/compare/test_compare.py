@@ -1,5 +1,5 @@
 """The harness: what a run may see, parallel runs, what a kill leaves, what is refused."""
-import csv, json, os, signal, subprocess, sys, time
+import csv, json, os, re, signal, subprocess, sys, time
 
 import psutil
 import pytest
@@ -8,9 +8,11 @@ from fastai.callback.core import Callback
 
 from sskd_tutor.compare.runner import append_run, columns, compare, examine, read_runs, start, train_cell, valid_accuracy
 from sskd_tutor.data.images import Images, embedded_fashion
-from sskd_tutor.compare.methods import methods, phases_of, schedule, train
+from sskd_tutor.compare.methods import add_method, methods, phases_of, schedule, sources, train
 from sskd_tutor.compare.study import Pair, cells, fashion_folder, guard, overlap, remarks, run_key, split_images, studies, study
+from sskd_tutor.compare.verdicts import boards, leaderboard_md
 from sskd_tutor.core.device import quiet
+from sskd_tutor.distill.losses import losses
 from helpers.files import write_cifar
 
 pytest.importorskip('torchmetrics')
@@ -42,8 +44,9 @@ def test_other_settings_are_other_runs(made):
         assert not known & {cell.key for cell in cells(study({**tiny, **change}))}, change
 
 @pytest.mark.parametrize('name, part, same',
-                         [(m, 'pool', True) for m in ('kd_soft', 'sskd', 'sskd_teacher_head', 'all_at_once', 'fitnets')]
-                         + [('kd', 'labeled', False), ('sskd', 'labeled', False), ('sskd_teacher_head', 'labeled', True)])
+                         [(m, 'pool', True) for m in ('kd_soft', 'sskd', 'sskd_teacher_head', 'all_at_once', 'fitnets', 'simkd', 'teacher_fed',
+                                                                      'all_at_once_teacher_head')]
+                         + [('kd', 'labeled', False), ('sskd', 'labeled', False), ('sskd_teacher_head', 'labeled', True), ('simkd', 'labeled', True), ('teacher_fed', 'labeled', True)])
 def test_labels_that_must_not_be_seen(name, part, same):
     students = []
     for scrambled in (False, True):
@@ -86,7 +89,8 @@ def test_split(labels, images):
 def test_split_that_cannot_be(labels, images):
     with pytest.raises(ValueError): split_images(embedded_fashion(), labels, images, 0)
 
-@pytest.mark.parametrize('name', ['labels', 'kd', 'sskd', 'sskd+ft', 'assistant', 'fitnets', 'kd_soft', 'lw_kd'])
+@pytest.mark.parametrize('name', ['labels', 'kd', 'sskd', 'sskd+ft', 'assistant', 'fitnets', 'kd_soft', 'lw_kd', 'simkd', 'crd',
+                                  'reviewkd', 'srrl', 'teacher_fed', 'all_at_once_teacher_head'])
 def test_planned_is_spent(name):
     cell = cells(study({**tiny, 'methods': [name], 'labels': 100, 'images': 270, 'bs': 64}))[0]  # both loaders leave images out
     trial = start(cell, 'cpu')
@@ -141,7 +145,27 @@ def test_steps_do_not_depend_on_the_number_of_labels():
     (_, f), = schedule('labels', all_, dict(epochs=12))[0]
     assert f == 12 and e*80 == pytest.approx(12*180, rel=.05)
 
+ours = {'normalized', 'all_at_once', 'all_at_once_teacher_head', 'loss=nmse'}   # after a search, `add_method` says what each builds on
+
 def test_every_method_has_a_source_or_is_ours():
+    found = sources()
+    assert set(methods) | {f'loss={name}' for name in losses} == set(found)
+    assert {name for name, source in found.items() if source == 'ours'} == ours
+    published = {name: source for name, source in found.items() if source not in ('ours', 'no teacher')}
+    for name, source in published.items():
+        assert re.fullmatch(r'\d{4}\.\d{4,5}|OpenReview \w+|[A-Z]+ \d{4}', source), (name, source)
+    assert set(found) - set(published) == ours | {'labels'}
+    assert found['kd'] == '1503.02531' and found['simkd'] == found['sskd_teacher_head'] == '2203.14001'
+
+@pytest.mark.parametrize('source', ['', 'me', 'a control', 'Hinton et al., 2015', 'sskd_tutor'])
+def test_teeth_a_method_without_a_source_cannot_be_added(source):
+    with pytest.raises(ValueError, match='names no publication'): add_method('mine', 'features', 'star', source)(lambda: [])
+    assert '<lambda>' not in methods
+
+def test_every_leaderboard_shows_the_source(made):
+    assert '| 1503.02531 |' in leaderboard_md(made[1]) and '1812.01819' in boards('tiny', [('these', made[1])])[0]
+
+def test_shares_of_a_method_are_the_whole():
     for name in methods: assert phases_of(name) and sum(p.share for p in phases_of(name)) == pytest.approx(1)
 
 @pytest.mark.slow

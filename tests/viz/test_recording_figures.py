@@ -113,7 +113,9 @@ def test_every_figure_is_in_the_gallery(rec):
     public = [getattr(module, name) for module in (sskd_tutor.viz.alignment, sskd_tutor.viz.maps, sskd_tutor.viz.outcome) for name in module.__all__]
     of_recording = [f for f in public if inspect.isfunction(f) and f.__annotations__.get('rec') is Recording]
     assert {f for f, _ in gallery(rec).values()} == set(of_recording) - {pair_curve}  # `measure_curves` draws it
-    assert all(f(rec, **kw).layout.title.text for f, kw in gallery(rec).values())
+    drawn = [f(rec, **kw) for f, kw in gallery(rec).values()]
+    assert all(fig.layout.title.text for fig in drawn)
+    assert all('sendChartToCloud' in fig.layout.modebar.remove for fig in drawn)   # plotly 7 would upload it
 
 def test_entries_name_arguments_of_their_function(rec):
     for figure in registered.values():
