@@ -122,6 +122,8 @@ class CacheFeatures(Callback):
         self.taps: Any = None         # the same: `FrozenTaps`
         self.peak = 0                 # most bytes held in this phase
         self.refused = 0              # stores for which there was no room
+        self.phase_start: Counter = Counter()   # what `forwards` gave when this phase began
+        self.resumed: dict = dict(computed=Counter(), peak=0)   # of this phase, by a killed process
 
     @property
     def nbytes(self) -> int: return sum(taps.nbytes for taps in self.taps or ())
@@ -302,9 +304,18 @@ def check(self: CacheFeatures,
 ) -> None:
     "At the start of a phase: forget taps of networks that have changed, or that no phase needs any more"
     for taps in self.taps:
+        for which in [*taps.paid]:
+            if which.network not in needed: taps.forget(which)
         for part in list(taps.weights):
             if part[0] not in needed or _has_changed(taps, *part): _forget_part(taps, *part)
-    self.peak = self.nbytes
+    self.peak = max(self.nbytes, self.resumed['peak'])
+    self.phase_start = self.forwards() - self.resumed['computed']
+    self.resumed = dict(computed=Counter(), peak=0)
+
+@patch
+def end_phase(self: CacheFeatures) -> None:
+    "The phase is over, and its cost written down"
+    self.phase_start, self.peak = self.forwards(), 0
 
 def _has_changed(taps, network, stage):
     return part_sha256(taps.nets[network], stage) != taps.weights[network, stage]
@@ -313,6 +324,23 @@ def _forget_part(taps, network, stage):
     for which in list(taps.stores):
         if (which.network, which.stage) == (network, stage): taps.forget(which)
     del taps.weights[network, stage]
+
+# %% ../../nbs/distill/10_cache.ipynb #9222601c
+@patch
+def state_dict(self: CacheFeatures) -> dict:
+    if self.taps is None: return {}
+    made = self.forwards_since(self.phase_start)
+    computed = [[network, stage, images] for (network, stage), images in made.items()]
+    return dict(ledgers=[taps.ledger() for taps in self.taps], computed=computed, peak=self.peak)
+
+@patch
+def load_state_dict(self: CacheFeatures, state: dict) -> None:
+    "Before a phase goes on; nothing is remembered yet"
+    if not state or self.taps is None: return
+    for taps, entries in zip(self.taps, state['ledgers']): taps.settle(entries)
+    made = Counter({(network, stage): images for network, stage, images in state['computed']})
+    self.taps[0].computed += made
+    self.resumed = dict(computed=made, peak=state['peak'])
 
 # %% ../../nbs/distill/10_cache.ipynb #600c59ba
 class FromMemory(MimicFeatures):

@@ -28,7 +28,7 @@ from ..core.device import learner_device
 from ..core.events import RunCallback
 from ..core.state import described, kept
 from ..core.tables import columns
-from ..core.units import in_units
+from ..core.units import counted, in_units
 from .adapters import by_stage, default_adapter, make_adapters
 from .cache import CacheFeatures
 from .callbacks import at_rest
@@ -226,11 +226,12 @@ def _fit_phase(learn, phase, line, fit, costs, cache):
     "Train one phase, unless a callback knows that it is done; tell, and write down what it took"
     run = learn.sskd_run
     learn.sskd_phase = phase
-    if any(_tell(learn, 'skip_phase')): return
-    say(learn, line)
     before = None if cache is None else cache.forwards()
+    if any(_tell(learn, 'skip_phase')): return  # or a checkpoint goes on, with what was counted before
+    say(learn, line)
     rows, did = fit(), learn.sskd_diary
     cost = _phase_cost(run, phase, costs, did.images, cache, before)
+    if cache is not None: cache.end_phase()
     run.add(phase, rows, did.epochs, images=did.images, batches=did.batches, **cost)
     is_last = phase == [name for name, epochs in run.schedule.items() if epochs][-1]
     tell = _tell_the_end if is_last else _tell
@@ -329,14 +330,14 @@ def fit_sskd(self: Learner,
             # each stage mimics the teacher's
             for k, name in enumerate(names):
                 line = (f"{name} ({k+1} of {len(names)} stages) mimics the teacher's "
-                        f"{teacher.stage_names[k]}, {lengths[name]} epochs")
+                        f"{teacher.stage_names[k]}, {counted(lengths[name], 'epoch')}")
                 mimic = partial(self.fit_stage, teacher, name, lengths[name], lrs[name], adapters[name], loss,
                                 callbacks_of(cbs, name), feed=feed, **kwargs)
                 with own_files(self, cbs, name): _fit_phase(self, name, line, mimic, costs, cache)
 
             # the head learns the task
             join(student)
-            line = f"the head learns the task, {head_epochs} epochs"
+            line = f"the head learns the task, {counted(head_epochs, 'epoch')}"
             own = callbacks_of(cbs, 'head')
             learn_task = partial(self.fit_head, head_epochs, lrs['head'], own, **kwargs)
             with own_files(self, cbs, 'head'):

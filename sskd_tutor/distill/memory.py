@@ -157,6 +157,7 @@ class ImageBatch:
     idx: Tensor    # (b,) int64, on the device
     cpu: Tensor    # the same numbers on the CPU
     view: int
+    billed: np.ndarray | None = None   # (b,) bool: whose forwards are counted; None: all of them
 
 # %% ../../nbs/distill/09_memory.ipynb #68b15214
 class FrozenTaps:
@@ -173,6 +174,8 @@ class FrozenTaps:
         self.stores: dict = {}               # TapView -> Store
         self.weights: dict = {}              # (network, stage) -> `part_sha256` when its first store was made
         self.computed: Counter = Counter()   # (network, stage) -> images on which this stage has run
+        self.paid: dict = {}      # TapView -> (n,) bool, rows that a killed process had stored and counted
+        self.lost: dict = {}      # TapView -> bytes of those stores, as long as they are not there again
         alone = dl.rank is None
         self.shards = 1 if alone else dl.shards   # each process remembers its own share of the images
         self.rank = 0 if alone else dl.rank
@@ -185,7 +188,9 @@ class FrozenTaps:
         return batch[0].as_subclass(Tensor)
 
     @property
-    def nbytes(self) -> int: return sum(store.nbytes for store in self.stores.values())
+    def nbytes(self) -> int:
+        held = sum(store.nbytes for store in self.stores.values())
+        return held + sum(self.lost.values())
 
 # %% ../../nbs/distill/09_memory.ipynb #6a2ddc2a
 @patch
@@ -196,12 +201,14 @@ def get(self: FrozenTaps,
     cpu: Tensor,    # the same on the CPU
     view: int,
     below: Tensor | None = None,   # the tap right below, if it is at hand
+    billed: np.ndarray | None = None,   # as for `ImageBatch`
 ) -> Tensor:        # (b,...)
     "A frozen tap, read or computed"
     if stage < 0: return self.images(idx, view)
-    which, batch = TapView(network, stage, view), ImageBatch(idx, cpu, view)
+    which, batch = TapView(network, stage, view), ImageBatch(idx, cpu, view, billed)
     store = self.stores.get(which)
     if store is not None and store.has_any(self.row_numbers(batch)): return self._recall(which, store, batch)
+    self._leave_out_paid(which, batch)
     tap = self._compute(which, batch, below)
     if store is None: store = self._open(which, batch, tap)
     if store is None: return tap
@@ -228,8 +235,11 @@ def _recall(self: FrozenTaps, which: TapView, store: Store, batch: ImageBatch) -
 
 @patch
 def _compute(self: FrozenTaps, which: TapView, batch: ImageBatch, below: Tensor | None = None) -> Tensor:
-    self.computed[which.network, which.stage] += len(batch.idx)
-    if below is None: below = self.get(which.network, which.stage - 1, batch.idx, batch.cpu, batch.view)
+    n_billed = len(batch.idx) if batch.billed is None else int(batch.billed.sum())
+    self.computed[which.network, which.stage] += n_billed
+    if below is None:
+        below = self.get(which.network, which.stage - 1, batch.idx, batch.cpu, batch.view,
+                         billed=batch.billed)
     after = which.stage - 1 if which.stage else None
     return self.nets[which.network].forward_to(below, which.stage, after=after)
 
@@ -238,7 +248,9 @@ def _compute(self: FrozenTaps, which: TapView, batch: ImageBatch, below: Tensor 
 def _open(self: FrozenTaps, which: TapView, batch: ImageBatch, tap: Tensor) -> Store | None:
     "A store for this tap, or None if it is not to be remembered"
     if which.stage not in self.kept[which.network] or which.view >= self.kept_views: return None
-    n = len(range(self.rank, len(self.dl.dataset), self.shards))
+    if which not in self.paid and not _any_billed(batch): return None   # the unbroken run had let go of it
+    self.lost.pop(which, None)
+    n = self.n_rows
     store = self.new_store(which, tap, n)
     while store is not None and store.complete and not store.holds(self._rows_in(store, batch), tap):
         store.set_aside(self.name_of(which))
@@ -254,19 +266,61 @@ def forget(self: FrozenTaps, which: TapView) -> None:
     "Let a store go, if there is one"
     store = self.stores.pop(which, None)
     if store is not None: store.drop()
+    self.paid.pop(which, None)
+    self.lost.pop(which, None)
 
 # %% ../../nbs/distill/09_memory.ipynb #49241a8a
 @patch
 def fill(self: FrozenTaps, which: TapView) -> None:
     "Compute the rows that an epoch left out, in batches of the full size"
+    store = self.stores[which]
+    missing, paid = ~store.filled, self.paid.get(which, np.zeros(len(store.filled), bool))
+    self._fill_rows(which, np.flatnonzero(missing & ~paid), billed=True)
+    self._fill_rows(which, np.flatnonzero(missing & paid), billed=False)
+    store.filled[:] = True
+
+@patch
+def _fill_rows(self: FrozenTaps, which: TapView, missing: np.ndarray, billed: bool) -> None:
     store, bs = self.stores[which], self.dl.bs
-    missing = torch.from_numpy(np.flatnonzero(~store.filled))
-    for rows in missing.split(bs):
+    for rows in torch.from_numpy(missing).split(bs):
         padded = torch.cat([rows, torch.arange(bs) % len(store.filled)])[:bs]
         cpu = padded*self.shards + self.rank
-        tap = self._compute(which, ImageBatch(cpu.to(self.dl.device), cpu, which.view))
-        store.write(rows.to(store.rows.device), tap[:len(rows)])
-    store.filled[:] = True
+        batch = ImageBatch(cpu.to(self.dl.device), cpu, which.view, np.full(bs, billed))
+        store.write(rows.to(store.rows.device), self._compute(which, batch)[:len(rows)])
+
+# %% ../../nbs/distill/09_memory.ipynb #190a0306
+@patch(as_prop=True)
+def n_rows(self: FrozenTaps) -> int:
+    "Images of this process"
+    return len(range(self.rank, len(self.dl.dataset), self.shards))
+
+def _any_billed(batch): return batch.billed is None or bool(batch.billed.any())
+
+@patch
+def _leave_out_paid(self: FrozenTaps, which: TapView, batch: ImageBatch) -> None:
+    if which not in self.paid: return
+    unpaid = ~self.paid[which][self.row_numbers(batch)]
+    batch.billed = unpaid if batch.billed is None else batch.billed & unpaid
+
+@patch
+def ledger(self: FrozenTaps) -> list[dict]:
+    "What is stored, or was by a killed process; ready for `pack`"
+    rows = dict(self.paid)
+    for which, store in self.stores.items():
+        rows[which] = store.filled | self.paid.get(which, np.zeros(len(store.filled), bool))
+    size = self.lost | {which: store.nbytes for which, store in self.stores.items()}
+    return [dict(network=which.network, stage=which.stage, view=which.view, bytes=size.get(which, 0),
+                 filled=torch.from_numpy(filled.copy())) for which, filled in rows.items()]
+
+@patch
+def settle(self: FrozenTaps,
+    entries: list[dict],   # what `ledger` gave in the killed process
+) -> None:
+    "Take over what is paid for"
+    for entry in entries:
+        if len(entry['filled']) != self.n_rows: continue   # of a process with another share
+        which = TapView(entry['network'], entry['stage'], entry['view'])
+        self.paid[which], self.lost[which] = entry['filled'].numpy(), entry['bytes']
 
 # %% ../../nbs/distill/09_memory.ipynb #53daf7a4
 @patch
