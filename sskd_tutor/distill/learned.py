@@ -191,7 +191,6 @@ class Review(nn.Module):
         super().__init__()
         c_mid = min(how.widest, shapes.taps[-1][0])
         last = len(shapes.taps) - 1
-        self.sides = [tuple(hint[1:]) for hint in shapes.hints]
         self.fusions = nn.ModuleList(
             Fusion(tap[0], c_mid, hint[0], is_last=k == last)
             for k, (tap, hint) in enumerate(zip(shapes.taps, shapes.hints)))
