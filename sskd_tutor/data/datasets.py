@@ -19,8 +19,9 @@ from fastcore.all import patch
 from PIL import Image
 
 from ..core.errors import few_names
-from .folders import Files, FolderDL, FolderSet, squared, stats_of
+from .folders import Files, FolderDL, FolderSet, stats_of
 from .loaders import set_dls
+from .opening import fitted
 from .views import Views
 
 # %% ../../nbs/data/05_datasets.ipynb #f971bdb3
@@ -48,7 +49,7 @@ class ItemSet(FolderSet):
         workers: int = 1,            # threads; more where the data set can be read by several
     ):
         super().__init__('.', Files([], y, [], []), size, mode, split_idx, vocab, workers)
-        self.items, self._print = dataset, None
+        self.source, self._print = dataset, None
 
     def new_empty(self):
         return ItemSet([], self.images.y[:0], self.size, self.mode, self.split_idx, self.vocab, self.workers)
@@ -59,11 +60,12 @@ def pixels(self: ItemSet,
     i: int,
 ) -> np.ndarray:  # (size,size) or (size,size,3), uint8
     "Read one image"
-    image = _item(self.items, i)[0]
+    image = _item(self.source, i)[0]
     if not isinstance(image, Image.Image):
         raise TypeError(f"item {i} of the data set holds a {type(image).__name__}; expected a PIL image: "
                         "make the data set without transform")
-    return squared(image, self.size, self.mode)
+    try: return fitted(image, (self.size, self.size), self.mode)
+    except ValueError as e: raise ValueError(f"item {i} of the data set: {e}") from e
 
 # %% ../../nbs/data/05_datasets.ipynb #1f54a9b9
 @patch
@@ -77,6 +79,13 @@ def fingerprint(
         self._print = h.hexdigest()
     return self._print
 
+# %% ../../nbs/data/05_datasets.ipynb #a9279335
+def _number(target):
+    "A target as the number of a class; 0.9 is none"
+    number = int(target)
+    if number == float(target): return number
+    raise ValueError(f"a target is {float(target):g}; expected the number of a class")
+
 # %% ../../nbs/data/05_datasets.ipynb #ecb9f899
 def _labels(dataset):
     "(n,) int64"
@@ -84,7 +93,7 @@ def _labels(dataset):
     targets = getattr(dataset, 'targets', None)
     try:
         if targets is None: targets = [_item(dataset, i)[1] for i in range(len(dataset))]
-        y = torch.tensor([int(t) for t in targets])
+        y = torch.tensor([_number(t) for t in targets])
     except (TypeError, ValueError, IndexError) as e:
         raise TypeError(f"{name} is no data set of (image, number of the class): {e}") from e
     if len(y) != len(dataset) or not len(y) or y.min() < 0:

@@ -15,9 +15,8 @@ import torch
 from fastai.vision.all import DataLoaders
 
 from ..core.errors import few_names
-from sskd_tutor.data.folders import (FileSplit, Skip, checked, files_dls, files_of, is_image_name, no_access,
-    split_folder,
-    suffixes)
+from .folders import FileSplit, Skip, checked, files_dls, files_of, no_access, split_folder
+from .opening import is_image_name, suffixes
 from .views import Views
 
 # %% ../../nbs/data/04_lists.ipynb #0e8f9129
@@ -37,6 +36,10 @@ def _check_classes(folder, parts, classes):
         raise ValueError(f"{folder}: the validation images have the classes {few_names(extra)}, "
                          "of which there is no training image")
 
+# %% ../../nbs/data/04_lists.ipynb #7c88628a
+def _is_file_or_dead_link(path):
+    return path.is_file() or path.is_symlink() and not path.exists()
+
 # %% ../../nbs/data/04_lists.ipynb #e5a700d7
 def _check_files(folder, rows):
     "Every file is there, once, with one class"
@@ -50,7 +53,7 @@ def _check_files(folder, rows):
     if twice:
         raise ValueError(f"{folder}: {twice} images are listed twice; in both parts they would be examined "
                          "on what they were taught")
-    absent = [path for path in seen if not Path(folder, path).is_file()]
+    absent = [path for path in seen if not _is_file_or_dead_link(Path(folder, path))]
     if absent:
         raise FileNotFoundError(f"{folder}: {len(absent)} of {len(seen)} listed files are not there: "
                                 f"{few_names(absent)}")

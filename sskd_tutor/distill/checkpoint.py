@@ -51,7 +51,8 @@ def _data_settings(learn):
     found = {name: described(getattr(loader, name, None)) for name in loader_settings}
     is_ours = hasattr(type(images), 'fingerprint')
     sha256 = images.fingerprint()[:12] if is_ours else None
-    found |= dict(batches=len(loader), images=len(images), sha256=sha256)
+    labels = images.labels_print()[:12] if hasattr(type(images), 'labels_print') else None
+    found |= dict(batches=len(loader), images=len(images), sha256=sha256, labels=labels)
     caches = [cb for cb in all_callbacks(learn) if isinstance(cb, CacheFeatures)]
     return found | dict(remembered=[dict(views=cache.n_views, half=cache.half) for cache in caches])
 

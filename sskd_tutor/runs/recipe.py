@@ -294,7 +294,11 @@ def data_folder(
     what: str,                 # what is looked for, for the error
 ) -> str:
     "Where the data are: given, or in the environment"
-    folder = settings.data or os.environ.get('SSKD_DATA')
+    named = os.environ.get('SSKD_DATA')
+    folder = settings.data or named
+    if folder and folder == named and not Path(folder).is_dir():
+        raise FileNotFoundError(f"the environment variable SSKD_DATA is {folder!r}, which is no folder; "
+                                f"expected {what}, or one that holds it")
     if not folder:
         raise ValueError(f"no data; name {what} with `data`, or in the environment variable SSKD_DATA")
     return folder

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from torchvision.datasets import CocoDetection
 from torchvision.transforms.functional import pil_to_tensor
 
+from ..data.opening import mode_fault
+
 # %% ../../nbs/tasks/00_boxes.ipynb #00d09019
 _lists = dict(images=('id', 'file_name', 'width', 'height'),
               annotations=('id', 'image_id', 'category_id', 'bbox'),
@@ -63,8 +65,9 @@ def _image_fault(path, image, whole):
     try:
         with Image.open(path) as opened:
             if whole: opened.load()
-            real = opened.size
+            real, deep = opened.size, mode_fault(opened)
     except OSError as e: return _Fault(f'{path} cannot be opened ({e})')
+    if deep: return _Fault(f'{path} has {deep}')
     if real != size:
         return _Fault(f'{path} is {real[0]}x{real[1]} pixels, and {size[0]}x{size[1]} in the annotation file')
 

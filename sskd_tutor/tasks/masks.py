@@ -25,7 +25,7 @@ from ..data.loaders import DeviceDL, ImageSet
 from ..data.images import Images, mean, std, vocab
 from ..data.views import Views
 from ..core.errors import few_names
-from ..data.folders import suffixes
+from ..data.opening import mode_fault, suffixes
 from ..data.made import Scenes
 
 # %% ../../nbs/tasks/02_masks.ipynb #448d7c1d
@@ -73,8 +73,11 @@ def _mask_fault(name, raw, gray, n):
     return f"{name} has the {numbers} {few_names(unknown.astype(str).tolist())}, codes.txt names 0 to {n - 1}"
 
 def _look(image, mask, n):
-    try: size, *_ = _opened(image)
+    try:
+        with Image.open(image) as im: fault = mode_fault(im)
+        size, *_ = _opened(image)
     except Exception as e: return _Look(None, _cannot_open(image, e), damaged=True)
+    if fault: return _Look(size, f"{image.name} has {fault}")
     try: shape, raw, gray = _opened(mask, 'L')   # as fastai reads it
     except Exception as e: return _Look(size, _cannot_open(mask, e), damaged=True)
     if shape != size: return _Look(size, f"{mask.name} has {_by(shape)} pixels, its image {_by(size)}")

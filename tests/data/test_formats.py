@@ -1,5 +1,5 @@
 """Sets in their own formats, on small files that are written here: the right images and labels; what is damaged is named."""
-import hashlib, pickle, tarfile
+import hashlib, os, pickle, tarfile
 
 import numpy as np
 import pytest
@@ -46,9 +46,42 @@ def test_cifar_as_torchvision_reads_it(tmp_path, monkeypatch):
     monkeypatch.setitem(CIFAR100.meta, 'md5', None)
     theirs = CIFAR100(tmp_path/'p')
     assert (theirs.data == train.x.permute(0, 2, 3, 1).numpy()).all() and theirs.targets == train.y.tolist()
-    with pytest.raises(ValueError, match='pickles could run code and are never loaded.*binary version'):
-        open_data('cifar100', tmp_path/'p')
-    with pytest.raises(ValueError, match='never loaded'): open_data('cifar100', python)
+
+def published(monkeypatch, folder, files, meta):
+    "torchvision's fingerprints as if these files were the published ones"
+    def md5(name): return hashlib.md5((folder/name).read_bytes()).hexdigest()
+    for name, part in files.items(): monkeypatch.setattr(CIFAR100, f'{part}_list', [[name, md5(name)]])
+    monkeypatch.setattr(CIFAR100, 'meta', CIFAR100.meta | dict(md5=md5(meta)))
+
+def test_the_python_version(tmp_path, monkeypatch):
+    "Read without running anything, if each file is the published one"
+    want, held, _ = read_cifar(write_cifar(tmp_path/'b'))
+    python = tmp_path/'cifar-100-python'
+    python.mkdir()
+    def write(name, images): (python/name).write_bytes(pickle.dumps(
+        dict(data=images.x.flatten(1).numpy(), fine_labels=images.y.tolist(), filenames=[b'a.png']), 2))
+    write('train', want)
+    write('test', held)
+    (python/'meta').write_bytes(pickle.dumps(dict(fine_label_names=vocab), 2))
+    with pytest.raises(ValueError, match='meta is not the published file.*Get it again from'): open_data('cifar100', tmp_path, bs=4)
+    published(monkeypatch, python, dict(train='train', test='test'), 'meta')
+    for folder in (tmp_path, python):
+        dls = open_data('cifar100', folder, bs=4, **plain)
+        assert torch.equal(dls.train_ds.images.x, want.x) and torch.equal(dls.valid_ds.images.y, held.y) and list(dls.vocab) == vocab
+    assert format_of(python) == 'cifar100'
+
+class Bomb:
+    def __reduce__(self): return os.mkdir, ('ran',)
+
+def test_a_published_bomb(tmp_path, monkeypatch):
+    "Even with the right fingerprint nothing but numbers and text is read"
+    python = tmp_path/'cifar-100-python'
+    python.mkdir()
+    for name in ('train', 'test', 'meta'): (python/name).write_bytes(pickle.dumps(Bomb()))
+    monkeypatch.chdir(tmp_path)
+    published(monkeypatch, python, dict(train='train', test='test'), 'meta')
+    with pytest.raises(ValueError, match='mkdir, and holds more than numbers'): open_data('cifar100', tmp_path)
+    assert not (tmp_path/'ran').exists()
 
 def spoil(path, how):
     raw = path.read_bytes()
