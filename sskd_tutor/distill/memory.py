@@ -238,7 +238,8 @@ def _compute(self: FrozenTaps, which: TapView, batch: ImageBatch, below: Tensor 
     n_billed = len(batch.idx) if batch.billed is None else int(batch.billed.sum())
     self.computed[which.network, which.stage] += n_billed
     if below is None:
-        below = self.get(which.network, which.stage - 1, batch.idx, batch.cpu, batch.view, billed=batch.billed)
+        below = self.get(which.network, which.stage - 1, batch.idx, batch.cpu, batch.view,
+                         billed=batch.billed)
     after = which.stage - 1 if which.stage else None
     return self.nets[which.network].forward_to(below, which.stage, after=after)
 

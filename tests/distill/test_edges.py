@@ -15,8 +15,10 @@ from torch.utils.checkpoint import checkpoint
 from helpers.pairs import cpu, moved, new_learner, pair, small_dls, snapshot, staged
 from sskd_tutor.core.events import RunCallback
 from sskd_tutor.distill.cache import CacheFeatures
+from sskd_tutor.distill.checkpoint import Checkpoint
 from sskd_tutor.distill.joint import Term
 from sskd_tutor.distill.losses import soft_kl
+from sskd_tutor.distill.trackers import LogRun
 from sskd_tutor.measure.recorder import RecordAlignment
 from sskd_tutor.nets.small import tutorial_resnet
 from sskd_tutor.nets.staged import StagedNet
@@ -230,6 +232,31 @@ def test_files_by_phase(tmp_path):
     assert (save.fname, table.fname) == ('best', Path('history.csv'))
     one_each(learn, teacher, cbs=dict(head=SaveModelCallback(fname='only')))
     assert (tmp_path/'models'/'only.pth').exists()
+
+class Curves(dict):
+    "A tracker with TensorBoard's `add_scalar`"
+    def add_scalar(self, name, value, step): self.setdefault(name, []).append((step, value))
+
+def test_a_tracker_follows_the_whole_run(tmp_path):
+    "Steps count on across phases, and across a resume"
+    whole = Curves()
+    distill(epochs=2, head_epochs=1, cbs=[LogRun(whole), EarlyStoppingCallback('valid_loss', min_delta=1e9)])
+    assert [step for step, _ in whole['stage1/nmse']] == [5, 10] and [s for s, _ in whole['stage3/stitched']] == [25, 30]
+    assert [step for step, _ in whole['head/accuracy']] == [35] and 'head/nmse' not in whole
+    broken = Curves()
+    for resume in (False, True):
+        stop = [] if resume else [StopRun('stage2')]
+        try: distill(epochs=2, head_epochs=1, cbs=[LogRun(broken), Checkpoint(tmp_path, every=0, resume=resume), *stop])
+        except KeyboardInterrupt: pass
+    assert {name: [step for step, _ in found] for name, found in broken.items()} == {
+        name: [step for step, _ in found] for name, found in whole.items()}
+
+class StopRun(Callback):
+    "An interrupt in the second batch of a phase"
+    order = 100
+    def __init__(self, phase): self.phase = phase
+    def after_batch(self):
+        if self.training and self.learn.sskd_phase == self.phase and self.iter == 1: raise KeyboardInterrupt
 
 # --- a layout that kills the process
 
