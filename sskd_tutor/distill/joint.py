@@ -319,7 +319,7 @@ def _joint_costs(learn, own, net):
         if own.places: hints = own.hints_of(x)
         own.idx = torch.arange(len(x), device=x.device)
         step = step_macs(StagedNet(dict(joint=net), nn.Identity()), ['joint'], loss, lambda _: None, x)
-    net.seen = {}
+    net.seen, own.idx = {}, None
     return step, frozen
 
 # %% ../../nbs/distill/14_joint.ipynb #d21caeff

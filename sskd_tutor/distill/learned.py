@@ -10,7 +10,7 @@ __all__ = ['Shapes', 'Batch', 'NeedsShapes', 'CRD', 'Contrast', 'pyramid_loss', 
 # %% ../../nbs/distill/01b_learned.ipynb #c3693335
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +52,12 @@ class CRD:
 # %% ../../nbs/distill/01b_learned.ipynb #6a45ca2b
 class Contrast(nn.Module):
     "What `CRD` builds: two maps, and a bank of remembered vectors for each network"
+    banks: Tensor
+    labels: Tensor
+    Z: Tensor
+    if TYPE_CHECKING:  # a type checker does not see the methods that are patched in below
+        def __getattr__(self, name: str) -> Any: ...
+
     def __init__(self,
         c_student: int,   # channels
         c_teacher: int,
@@ -95,7 +101,7 @@ def one_side(self: Contrast,
     bank, n = self.banks[1 - side], len(self.labels)
     true = ((anchor*partner).sum(1)/self.how.T).exp()
     others = (anchor @ bank.T/self.how.T).exp()
-    are_others = (self.labels >= 0) & (self.labels != y[:, None])
+    are_others = (self.labels >= 0) & self.labels.ne(y[:, None])
     Z = self._normalizer(side, others.detach()[are_others])
     odds = (are_others.sum(1)/n).clamp(min=1/n)   # m/n
     found_true = torch.log1p(odds*Z/true)
@@ -133,12 +139,13 @@ def pyramid_loss(
 ) -> Tensor:                      # scalar, float32, >= 0
     "Squared difference of a map and of its averages at coarser sizes (hierarchical context loss)"
     pred, hint = pred.float(), hint.float()
-    total, weight, weights = F.mse_loss(pred, hint), 1., 1.
+    total = F.mse_loss(pred, hint)
+    weight = weights = 1.
     for side in sides:
         if side >= pred.shape[2]: continue
         weight /= 2
-        small = [F.adaptive_avg_pool2d(fmap, side) for fmap in (pred, hint)]
-        total = total + weight*F.mse_loss(*small)
+        small, target = F.adaptive_avg_pool2d(pred, side), F.adaptive_avg_pool2d(hint, side)
+        total = total + weight*F.mse_loss(small, target)
         weights += weight
     return total/weights
 
@@ -161,7 +168,7 @@ class Fusion(nn.Module):
         above: Tensor | None = None,    # (b,c_mid,...), of the deeper stages
     ) -> tuple[Tensor, Tensor]:         # (in the teacher's channels, what is handed on)
         x = self.enter(tap)
-        if self.weigh is not None:
+        if self.weigh is not None and above is not None:
             above = F.interpolate(above, size=x.shape[2:], mode='nearest')
             z = self.weigh(torch.cat([x, above], 1))
             x = x*z[:, :1] + above*z[:, 1:]
@@ -184,16 +191,16 @@ class Review(nn.Module):
         super().__init__()
         c_mid = min(how.widest, shapes.taps[-1][0])
         last = len(shapes.taps) - 1
-        self.sides = [tuple(hint[1:]) for hint in shapes.hints]
         self.fusions = nn.ModuleList(
             Fusion(tap[0], c_mid, hint[0], is_last=k == last)
             for k, (tap, hint) in enumerate(zip(shapes.taps, shapes.hints)))
 
     def forward(self, taps: Sequence[Tensor], hints: Sequence[Tensor], batch: Batch) -> Tensor:
         "The sum over all stages, from the last down"
-        above, total = None, 0.
+        above, total = None, taps[0].new_zeros((), dtype=torch.float32)
         for fusion, tap, hint in reversed(list(zip(self.fusions, taps, hints))):
             pred, above = fusion(tap, above)
-            if pred.shape[2:] != hint.shape[2:]: pred = F.adaptive_avg_pool2d(pred, hint.shape[2:])
+            h, w = hint.shape[2:]
+            if pred.shape[2:] != (h, w): pred = F.adaptive_avg_pool2d(pred, (h, w))
             total = total + pyramid_loss(pred, hint)
         return total

@@ -88,6 +88,7 @@ def traffic_of_both(self: FrozenChain,
 ) -> tuple:           # (cost, bytes moved), per image
     "What a phase computes and moves that reads a tap and the one right below it"
     cost = moved = 0.
+    assert need.input is not None
     for view in range(min(self.views, need.passes)):
         visits = len(range(view, need.passes, self.views))
         if view >= filled.get(need.input, 0):
@@ -96,7 +97,8 @@ def traffic_of_both(self: FrozenChain,
             cost += times*self.forward_cost(need.input, start)
             moved += 0 if start is None else times*self.sizes[start]
         cost += self.costs[need.tap]*(1 if self.remembers(need.tap, view) else visits)   # type: ignore[index]
-        read = [tap for tap in (need.input, need.tap) if self.remembers(tap, view)]
+        both = (need.input, need.tap)
+        read = [tap for tap in both if tap is not None and self.remembers(tap, view)]
         moved += visits*sum(self.sizes[tap] for tap in read)
     return cost, moved
 

@@ -235,5 +235,7 @@ def test_all_at_once_up_to_the_last_stage_leaves_the_head(dls, teacher):
 
 def test_what_is_refused(dls, teacher):
     with pytest.raises(ValueError, match="at='every'"): fitted(dls, teacher, [Term(ReviewKD(), -1)])
+    with pytest.raises(ValueError, match='which images'):   # without a cache nobody knows
+        Learner(dls, tutorial_resnet(width=8, blocks=1)).fit_joint(teacher, 1, terms=[Term(CRD(), -1)])
     with pytest.raises(ValueError, match='compares maps'): fitted(dls, teacher, [Term(CRD())])
     with pytest.raises(ValueError, match='at=-1'): fitted(dls, teacher, [Term(SoftmaxRegression(), 'stage1', adapter='conv')])

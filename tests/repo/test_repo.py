@@ -22,7 +22,7 @@ def settings():
     return ini['DEFAULT']
 
 def text_files(folder):
-    binary = '.xz', '.safetensors', '.png', '.npz'
+    binary = '.xz', '.safetensors', '.png', '.npz', '.gif'
     return {p.relative_to(folder).as_posix(): p.read_text() for p in tracked(folder) if p.suffix not in binary}
 
 def changed(clone):
