@@ -187,6 +187,7 @@ def open(self: CocoJob,
     "Open the data and build the networks"
     s, numbers = self.settings, self.numbers()
     if self.sets is None: self.sets = coco_sets(s.data, s.skip_corrupt, self.recipe['data'])
+    if s.quick and self.trains(): self.shorten()
     train, valid = self.sets
     set_seed(s.seed)
     sizes = {k: numbers[k] for k in ('min_size', 'max_size')}
@@ -196,6 +197,12 @@ def open(self: CocoJob,
     staged_teacher, staged_student = staged_pair(teacher, student)
     learner = detection_learner(dls, staged_student, cbs=self.cbs)
     return Opened(dls, (teacher, student), staged_teacher, learner, copy.deepcopy(student))
+
+@patch
+def shorten(self: CocoJob):
+    "A quick run that trains its teacher, too, does so on the first few images"
+    for ds, n in zip(self.sets, (48, 16)): ds.ids = ds.ids[:n]
+    self.say(f"quick     the first {len(self.sets[0])} images to train on, {len(self.sets[1])} to examine on")
 
 @patch
 def opened(self: CocoJob) -> Opened:
@@ -318,7 +325,8 @@ def info(self: CocoJob) -> dict:
     last, best = self.results()
     cost = dict(distilled=student['gmacs'])
     if 'labels_only' in self.found: cost['labels_only'] = self.found['labels_only']['gmacs']
-    train, valid = self.sets or coco_sets(s.data, s.skip_corrupt, self.recipe['data'])
+    if self.sets is None: self.open(None)
+    train, valid = self.sets
     weights = 'made in Python' if self.pair else self.weights or 'trained here'
     seen = len(train) if weights == 'trained here' else None
     return dict(
