@@ -30,7 +30,6 @@ from ..data.images import Images
 from ..data.views import Views
 from ..distill.checkpoint import KeepEpochs
 from ..distill.joint import joint_gmacs
-from ..distill.phase import ValidEvery
 from ..nets.staged import StagedNet
 from ..nets.weights import load_weights, save_weights
 from .export import ToExport
@@ -200,7 +199,7 @@ def on_labels(self: TaskJob,
     keep = KeepEpochs(self.place/part, settings, self.every)
     keep.go_on(learn)
     lines = EpochLines([('labels only', epochs, 1.)]) if self.progress else None
-    with showing(learn, lines): learn.fit_one_cycle(epochs, lr, cbs=[keep, ValidEvery(0)])
+    with showing(learn, lines): learn.fit_one_cycle(epochs, lr, cbs=keep)
     return self.keep_network(part, learn.model)
 
 @patch
