@@ -9,7 +9,7 @@ __all__ = ['columns', 'stats_of', 'loaders', 'start', 'run_cell', 'train_cell', 
            'append_run', 'read_runs', 'runs_of', 'plans', 'plan_table', 'devices', 'OneThread', 'compare', 'groups']
 
 # %% ../../nbs/compare/03_runner.ipynb #919bd13a
-import csv, importlib, io, multiprocessing, os, sys, time, traceback
+import csv, importlib, io, multiprocessing, os, sys, threading, time, traceback
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -317,10 +317,19 @@ class OneThread:
             if value is None: os.environ.pop(name, None)
             else: os.environ[name] = value
 
+# %% ../../nbs/compare/03_runner.ipynb #f38b978c
+def _end_with_parent():
+    "In a thread of each worker: leave nothing behind when the parent is gone"
+    parent = multiprocessing.parent_process()
+    if parent is None: return
+    parent.join()
+    os._exit(1)
+
 # %% ../../nbs/compare/03_runner.ipynb #01da1e06
 def _begin(places, threads, paths):
     "In each worker, once"
     global _place
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     sys.path[:0] = [path for path in paths if path not in sys.path]
     _place = places.get()

@@ -26,6 +26,7 @@ from ..data.views import Views
 from .methods import phases_of
 from ..nets.words import check_from_file, from_module
 from ..core.errors import nearest
+from ..core.files import bounded_text
 from ..nets.weights import teacher_path, weights_meta
 
 # %% ../../nbs/compare/02_study.ipynb #e87e90f3
@@ -294,8 +295,8 @@ def _refuse_code(s):
 def _read_config(config):
     "name -> settings, from a file or a dict"
     if not isinstance(config, Mapping):
-        try: config = tomllib.loads(Path(config).read_text())
-        except tomllib.TOMLDecodeError as e: raise ValueError(f"{config} is not TOML: {e}") from e
+        try: config = tomllib.loads(bounded_text(config))
+        except (ValueError, RecursionError) as e: raise ValueError(f"{config} is not TOML: {e}") from e
     if not config: raise ValueError("the config holds no study; begin one with a line [name]")
     for name, settings in config.items():
         if isinstance(settings, Mapping): continue

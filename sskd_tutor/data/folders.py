@@ -327,6 +327,9 @@ def split_folder(
 # %% ../../nbs/data/03_folders.ipynb #72436826
 def _two_folders(folder, valid, whole):
     "The files of 'train' and of the folder beside it, paths below `folder`, and the classes of 'train'"
+    if Path(valid).name == 'train':
+        raise ValueError("valid is 'train', the images that are trained on; expected a folder of others, "
+                         "which are held out")
     train, classes = scan(Path(folder)/'train', whole)
     held, names = scan(Path(folder)/valid, whole)
     extra = [name for name in names if name not in classes]

@@ -18,7 +18,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 # %% ../../nbs/data/01a_opening.ipynb #0de8fa85
-suffixes = ('.jpg', '.jpeg', '.jfif', '.png', '.webp', '.gif', '.tif', '.tiff', '.bmp', '.ppm', '.pgm', '.avif')
+suffixes = ('.jpg', '.jpeg', '.jfif', '.png', '.webp', '.gif', '.tif', '.tiff', '.bmp', '.ppm', '.pgm',
+            '.avif')
 Image.init()  # an old Pillow knows no AVIF
 _words = 'JPEG', 'PNG', 'WEBP', 'GIF', 'TIFF', 'BMP', 'PPM', 'AVIF'   # Pillow's
 formats_read = [word for word in _words if word in Image.OPEN]

@@ -13,8 +13,6 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 # %% ../../nbs/data/05a_pickled.ipynb #8669c95a
 _known = {'_reconstruct', 'ndarray', 'dtype'}   # what an array of numbers is put together with
 _modules = 'numpy', 'numpy.core.multiarray', 'numpy._core.multiarray'

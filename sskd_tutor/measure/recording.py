@@ -18,7 +18,7 @@ import pandas as pd
 from fastcore.all import patch
 
 import sskd_tutor
-from ..core.files import file_sha256, write_whole
+from ..core.files import bounded_text, file_sha256, write_whole
 from ..core.tables import records
 
 # %% ../../nbs/measure/03_recording.ipynb #76fb8e5f
@@ -193,8 +193,8 @@ def _damaged(path: Path, why: Any) -> ValueError:
 
 def _read_rest(rest: Path) -> dict[str, Any]:
     "alignment.json, of a format that we know"
-    try: said = json.loads(rest.read_text(encoding='utf-8'))
-    except ValueError as e: raise _damaged(rest, e) from e
+    try: said = json.loads(bounded_text(rest))
+    except (ValueError, RecursionError) as e: raise _damaged(rest, e) from e
     if not isinstance(said, dict) or not isinstance(said.get('format'), int):
         raise _damaged(rest, "it has no `format` number")
     if said['format'] > record_format:

@@ -26,7 +26,7 @@ from torchvision.models import get_weight
 from ..distill.losses import default_loss, losses
 from ..core.device import Bf16
 from ..core.errors import nearest
-from ..core.files import pkg_data, write_whole
+from ..core.files import bounded_text, pkg_data, write_whole
 from ..core.settings import Settings, as_words, make_settings, option
 from .job import write_json
 from ..core.state import environment, tensors_sha256
@@ -159,7 +159,9 @@ def read_recipe(
     path = Path(word) if str(word).endswith('.toml') else recipe_folder/f'{word}.toml'
     if not path.is_file():
         raise FileNotFoundError(f"no recipe {str(word)!r}; {nearest(word, recipes())}, or a .toml file")
-    return parse_recipe(path.read_text(encoding='utf-8'), str(word), allow_code)
+    try: text = bounded_text(path)
+    except ValueError as e: raise ValueError(f"{path} is no recipe: {e}") from e
+    return parse_recipe(text, str(word), allow_code)
 
 # %% ../../nbs/runs/06_recipe.ipynb #2137c978
 @dataclass

@@ -282,3 +282,25 @@ def test_budget_too_small_is_told_before_anything_trains(tmp_path):
 def test_bad_config(tmp_path, toml, why):
     (tmp_path/'c.toml').write_text(toml)
     with pytest.raises(ValueError, match=why): studies(tmp_path/'c.toml')
+
+orphan = """
+import os, signal, time
+from sskd_tutor.compare.runner import _pool
+if __name__ == '__main__':
+    with _pool(['cpu'], 1) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 600)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+def test_workers_do_not_outlive_their_parent(tmp_path):
+    "Killed with -9, a comparison can tell its workers nothing"
+    (tmp_path/'orphan.py').write_text(orphan)
+    env = os.environ | dict(PYTHONPATH=os.getcwd() + os.pathsep + os.environ.get('PYTHONPATH', ''))
+    p = subprocess.run([sys.executable, 'orphan.py'], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200)
+    worker = int(p.stdout)
+    for _ in range(100):
+        if not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE: return
+        time.sleep(.2)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail(f'worker {worker} waits for nobody')

@@ -7,7 +7,7 @@ import torch
 
 from sskd_tutor.runs import report
 from sskd_tutor.viz import training as plots
-from sskd_tutor.runs.job import check_folder, load_run, run_files, save_run
+from sskd_tutor.runs.job import check_folder, load_run, run_files, save_run, write_report
 from sskd_tutor.core.files import file_sha256
 from sskd_tutor.core.tables import records, tidy
 from sskd_tutor.core.state import tensors_sha256
@@ -189,3 +189,40 @@ def test_page_opens_offline(folder, chromium, repo):
         page.wait_for_function("getComputedStyle(document.querySelector('.figure .xtick text')).fill === 'rgb(230, 230, 230)'")
         browser.close()
     assert said == [] and asked and all(u.startswith(('file:', 'data:', 'blob:')) for u in asked)
+
+# --- every file of a run is under its manifest
+
+def with_card(folder, history, info):
+    extra(folder, history, info)
+    (folder/'export').mkdir()
+    (folder/'export/README.md').write_text('a card')
+
+@pytest.fixture
+def whole(tmp_path, net): return save_run(tmp_path/'run', history, info, net, extra=with_card)
+
+@pytest.mark.parametrize('name', ['report.html', 'export/README.md', 'metrics.csv'])
+def test_each_changed_file_is_named(whole, name):
+    (whole/name).write_text('something else')
+    with pytest.raises(ValueError, match=f'{name} is damaged or was changed'): load_run(whole)
+    (whole/name).unlink()
+    with pytest.raises(FileNotFoundError, match=f'has no {name}'): load_run(whole)
+
+def test_a_users_file_below_is_not_overwritten(whole, net):
+    (whole/'export/mine.txt').write_text('years of work')
+    with pytest.raises(FileExistsError, match='no run made: export/mine.txt'): check_folder(whole, overwrite=True)
+    (whole/'export/mine.txt').unlink()
+    check_folder(whole, overwrite=True)
+    save_run(whole, history, info, net, overwrite=True, extra=with_card)
+    load_run(whole)
+
+def test_a_report_made_anew_belongs_to_the_run(whole):
+    write_report(whole)
+    load_run(whole)
+
+def test_a_settings_file_as_large_as_a_disk(whole):
+    with (whole/'run.json').open('a') as f: f.truncate(2**30)   # sparse: it takes no room
+    with pytest.raises(ValueError, match='1,073,741,824 bytes; expected'): load_run(whole)
+
+def test_a_riddle_of_brackets(whole):
+    (whole/'run.json').write_text('['*200_000)
+    with pytest.raises(ValueError, match='run.json is not whole'): load_run(whole)
