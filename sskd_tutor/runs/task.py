@@ -331,7 +331,9 @@ class StreetJob(TaskJob):
         found = scores(net, self.dls().valid, self.dls().vocab)
         return dict(mIoU=round(100*found['miou'], 2), pixels=round(100*found['pixel_accuracy'], 2))
 
-    def shape(self): return dict(codes=self.dls().vocab, stats=channel_stats(self.dls().train_ds.images.x))
+    def shape(self):
+        dls = self.dls()
+        return dict(codes=[str(code) for code in dls.vocab], stats=channel_stats(dls.train_ds.images.x))
 
 # %% ../../nbs/runs/07a_task.ipynb #46267c30
 @patch(cls_method=True)
