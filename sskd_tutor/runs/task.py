@@ -30,7 +30,6 @@ from ..data.images import Images
 from ..data.views import Views
 from ..distill.checkpoint import KeepEpochs
 from ..distill.joint import joint_gmacs
-from ..distill.phase import ValidEvery
 from ..nets.staged import StagedNet
 from ..nets.weights import load_weights, save_weights
 from .export import ToExport
@@ -200,7 +199,7 @@ def on_labels(self: TaskJob,
     keep = KeepEpochs(self.place/part, settings, self.every)
     keep.go_on(learn)
     lines = EpochLines([('labels only', epochs, 1.)]) if self.progress else None
-    with showing(learn, lines): learn.fit_one_cycle(epochs, lr, cbs=[keep, ValidEvery(0)])
+    with showing(learn, lines): learn.fit_one_cycle(epochs, lr, cbs=keep)
     return self.keep_network(part, learn.model)
 
 @patch
@@ -332,7 +331,9 @@ class StreetJob(TaskJob):
         found = scores(net, self.dls().valid, self.dls().vocab)
         return dict(mIoU=round(100*found['miou'], 2), pixels=round(100*found['pixel_accuracy'], 2))
 
-    def shape(self): return dict(codes=self.dls().vocab, stats=channel_stats(self.dls().train_ds.images.x))
+    def shape(self):
+        dls = self.dls()
+        return dict(codes=[str(code) for code in dls.vocab], stats=channel_stats(dls.train_ds.images.x))
 
 # %% ../../nbs/runs/07a_task.ipynb #46267c30
 @patch(cls_method=True)

@@ -39,7 +39,7 @@ def absolute(pred, hint): return (pred.float() - hint.float()).abs().mean()
 def test_loss(entry, capsys):
     with pytest.raises(ValueError, match="no mimic loss 'absolute'"): as_loss('absolute')
     assert 'absolute' not in help_of('distill', capsys)
-    entry(losses, 'absolute', MimicLoss(absolute, 'mean absolute difference', 'nobody'))
+    entry(losses, 'absolute', MimicLoss(absolute, 'mean absolute difference', 'ours'))
     assert as_loss('absolute') is absolute
     assert 'absolute' in help_of('distill', capsys)
     with pytest.raises(ValueError, match="did you mean 'absolute'"): as_loss('absolut')
@@ -48,7 +48,7 @@ def test_adapter(entry, capsys):
     with pytest.raises(ValueError, match='deep'): make_adapter((4, 8, 8), (8, 8, 8), 'deep')
     assert 'deep' not in help_of('distill', capsys)
     def deep(c_in, c_out): return dict(first=nn.Conv2d(c_in, c_out, 1), relu=nn.ReLU(), last=nn.Conv2d(c_out, c_out, 1))
-    entry(adapter_kinds, 'deep', AdapterKind(deep, 'two convolutions', 'nobody'))
+    entry(adapter_kinds, 'deep', AdapterKind(deep, 'two convolutions', 'ours'))
     assert make_adapter((4, 8, 8), (8, 8, 8), 'deep')(torch.zeros(2, 4, 8, 8)).shape == (2, 8, 8, 8)
     assert 'deep' in help_of('distill', capsys)
 
@@ -65,7 +65,7 @@ def test_method(entry, tmp_path):
     config.write_text('[tiny]\nmethods = ["twice"]\nlabels = 100\nimages = 200\nbudget = {epochs = 3}\nseeds = 1\n')
     with pytest.raises(ValueError, match="no method 'twice'"): studies(config, [])
     family = list(family_colors)[0]
-    @add_method('learns everything twice', family, 'star', 'nobody')
+    @add_method('learns everything twice', family, 'star', 'ours')
     def twice(): return [Stages(), Stages()]
     try:
         assert list(studies(config, [])['tiny'].methods) == ['twice']
