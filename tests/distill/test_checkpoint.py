@@ -81,11 +81,15 @@ def distill(cbs=(), case='float32', count=None, dls=None, path=None, nets=None, 
 
 def rows(run): return [{**r, 'value': float('nan') if r['measure'] == 'seconds' else r['value']} for r in run.rows]
 
-def same(a, b):
-    "The same weights, rows (but for the seconds) and costs"
+def same_student(a, b):
+    "The same weights and rows (but for the seconds)"
     assert a[0].keys() == b[0].keys()
     assert not [k for k in a[0] if not torch.equal(a[0][k], b[0][k])]
     assert str(rows(a[1])) == str(rows(b[1]))
+
+def same(a, b):
+    "The same weights, rows (but for the seconds) and costs"
+    same_student(a, b)
     assert a[1].costs == b[1].costs  # with a cache too: what a killed process had paid for is not billed again
 
 @pytest.fixture(scope='module')
@@ -546,7 +550,12 @@ def test_killed_while_it_fills_the_disk_cache(n, lost, tmp_path, unbroken, proce
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         result = on_disk(tmp_path)
-    same(unbroken('cached'), result)
+    same_student(unbroken('cached'), result)
+    at_once = on_disk(tmp_path/'at_once')   # it remembers as much, which `unbroken` does not
+    gmacs, spent = ({stage: row['gmacs'] for stage, row in r[1].costs.items()} for r in (at_once, result))
+    broken = {13: 'stage2', 28: 'stage3'}[n]
+    assert {k: v for k, v in spent.items() if k != broken} == {k: v for k, v in gmacs.items() if k != broken}
+    assert gmacs[broken] <= spent[broken] < 1.2*gmacs[broken]   # what was lost with the process is computed again
     assert sum(result[2].values()) == 40 - n
     assert whole.items() <= {f: os.stat(f).st_ino for f in taps.glob('*.tap')}.items()
     assert {f.suffix for f in taps.iterdir()} == {'.tap', '.json'}
