@@ -213,7 +213,7 @@ def fitted(dls, teacher, terms, own=(), **kwargs):
 @pytest.mark.parametrize('name', every)
 def test_it_trains_in_both_precisions_and_leaves_the_teacher_alone(dls, teacher, name):
     before = [p.clone() for p in teacher.parameters()]
-    for own in ([], [Bf16(), ChannelsLast()]):
+    for own in ([], [Bf16()]):   # a network this narrow must not train in channels_last (oneDNN issue 6035)
         learn, run = fitted(dls, teacher, [every[name]], own)
         assert all(p.isfinite().all() for p in learn.model.parameters())
         assert run.gmacs == pytest.approx(joint_gmacs(learn, teacher, [every[name]])(1, 1), rel=1e-3)
