@@ -4,7 +4,6 @@ import math
 import pytest
 import torch
 from torch import nn
-from fastai.callback.all import ChannelsLast
 from fastai.metrics import accuracy
 from fastai.learner import Learner
 from fastai.torch_core import set_seed
