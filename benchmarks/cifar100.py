@@ -1,7 +1,7 @@
 """CIFAR-100, ResNet-56 teaches ResNet-20, as registered in sskd_tutor/data_files/benchmarks/cifar100.toml.
 
     python benchmarks/cifar100.py teacher     # a kill loses at most a fifth of an epoch; the same line goes on
-    touch /work/studies/cifar100/finish       # lets its rate fall; then weights and card are in benchmarks/weights
+    touch runs/cifar100/finish       # lets its rate fall; then weights and card are in benchmarks/weights
     python benchmarks/cifar100.py tune        # a row a try in results/cifar100_tuning.csv, on held-out training images
     python benchmarks/cifar100.py a           # a row a run in results/cifar100.csv, a row a stage in results/cifar100_stages.csv; then b, c
     python benchmarks/cifar100.py plan        # what the runs cost; nothing trains
@@ -235,7 +235,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('what', choices=['teacher', 'tune', 'a', 'b', 'c', 'plan'])
     p.add_argument('--data', default=os.environ.get('SSKD_DATA'), help='holds cifar-100-binary (SSKD_DATA)')
-    p.add_argument('--folder', type=Path, default=Path('/work/studies/cifar100'), help="where the teacher's checkpoints are kept")
+    p.add_argument('--folder', type=Path, default=Path('runs/cifar100'), help="where the teacher's checkpoints are kept")
     p.add_argument('--threads', type=int, default=1)
     a = p.parse_args()
     if not a.data: p.error('name the folder that holds cifar-100-binary with --data, or in SSKD_DATA')

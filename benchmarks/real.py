@@ -259,7 +259,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('what', choices=list(sets))
     p.add_argument('--data', default=os.environ.get('SSKD_DATA'), help='holds lfw_home, camvid, bccd (SSKD_DATA)')
-    p.add_argument('--folder', type=Path, default=Path('/work/studies'), help='where teachers and their checkpoints are kept')
+    p.add_argument('--folder', type=Path, default=Path('runs/real'), help='where teachers and their checkpoints are kept')
     p.add_argument('--threads', type=int, default=1)
     a = p.parse_args()
     if not a.data: p.error('name the folder that holds the sets with --data, or in SSKD_DATA')
