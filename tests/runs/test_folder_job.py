@@ -283,6 +283,7 @@ def test_the_teacher_is_measured_as_it_was_fed(first, work, tmp_path):
     info = json.loads((run/'run.json').read_text())
     info['settings'] |= words
     info['teacher']['sha256'] = file_sha256(tmp_path/'w.pth')
+    info['sha256']['pairing.json'] = file_sha256(run/'pairing.json')
     (run/'run.json').write_text(json.dumps(info))
     found = FolderJob.to_export(load_run(run))
     mean, std = map(torch.tensor, found.stats)
