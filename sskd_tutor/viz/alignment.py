@@ -69,7 +69,8 @@ def _cka_grids(cells):
 # %% ../../nbs/viz/03_alignment.ipynb #5be5d74d
 def _cividis(value):
     "The color of a value from 0 to 1, hex"
-    channels = sample_colorscale('Cividis', [float(value)], colortype='tuple')[0]   # a whole number is a count
+    # in a list: a whole number alone would be a count
+    channels = sample_colorscale('Cividis', [value], colortype='tuple')[0]
     return '#' + ''.join(f'{round(255*channel):02X}' for channel in channels)
 
 def _ink_on(value):
