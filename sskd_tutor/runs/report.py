@@ -276,7 +276,8 @@ def _subtitle(info):
     return f"{when} · {machine} · {info['seconds']:.0f} s in all"
 
 def _prints(info):
-    own = {'student, tensors': info['student_sha256'], **info['sha256']}
+    files = {name: sha256 for name, sha256 in info['sha256'].items() if name != 'report.html'}
+    own = {'student, tensors': info['student_sha256'], **dict(sorted(files.items()))}
     others = dict(data=info['data']['sha256'], teacher=info['teacher']['sha256'])
     return html_table((own | others | info['environment']).items())
 
@@ -284,7 +285,7 @@ def _prints(info):
 def in_script(
     content,       # ready for JSON
 ) -> Markup:
-    "JSON that may stand between <script> and </script>"
+    "JSON that may stand inside a script element of a page"
     return Markup(json.dumps(content).replace('<', '\\u003c'))
 
 # %% ../../nbs/runs/01_report.ipynb #4b4536a6
