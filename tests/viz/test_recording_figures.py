@@ -358,7 +358,7 @@ def test_files_for_slides(rec, tmp_path):
 
 def test_without_kaleido_the_cure_is_named(rec, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, 'kaleido', None)
-    with pytest.raises(ImportError, match='pip install "kaleido>=1"'): save_figures(rec, tmp_path/'x')
+    with pytest.raises(ImportError, match=r'sskd_tutor\[figures\]'): save_figures(rec, tmp_path/'x')
     assert not (tmp_path/'x').exists()
 
 @pytest.fixture(scope='module')
