@@ -22,6 +22,7 @@ test: .venv/.dev  ## everything but the slow tests, one process a core; ROOM=dis
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE ROOM=$(ROOM) $(bin)/python -m pytest -n auto --dist load $(if $(ROOM),tests/$(ROOM) tests/repo/test_notebooks.py) $(ARGS)
 
 test-slow: .venv/.dev  ## what is too long for every commit, one process a core; the dated outcome is benchmarks/results/test-slow.txt
+	$(bin)/python -m pip install --quiet --no-deps 'torchdistill>=1.1'  # some rivals' losses are compared with its
 	@{ date -u +%F; git rev-parse --short HEAD; } > benchmarks/results/test-slow.txt
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -m slow -n auto --dist load -p no:cacheprovider --durations=0 $(ARGS) > .venv/test-slow.log 2>&1; status=$$?; \
 	  cat .venv/test-slow.log; sed -n '/slowest/,$$p' .venv/test-slow.log >> benchmarks/results/test-slow.txt; exit $$status
