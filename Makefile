@@ -5,7 +5,7 @@ min := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 rooms := core data nets measure distill compare tasks viz runs course
 quick := tests/repo/test_imports.py tests/repo/test_repo.py tests/core
 
-.PHONY: help demo check test test-slow test-oldest test-colab bench lab docs course colab figures slides readme config clean
+.PHONY: help demo check test test-slow test-oldest test-colab bench lab docs course colab figures diagrams slides readme config clean
 help:  ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -50,6 +50,9 @@ colab: .venv/.dev  ## copies of the lessons for Colab, into colab/, to be commit
 
 figures: .venv/.dev  ## every figure that the lessons hold, as SVG and PNG, into _course/figures
 	$(bin)/python tools/figures.py $(ARGS)
+
+diagrams: .venv/.dev  ## the drawn diagrams of the lessons, as SVG, into nbs/images, to be committed
+	$(bin)/python tools/diagrams.py $(ARGS)
 
 slides: .venv/.dev  ## a deck of slides for each lesson, into _course/slides; they need no network
 	$(bin)/python tools/slides.py $(ARGS)
