@@ -65,6 +65,7 @@ def test_directives_and_links(tmp_path):
     assert '(02_b.ipynb#x)' in cells[2].source and '(https://x.y)' in cells[2].source
     assert '(https://github.com/' in cells[2].source and '/blob/main/nbs/data/00_images.ipynb)' in cells[2].source
     assert absolute('![a](b.png) [c](#d)', 'nbs/lessons').endswith('/nbs/lessons/b.png) [c](#d)')
+    assert absolute('![a](b.png)', 'nbs').startswith('![a](https://raw.githubusercontent.com/'), 'the image, not a page about it'
 
 wrongs = dict(
     no_solution=(dict(solved=''), 'exercise 1.1 has no solution'),
