@@ -134,10 +134,11 @@ class Drawing:
     def moving(self,
         theme: Theme = 'light',
         limit: int = 1_000_000,   # bytes, as for `animated`
+        frames: tuple = (),       # likewise
     ) -> go.Figure:
         "With a slider, if it moves"
         if not self.figure.moves: return self.still(theme)
-        return animated(self.figure.draw, self.rec, limit=limit, theme=theme, **self.arguments)
+        return animated(self.figure.draw, self.rec, limit=limit, theme=theme, frames=frames, **self.arguments)
 
 # %% ../../nbs/viz/06_gallery.ipynb #3048f641
 def drawings(

@@ -309,6 +309,14 @@ def test_teacher_with_other_stage_names(rec):
 # --- frames
 
 @pytest.mark.parametrize('name', with_step)
+def test_frames_are_the_same_in_both_themes(rec, name):
+    "So the report draws them once"
+    f, kw = with_step[name]
+    light, dark = (plain(animated(f, rec, theme=theme, **kw)) for theme in ('light', 'dark'))
+    assert light['frames'] == dark['frames']
+    assert plain(animated(f, rec, theme='dark', frames=animated(f, rec, **kw).frames, **kw)) == dark
+
+@pytest.mark.parametrize('name', with_step)
 def test_a_frame_a_step_that_equals_the_still(rec, name):
     f, kw = with_step[name]
     fig = animated(f, rec, **kw)
