@@ -9,7 +9,7 @@ from nbdev.config import get_config
 
 from course import cleaned, read_lesson
 
-wants_gpu = {'10_your_own'}          # lessons that are about a GPU; the others are made for a CPU
+wants_gpu = {'12_your_own'}          # lessons that are about a GPU; the others are made for a CPU
 extras = 'anywidget torchmetrics'    # optional to the package, used in lessons
 lessons = Path('nbs/lessons')
 

@@ -1,7 +1,7 @@
 """Run colab/*.ipynb as Colab would: another environment with an older torch, the wheel only, a folder without a clone, and a
 stand-in for the module `google.colab` alone. `make test-colab` makes the environment.
 
-    python tools/try_colab.py [05_watch ...]
+    python tools/try_colab.py [07_watch ...]
 """
 import json, os, re, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -12,7 +12,7 @@ from colab import extras
 
 root = Path(__file__).resolve().parent.parent
 bin = root/'.venv-colab/bin'
-refusing = '05_watch'  # this one a second time where Colab refuses widgets
+refusing = '07_watch'  # this one a second time where Colab refuses widgets
 
 def call(*cmd, **kw):
     p = subprocess.run(list(map(str, cmd)), capture_output=True, text=True, stdin=subprocess.DEVNULL, **kw)

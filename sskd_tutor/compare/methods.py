@@ -9,9 +9,9 @@ __all__ = ['family_colors', 'methods', 'endings', 'KeepBest', 'Trial', 'Phase', 
            'Head', 'FromCallback', 'fresh', 'NewTeacher', 'Method', 'source_id', 'add_method', 'labels',
            'label_smoothing', 'tf_kd', 'kd', 'kd_soft', 'dkd', 'logit_standardization', 'dist', 'lw_kd', 'assistant',
            'early_teacher', 'fitnets', 'fitnets_joint', 'attention', 'similarity', 'relational', 'pkt', 'crd',
-           'reviewkd', 'srrl', 'simkd', 'simultaneous', 'normalized', 'all_at_once', 'all_at_once_teacher_head', 'sskd',
-           'sskd_teacher_head', 'sskd_stitched', 'teacher_fed', 'sources', 'Ending', 'family_of', 'MethodName',
-           'parsed', 'source_of', 'phases_of', 'Schedule', 'schedule', 'train']
+           'reviewkd', 'semckd', 'srrl', 'simkd', 'simultaneous', 'normalized', 'all_at_once',
+           'all_at_once_teacher_head', 'sskd', 'sskd_teacher_head', 'sskd_stitched', 'teacher_fed', 'sources', 'Ending',
+           'family_of', 'MethodName', 'parsed', 'source_of', 'phases_of', 'Schedule', 'schedule', 'train']
 
 # %% ../../nbs/compare/01_methods.ipynb #4dd7f3fa
 import ast, copy, inspect, re
@@ -43,6 +43,7 @@ from ..distill.joint import Term, joint_gmacs
 from ..distill.learned import CRD, ReviewKD
 from ..distill.rivals import (SoftmaxRegression, dist_loss, pkt_loss, simkd_projector,
                                        standardized_kl)
+from ..distill.semantic import SemCKD
 from ..distill.adapters import default_adapter
 from ..distill.losses import (StitchedLoss, as_loss, attention_loss, default_loss, dkd_loss, losses,
                                        mimic_mse, mimic_nmse, relational_loss, similarity_loss, soft_kl)
@@ -420,6 +421,11 @@ def crd(weight=.8): return [Joint(terms=[Term(CRD(), -1, weight)])]
 
 @add_method('ReviewKD', 'features', 'x', 'Chen et al., 2021, arXiv 2104.09044')
 def reviewkd(weight=1., widest=512): return [Joint(terms=[Term(ReviewKD(widest), 'every', weight)])]
+
+@add_method('SemCKD', 'features', 'diamond-wide', 'Chen et al., 2021, arXiv 2012.03236')
+def semckd(weight=400., T=4.):
+    answers, maps = Term(partial(soft_kl, T=T)), Term(SemCKD(), 'every', weight)
+    return [Joint(terms=[answers, maps])]
 
 @add_method('SRRL', 'features', 'bowtie', 'Yang et al., ICLR 2021')
 def srrl(weight=1., logits=1.):

@@ -24,7 +24,7 @@ import torchvision
 from torch import nn
 from torchvision.models import get_model, list_models
 
-from ..core.errors import Registry, nearest
+from ..core.errors import Registry, nearest, with_extra
 from .cut import as_stages
 from .small import cifar_net, cifar_nets, resnet10, tutorial_resnet
 from .staged import StagedNet
@@ -76,7 +76,7 @@ class Library:
 
 def _timm() -> Any:
     try: import timm
-    except ImportError as e: raise ImportError("networks of timm: need timm: pip install timm") from e
+    except ImportError as e: raise ImportError(f"networks of timm: need timm: {with_extra('nets')}") from e
     return timm
 
 def _timm_net(name: str, pretrained: bool = False, **options: Any) -> nn.Module:

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import nearest
+from ..core.errors import nearest, with_extra
 from ..core.files import replace_whole
 from ..core.state import environment, kept
 from ..nets.staged import count_macs
@@ -49,8 +49,8 @@ def need_packages(packages):
     for p in packages:
         try: importlib.import_module(p)
         except ImportError as e:
-            raise ImportError(f"ONNX files are written and checked with {', '.join(packages)}: "
-                              f"`pip install {' '.join(packages)}`") from e
+            words = f"ONNX files are written and checked with {', '.join(packages)}"
+            raise ImportError(f"{words}: {with_extra('export')}") from e
 
 @contextmanager
 def _hushed():  # PyTorch tells the user of its own machinery

@@ -134,8 +134,10 @@ def themed(
     title: str,     # of the section, for the error
 ) -> dict:
     "A figure for both themes, its traces and frames stored once"
-    drawn = {th: draw(theme=th).update_layout(paper_bgcolor='rgba(0,0,0,0)') for th in ink}
-    light, dark = (json.loads(fig.to_json()) for fig in drawn.values())
+    first = draw(theme='light')
+    second = draw(theme='dark', frames=first.frames) if first.frames else draw(theme='dark')
+    clear = dict(paper_bgcolor='rgba(0,0,0,0)')
+    light, dark = (json.loads(fig.update_layout(clear).to_json()) for fig in (first, second))
     if any(light.get(k) != dark.get(k) for k in ('data', 'frames')):
         raise ValueError(f"a figure of {title!r} has traces or frames that depend on the theme; only its "
                          "layout may")

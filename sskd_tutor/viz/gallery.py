@@ -16,7 +16,7 @@ from typing import Callable, Literal
 import plotly.graph_objects as go
 import plotly.io as pio
 
-from ..core.errors import Registry, nearest
+from ..core.errors import Registry, nearest, with_extra
 from ..measure.recording import Recording
 from .alignment import channel_match, cka_map, cka_names, curve_names, measure_curves
 from .maps import feature_maps, map_wall
@@ -133,10 +133,11 @@ class Drawing:
     def moving(self,
         theme: Theme = 'light',
         limit: int = 1_000_000,   # bytes, as for `animated`
+        frames: tuple = (),       # likewise
     ) -> go.Figure:
         "With a slider, if it moves"
         if not self.figure.moves: return self.still(theme)
-        return animated(self.figure.draw, self.rec, limit=limit, theme=theme, **self.arguments)
+        return animated(self.figure.draw, self.rec, limit=limit, theme=theme, frames=frames, **self.arguments)
 
 # %% ../../nbs/viz/06_gallery.ipynb #3048f641
 def drawings(
@@ -213,8 +214,7 @@ def chapters_of(
 def _check_kaleido():
     try: import kaleido  # noqa: F401
     except ImportError as e:
-        cure = 'pip install "kaleido>=1" "plotly>=6.1.1"'
-        raise ImportError(f'figures are written as files through kaleido: {cure}') from e
+        raise ImportError(f"figures are written as files through kaleido: {with_extra('figures')}") from e
 
 # %% ../../nbs/viz/06_gallery.ipynb #3a92211b
 def save_figures(

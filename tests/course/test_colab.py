@@ -42,17 +42,17 @@ def first(name, monkeypatch, capsys, **env):
 def test_device_check_without_a_gpu(monkeypatch, capsys):
     if torch.cuda.is_available(): pytest.skip("there is a GPU")
     monkeypatch.delenv('COLAB_GPU', raising=False)
-    assert 'none is needed' in first('01_why', monkeypatch, capsys)
-    assert 'Warning: a GPU was expected' in first('10_your_own', monkeypatch, capsys)
-    assert 'Warning: a GPU was expected' in first('01_why', monkeypatch, capsys, COLAB_GPU='1')
-    assert 'No live widgets here' in first('01_why', monkeypatch, capsys), "there is no google.colab here"
+    assert 'none is needed' in first('01_first', monkeypatch, capsys)
+    assert 'Warning: a GPU was expected' in first('12_your_own', monkeypatch, capsys)
+    assert 'Warning: a GPU was expected' in first('01_first', monkeypatch, capsys, COLAB_GPU='1')
+    assert 'No live widgets here' in first('01_first', monkeypatch, capsys), "there is no google.colab here"
 
 @pytest.mark.gpu
 def test_device_check_with_a_gpu(monkeypatch, capsys):
-    assert first('10_your_own', monkeypatch, capsys).startswith(f'GPU: {torch.cuda.get_device_name()}')
+    assert first('12_your_own', monkeypatch, capsys).startswith(f'GPU: {torch.cuda.get_device_name()}')
 
 def test_install_cell_installs_from_git_url():
     from nbdev.config import get_config
-    code = colab.first_cell('01_why').source
+    code = colab.first_cell('01_first').source
     assert f'%pip install -q "sskd_tutor @ git+{get_config().git_url}" {colab.extras}' in code
     assert code.index('import sskd_tutor') < code.index('except ImportError') < code.index('%pip')

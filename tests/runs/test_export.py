@@ -84,7 +84,7 @@ def test_what_lies_there_stays(tmp_path):
 def test_onnx_packages_are_named(tmp_path, monkeypatch):
     def missing(name): raise ImportError(name)
     monkeypatch.setattr('sskd_tutor.runs.export.importlib.import_module', missing)
-    with pytest.raises(ImportError, match='pip install onnx onnxscript onnxruntime'):
+    with pytest.raises(ImportError, match=r'pip install "sskd_tutor\[export\]"'):
         export_student(net(), images, tmp_path/'out', ['onnx'])
     assert not list(tmp_path.iterdir())
 

@@ -210,7 +210,7 @@ def screenshots(page, explorer, name):
 # --- the lessons
 
 def test_watch_lesson(page, lab):
-    run_all(page, lab, '05_watch')
+    run_all(page, lab, '07_watch')
     await_in(page, "document.querySelector('.sskd .chip') !== null")
     live = page.locator('.sskd').first.element_handle()
     page.evaluate("""live => { globalThis.looks = new Set(); globalThis.states = new Set()
@@ -238,7 +238,7 @@ def test_watch_lesson(page, lab):
     screenshots(page, explorers.nth(1), 'explorer')
 
 def test_alignment_lesson(page, lab):
-    run_all(page, lab, '05a_alignment')
+    run_all(page, lab, '07a_alignment')
     page.wait_for_timeout(1000)
     finish(page)
     page.wait_for_selector('.js-plotly-plot .gtitle', state='attached')

@@ -311,6 +311,14 @@ def test_teacher_with_other_stage_names(rec):
 # --- frames
 
 @pytest.mark.parametrize('name', with_step)
+def test_frames_are_the_same_in_both_themes(rec, name):
+    "So the report draws them once"
+    f, kw = with_step[name]
+    light, dark = (plain(animated(f, rec, theme=theme, **kw)) for theme in ('light', 'dark'))
+    assert light['frames'] == dark['frames']
+    assert plain(animated(f, rec, theme='dark', frames=animated(f, rec, **kw).frames, **kw)) == dark
+
+@pytest.mark.parametrize('name', with_step)
 def test_a_frame_a_step_that_equals_the_still(rec, name):
     f, kw = with_step[name]
     fig = animated(f, rec, **kw)
@@ -360,7 +368,7 @@ def test_files_for_slides(rec, tmp_path):
 
 def test_without_kaleido_the_cure_is_named(rec, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, 'kaleido', None)
-    with pytest.raises(ImportError, match='pip install "kaleido>=1"'): save_figures(rec, tmp_path/'x')
+    with pytest.raises(ImportError, match=r'sskd_tutor\[figures\]'): save_figures(rec, tmp_path/'x')
     assert not (tmp_path/'x').exists()
 
 @pytest.fixture(scope='module')
