@@ -8,7 +8,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/cli.html.md"""
 __all__ = ['shells', 'not_options', 'demo_options', 'demo', 'same_or_not', 'distill_options', 'distill', 'recipe_options',
            'recipe', 'plan_options', 'plan', 'compare_options', 'compare', 'export_options', 'export', 'info_options',
            'info', 'stage_values', 'lessons_options', 'lessons', 'doctor_options', 'doctor', 'data_options', 'data',
-           'completion_options', 'completion', 'add_manners', 'parser', 'main']
+           'explore_options', 'explore', 'completion_options', 'completion', 'add_manners', 'parser', 'parsed', 'main']
 
 # %% ../nbs/01_cli.ipynb #eac5db95
 import argparse, json, sys, warnings
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from . import __version__
 from .core.settings import flag
-from .runs.commands import (add_allow_code, add_run_options, carry_out, command, commands,
-                                      complete_files, listener, loading, new_folder, now, plan_values,
-                                      print_json, refuse_others, to_stderr, told)
+from .runs.commands import (Words, add_allow_code, add_run_options, carry_out, command, commands,
+                                      complete_files, listener, loading, new_folder, not_understood, now,
+                                      plan_values, print_json, refuse_others, to_stderr, told)
 from .runs.options import add_settings, from_config, given, in_options
 
 # %% ../nbs/01_cli.ipynb #0c3924d5
@@ -293,6 +293,30 @@ def data(a) -> int:
     print(f"{a.out}: sha256 {sha256}\n{same} the file that is shipped")
     return int(sha256 != fashion_sha256)
 
+# %% ../nbs/01_cli.ipynb #bc1ae1ce
+def explore_options(p):
+    p.add_argument('run', metavar='RUN',
+                   help='a run folder that demo or distill left, or any folder with a recording')
+    p.add_argument('--out', metavar='FILE.html', help='the page (explore.html in RUN)')
+    p.add_argument('--no-browser', action='store_true', help='write the page and do not open it')
+
+@command('sskd_tutor explore runs/mine', explore_options)
+def explore(a) -> int:
+    "Play a recorded run in a browser: one page that needs neither Jupyter nor a network"
+    loading()
+    import webbrowser
+    from sskd_tutor.core.files import write_whole
+    from sskd_tutor.measure.recording import Recording
+    from sskd_tutor.viz.player import player_page
+    rec = Recording.load(a.run)
+    text = ("One stage after the other learns to see what its teacher sees. Choose an image to see all its "
+            "recorded channels. The address of this page keeps the moment and the image.")
+    page = player_page(rec, f'The run in {Path(a.run).resolve().name}', text)
+    path = write_whole(Path(a.out or Path(a.run)/'explore.html'), page)
+    print(path)
+    if not a.no_browser: webbrowser.open(path.resolve().as_uri())
+    return 0
+
 # %% ../nbs/01_cli.ipynb #6f45112e
 shells = 'bash', 'zsh', 'tcsh'
 
@@ -313,22 +337,24 @@ def add_manners(p, default):
     p.add_argument('--quiet', action='store_true', default=default,
                    help='only the result and errors, no progress')
 
-# %% ../nbs/01_cli.ipynb #9216f4ea
+# %% ../nbs/01_cli.ipynb #13bd8767
 def parser(
     *chosen: str | None,   # the commands that get their options
-) -> argparse.ArgumentParser:
+) -> Words:
     "All commands"
     about = 'Stage-by-stage knowledge distillation with fastai.'
-    p = argparse.ArgumentParser('sskd_tutor', description=about, epilog='example: sskd_tutor demo --quick')
+    p = Words('sskd_tutor', description=about, epilog='example: sskd_tutor demo --quick')
+    p.words = {}   # name -> the parser of that command
     p.add_argument('--version', action='version', version=f'sskd_tutor {__version__}')
     add_manners(p, default=False)
-    sub = p.add_subparsers(metavar='COMMAND', required=True)
+    sub = p.add_subparsers(metavar='COMMAND', required=True, parser_class=Words)
     for name, c in commands.items():
         words = c.do.__doc__
         one = sub.add_parser(name, help=words[0].lower() + words[1:], description=words + '.',
                              epilog=f'example: {c.example}',
                              formatter_class=argparse.RawDescriptionHelpFormatter)
         one.set_defaults(do=c.do, command=name)
+        p.words[name] = one
         add_manners(one, default=argparse.SUPPRESS)   # what stands before the command stays
         if name in chosen: c.options(one)
         if len(chosen) > 1: complete_files(one)
@@ -337,14 +363,31 @@ def parser(
 # %% ../nbs/01_cli.ipynb #96c1c509
 not_options = 'do', 'command', 'traceback', 'quiet', 'recipe', 'config', 'run', 'net', 'folder', 'shell'
 
+def parsed(
+    words: list,                     # of the command line
+) -> argparse.Namespace | None:      # None: help was shown
+    "What a command line means"
+    chosen = next((w for w in words if w in commands), None)
+    p = parser(chosen)
+    if not words: return p.print_help()
+    first = next((w for w in words if not w.startswith('-')), None)
+    if chosen is None and first:
+        from sskd_tutor.core.errors import nearest
+        p.error(f"no command {first!r}; {nearest(first, commands)}")
+    a, others = p.parse_known_args(words)
+    one = p.words[a.command]
+    options = [word for word in others if word.startswith('-')]
+    if others: one.error('; '.join(not_understood(word, one) for word in options or others))
+    return a
+
 def main(
     argv: list | None = None,  # sys.argv[1:] if None
 ) -> int:                      # exit code
     "Run a command, telling errors in one line"
     warnings.filterwarnings('ignore', message='`torch.jit.script` is deprecated')
     words = sys.argv[1:] if argv is None else argv
-    chosen = next((w for w in words if w in commands), None)
-    a = parser(chosen).parse_args(words)
+    a = parsed(words)
+    if a is None: return 0
     try: return a.do(a)
     except KeyboardInterrupt:
         to_stderr('\ninterrupted; nothing was saved')

@@ -113,8 +113,8 @@ def check_decoding(
         if phase == 'head': continue
         for cb in [*learn.cbs, *callbacks_of(cbs, phase)]:
             if not vars(cb).get('log_preds'): continue
-            raise ValueError(f"{type(cb).__name__} shows predictions as classes, and {phase} predicts feature "
-                             "maps; pass log_preds=False, or use LogRun, whose steps count on across "
+            raise ValueError(f"{type(cb).__name__} shows predictions as classes, and {phase} predicts "
+                             "feature maps; pass log_preds=False, or use LogRun, whose steps count on across "
                              "phases: cbs=LogRun(SummaryWriter(), maps=4)")
 
 # %% ../../nbs/distill/12a_phase_cbs.ipynb #d4453212

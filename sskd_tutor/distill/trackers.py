@@ -61,7 +61,7 @@ class LogRun(RunCallback):
     def __init__(self,
         tracker: Any,   # with log(dict, step=) or add_scalar(name, value, step)
         maps: int = 0,  # images whose maps are logged after each validation of a stage
-        image: Callable[[np.ndarray], Any] | None = None,  # pixels as the tracker wants them, e.g. wandb.Image
+        image: Callable[[np.ndarray], Any] | None = None,  # pixels as it wants them, e.g. wandb.Image
     ):
         _check_tracker(tracker, maps, image)
         self.tracker, self.maps, self.as_image, self.step = tracker, maps, image, 0

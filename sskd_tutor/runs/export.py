@@ -6,15 +6,17 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/export.html.md"""
 
 # %% auto #0
 __all__ = ['kinds', 'FromPixels', 'need_packages', 'hushed', 'own_network', 'onnx_program', 'Form', 'export_student', 'files_md',
-           'sizes', 'model_card', 'ToExport']
+           'fastest', 'sizes', 'model_card', 'ToExport']
 
 # %% ../../nbs/runs/03_export.ipynb #e09b0004
 import copy, importlib, io, logging, os, shutil, warnings
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Callable
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -195,27 +197,42 @@ def files_md(
     lines += [f'| `{r.file}` | {r.MB:.2f} | {r.difference:.0e} |' for r in table.itertuples()]
     return '\n'.join(lines)
 
-# %% ../../nbs/runs/03_export.ipynb #e09b0023
-def _median_seconds(net, x, seconds):
+# %% ../../nbs/runs/03_export.ipynb #8cbd9e51
+def fastest(
+    calls: dict,          # name -> function without arguments
+    seconds: float = .5,  # for each of them, about
+    turns: int = 7,
+    spread: float = 1.5,  # the median turn may take so many times as long as the fastest
+) -> dict:                # name -> seconds a call; NaN: not measured, its turns differ too much
+    "What each call takes, measured in turns"
     with hushed(): from torch.utils.benchmark import Timer
-    timer = Timer('net(x)', globals=dict(net=net, x=x), num_threads=torch.get_num_threads())
-    return timer.blocked_autorange(min_run_time=seconds).median
+    timers = {name: Timer('call()', globals=dict(call=call), num_threads=torch.get_num_threads())
+              for name, call in calls.items()}
+    repeats = {name: max(1, int(seconds/turns/timer.timeit(1).mean)) for name, timer in timers.items()}
+    taken = {name: [] for name in calls}
+    for _ in range(turns):
+        for name, timer in timers.items(): taken[name].append(timer.timeit(repeats[name]).mean)
+    def judged(times): return min(times) if np.median(times) <= spread*min(times) else np.nan
+    return {name: judged(times) for name, times in taken.items()}
 
+# %% ../../nbs/runs/03_export.ipynb #e09b0023
 def sizes(
     nets: dict,               # name -> nn.Module
     x: Tensor,                # some images that all take, (b,c,h,w), on the networks' device
     batch: int = 64,          # images at a time for the throughput
-    seconds: float = .5,      # for each measurement, at least
+    seconds: float = .5,      # for each measurement, about
 ) -> pd.DataFrame:            # parameters, MB, 10^6 multiply-adds, ms an image, images a second
-    "How large and how fast are they here?"
+    "How large and how fast are they here? A time is NaN where the machine was too busy to measure it"
     one, many = x[:1], x[:1].repeat(batch, *[1]*(x.dim() - 1))
-    def measured(net):
-        n = sum(p.numel() for p in net.parameters())
-        return {'parameters': n, 'MB': 4*n/1e6, 'M multiply-adds': count_macs(lambda: net(one))/1e6,
-                'ms an image': 1e3*_median_seconds(net, one, seconds),
-                'images a second': batch/_median_seconds(net, many, seconds)}
     with kept(*nets.values()), torch.no_grad():
-        return pd.DataFrame({name: measured(net.eval()) for name, net in nets.items()}).T
+        for net in nets.values(): net.eval()
+        counted = {name: sum(p.numel() for p in net.parameters()) for name, net in nets.items()}
+        macs = {name: count_macs(lambda net=net: net(one))/1e6 for name, net in nets.items()}
+        single = fastest({name: partial(net, one) for name, net in nets.items()}, seconds)
+        batched = fastest({name: partial(net, many) for name, net in nets.items()}, seconds)
+    return pd.DataFrame({name: {
+        'parameters': n, 'MB': 4*n/1e6, 'M multiply-adds': macs[name], 'ms an image': 1e3*single[name],
+        'images a second': batch/batched[name]} for name, n in counted.items()}).T
 
 # %% ../../nbs/runs/03_export.ipynb #e09b0027
 def _origin(info, license):  # where a student comes from, as a list in markdown
@@ -233,10 +250,12 @@ def _origin(info, license):  # where a student comes from, as a list in markdown
 
 def _sizes_md(table):
     here = environment('cpu')
-    def shown(v): return f'{v:,.4g}' if v < 1e4 else f'{v:,.0f}'
+    def shown(v):
+        if v != v: return 'not measured'
+        return f'{v:,.4g}' if v < 1e4 else f'{v:,.0f}'
     lines = ['', '## How large, how fast', '',
-             f"On {here['device_name']}, {here['threads']} threads, torch {here['torch']}; no promise for "
-             "another machine.", '',
+             f"On {here['device_name']}, {here['threads']} threads, torch {here['torch']}, "
+             "the fastest of several turns; no promise for another machine.", '',
              '| network | ' + ' | '.join(table.columns) + ' |', '| --- |' + ' ---: |'*len(table.columns)]
     for name, values in zip(table.index, table.to_numpy()):
         lines.append(f'| {name} | ' + ' | '.join(map(shown, values)) + ' |')

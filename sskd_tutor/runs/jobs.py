@@ -34,8 +34,8 @@ def _ready_for_int8(leaving, formats, folder):
     if 'int8' not in formats: return None
     if 'onnx' not in formats: raise ValueError("int8 is made from the ONNX file; give formats onnx and int8")
     if leaving.loaders is None:
-        raise ValueError(f"int8 needs images that set the ranges of its numbers, and the run at {folder} does "
-                         "not say where its images are; export onnx, then use sskd_tutor.runs.int8.quantize")
+        raise ValueError("int8 needs images that set the ranges of its numbers, and the run at "
+                         f"{folder} does not say where its images are; export onnx, then use sskd_tutor.runs.int8.quantize")
     return leaving.loaders()
 
 def _with_int8(out, dls, stats):

@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 
 import sskd_tutor
-from conftest import root, tracked
+from conftest import long_tests, root, tracked
 
 bin = Path(sys.executable).parent
 notebooks = [p for p in tracked(root) if p.suffix == '.ipynb']
@@ -219,3 +219,11 @@ def test_make_names_the_python_it_needs(clone):
     p = subprocess.run(['make', 'demo', f'PYTHON={old}'], cwd=clone, capture_output=True, text=True)
     assert p.returncode and 'Python 3.11 or newer is needed' in p.stderr + p.stdout and '3.8.10' in p.stderr + p.stdout
     assert not (clone/'.venv').exists()
+
+def test_long_tests_exist(repo):
+    "tests/long.txt names tests by file and function; one that was renamed would be run again by `make test`, unnoticed"
+    gone = []
+    for name in sorted(long_tests()):
+        path, function = name.split('[')[0].split('::')
+        if not (repo/path).exists() or f'def {function}(' not in (repo/path).read_text(): gone.append(name)
+    assert not gone, "take these out of tests/long.txt, or write it anew with tools/long.py"
