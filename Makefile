@@ -5,7 +5,7 @@ min := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 rooms := core data nets measure distill compare tasks viz runs course
 quick := tests/repo/test_imports.py tests/repo/test_repo.py tests/core
 
-.PHONY: help demo check test test-slow test-oldest test-colab bench lab docs course colab figures diagrams slides readme config clean
+.PHONY: help demo check test test-all test-slow test-oldest test-colab bench lab docs course colab figures diagrams slides readme config clean
 help:  ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -15,11 +15,14 @@ demo: .venv/.core  ## distill the shipped teacher into a student; leaves a run f
 check: .venv/.dev  ## what is quick to find out: lint, types, the law of rooms, notebooks in step, fast unit tests; under 3 minutes
 	$(bin)/ruff check .
 	$(bin)/mypy
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -n auto -m "not slow and not browser" $(quick) $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -n auto -m "not slow and not long and not browser" $(quick) $(ARGS)
 
-test: .venv/.dev  ## everything but the slow tests, one process a core; ROOM=distill for one room and its notebooks
+test: .venv/.dev  ## everything but the long and the slow tests, under 15 minutes on two cores; ROOM=distill for one room and its notebooks
 	$(if $(ROOM),$(if $(filter $(ROOM),$(rooms)),,$(error there is no room "$(ROOM)"; expected one of: $(rooms))))
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE ROOM=$(ROOM) $(bin)/python -m pytest -n auto --dist load $(if $(ROOM),tests/$(ROOM) tests/repo/test_notebooks.py) $(ARGS)
+
+test-all: .venv/.dev  ## what CI runs: `make test` and the long tests, which tests/long.txt names
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -n auto --dist load -m "not slow" $(ARGS)
 
 test-slow: .venv/.dev  ## what is too long for every commit, one process a core; the dated outcome is benchmarks/results/test-slow.txt
 	$(bin)/python -m pip install --quiet --no-deps 'torchdistill>=1.1'  # some rivals' losses are compared with its

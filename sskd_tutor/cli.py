@@ -10,10 +10,11 @@ __all__ = ['other_names', 'commands', 'not_options', 'add_option', 'add_settings
            'print_json', 'carry_out', 'resume_line', 'new_folder', 'now', 'demo_options', 'demo', 'same_or_not',
            'distill_options', 'distill', 'recipe_options', 'recipe', 'image_shape', 'PlanSettings', 'plan_options',
            'planned_learner', 'plan', 'compare_options', 'compare', 'export_options', 'export', 'info_options', 'info',
-           'stage_values', 'doctor_options', 'doctor', 'data_options', 'data', 'parser', 'main']
+           'stage_values', 'doctor_options', 'doctor', 'data_options', 'data', 'explore_options', 'explore', 'Words',
+           'known_options', 'not_understood', 'parser', 'parsed', 'main']
 
 # %% ../nbs/01_cli.ipynb #eac5db95
-import argparse, json, re, sys, typing, warnings
+import argparse, difflib, json, re, sys, typing, warnings
 from dataclasses import MISSING, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -167,6 +168,7 @@ def carry_out(
         return 130
     result = replace(result, path=own(result.path))
     page = f"{result.info['seconds']:.0f} s. Open {result.path/'report.html'}"
+    if (result.path/'alignment.json').exists(): page += f", or play it: sskd_tutor explore {result.path}"
     print(f"\n{result}\n\n{end(result)}\n\n{page}", file=sys.stderr if a.json else sys.stdout)
     if a.json: print_json(result.summary())
     return 0
@@ -472,35 +474,100 @@ def data(a) -> int:
     print(f"{a.out}: sha256 {sha256}\n{same} the file that is shipped")
     return int(sha256 != fashion_sha256)
 
+# %% ../nbs/01_cli.ipynb #bc1ae1ce
+def explore_options(p):
+    p.add_argument('run', metavar='RUN',
+                   help='a run folder that demo or distill left, or any folder with a recording')
+    p.add_argument('--out', metavar='FILE.html', help='the page (explore.html in RUN)')
+    p.add_argument('--no-browser', action='store_true', help='write the page and do not open it')
+
+@command('sskd_tutor explore runs/mine', explore_options)
+def explore(a) -> int:
+    "Play a recorded run in a browser: one page that needs neither Jupyter nor a network"
+    loading()
+    import webbrowser
+    from sskd_tutor.core.files import write_whole
+    from sskd_tutor.measure.recording import Recording
+    from sskd_tutor.viz.player import player_page
+    rec = Recording.load(a.run)
+    text = ("One stage after the other learns to see what its teacher sees. Choose an image to see all its "
+            "recorded channels. The address of this page keeps the moment and the image.")
+    page = player_page(rec, f'The run in {Path(a.run).resolve().name}', text)
+    path = write_whole(Path(a.out or Path(a.run)/'explore.html'), page)
+    print(path)
+    if not a.no_browser: webbrowser.open(path.resolve().as_uri())
+    return 0
+
 # %% ../nbs/01_cli.ipynb #9216f4ea
+class Words(argparse.ArgumentParser):
+    "A parser that takes whole options only, and says in two lines what it did not understand"
+    def __init__(self, *args, **kwargs): super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message):
+        to_stderr(f"{self.prog}: {message}\n{self.prog} --help says what there is")
+        raise SystemExit(2)
+
+def known_options(p: argparse.ArgumentParser) -> list:
+    "The options of a parser, as they are written"
+    return sorted(set(re.findall(r'(?<![\w-])--[a-z][\w-]*', p.format_help())))
+
+def not_understood(
+    word: str,                     # of the command line
+    p: argparse.ArgumentParser,    # of the command that was given
+) -> str:
+    "What to say of a word that a command does not know"
+    if not word.startswith('-'): return f"{word!r} is too much"
+    near = difflib.get_close_matches(word.partition('=')[0], known_options(p), 1)
+    return f"unrecognized {word}" + (f"; did you mean {near[0]}?" if near else '')
+
+# %% ../nbs/01_cli.ipynb #13bd8767
 def parser(
     chosen: str | None = None,   # the command that gets its options
-) -> argparse.ArgumentParser:
+) -> Words:
     "All commands"
     about = 'Stage-by-stage knowledge distillation with fastai.'
-    p = argparse.ArgumentParser('sskd_tutor', description=about, epilog='example: sskd_tutor demo --quick')
+    p = Words('sskd_tutor', description=about, epilog='example: sskd_tutor demo --quick')
+    p.words = {}   # name -> the parser of that command
     p.add_argument('--version', action='version', version=f'sskd_tutor {__version__}')
     p.add_argument('--traceback', action='store_true', help='show where an error comes from')
-    sub = p.add_subparsers(metavar='COMMAND', required=True)
+    sub = p.add_subparsers(metavar='COMMAND', required=True, parser_class=Words)
     for name, c in commands.items():
         words = c.do.__doc__
         one = sub.add_parser(name, help=words[0].lower() + words[1:], description=words + '.',
                              epilog=f'example: {c.example}',
                              formatter_class=argparse.RawDescriptionHelpFormatter)
         one.set_defaults(do=c.do, command=name)
+        p.words[name] = one
         if name == chosen: c.options(one)
     return p
 
 # %% ../nbs/01_cli.ipynb #96c1c509
 not_options = 'do', 'command', 'traceback', 'recipe', 'config', 'run', 'net', 'folder'
 
+def parsed(
+    words: list,                     # of the command line
+) -> argparse.Namespace | None:      # None: help was shown
+    "What a command line means"
+    chosen = next((w for w in words if w in commands), None)
+    p = parser(chosen)
+    if not words: return p.print_help()
+    first = next((w for w in words if not w.startswith('-')), None)
+    if chosen is None and first:
+        from sskd_tutor.core.errors import nearest
+        p.error(f"no command {first!r}; {nearest(first, commands)}")
+    a, others = p.parse_known_args(words)
+    one = p.words[a.command]
+    options = [word for word in others if word.startswith('-')]
+    if others: one.error('; '.join(not_understood(word, one) for word in options or others))
+    return a
+
 def main(
     argv: list | None = None,  # sys.argv[1:] if None
 ) -> int:                      # exit code
     "Run a command, telling errors in one line"
     words = sys.argv[1:] if argv is None else argv
-    chosen = next((w for w in words if w in commands), None)
-    a = parser(chosen).parse_args(words)
+    a = parsed(words)
+    if a is None: return 0
     warnings.filterwarnings('ignore', message='`torch.jit.script` is deprecated')
     try: return a.do(a)
     except KeyboardInterrupt:
