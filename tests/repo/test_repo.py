@@ -1,5 +1,5 @@
 """What settings.ini says is what every other file says, and what is generated is up to date."""
-import base64, configparser, io, re, shutil, subprocess, sys, tomllib
+import base64, configparser, io, json, re, shutil, subprocess, sys, tomllib
 from pathlib import Path
 
 import nbformat
@@ -179,6 +179,23 @@ def test_workflow_ci():
     w, on = workflow('ci.yml')
     assert {'push', 'pull_request'} <= set(on) and w['permissions'] == {'contents': 'read'}
     assert any(s.get('run') == '.ci/run' for j in w['jobs'].values() for s in j['steps'])
+
+def test_ci_has_the_oldest_and_the_newest(settings):
+    jobs = workflow('ci.yml')[0]['jobs']
+    pythons = [v for job in jobs.values() for v in job.get('strategy', {}).get('matrix', {}).get('python', [])]
+    assert sorted(pythons) == ['3.11', '3.12', '3.13', '3.14'] and min(pythons) == settings['min_python']
+    assert any(step.get('run') == 'make test-oldest' for step in jobs['oldest']['steps'])
+
+def test_binder(run):
+    assert (root/'binder/postBuild').stat().st_mode & 0o111
+    run('bash', '-n', 'binder/postBuild', cwd=root)
+    lines = [o for o in (root/'binder/postBuild').read_text().splitlines() if 'pip install' in o]
+    assert 'whl/cpu' in lines[0] and lines[1].endswith(' .')  # a CPU-only torch first
+    assert re.fullmatch(r'python-3\.1[1-4]', (root/'binder/runtime.txt').read_text().strip())
+
+def test_devcontainer():
+    made = json.loads((root/'.devcontainer/devcontainer.json').read_text())
+    assert 'whl/cpu' in made['postCreateCommand'] and made['postCreateCommand'].endswith('pip install --editable .')
 
 def test_workflow_publish():
     w, on = workflow('publish.yml')
