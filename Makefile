@@ -5,23 +5,27 @@ min := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 rooms := core data nets measure distill compare tasks viz runs course
 quick := tests/repo/test_imports.py tests/repo/test_repo.py tests/core
 
-.PHONY: help demo check test test-slow test-oldest test-colab bench lab docs course colab figures slides readme config clean
+.PHONY: help demo check test test-all test-slow test-oldest test-colab bench lab docs course colab figures diagrams slides readme config clean
 help:  ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 demo: .venv/.core  ## distill the shipped teacher into a student; leaves a run folder
-	$(bin)/sskd_tutor demo $(ARGS)
+	@$(bin)/sskd_tutor demo $(ARGS)
 
 check: .venv/.dev  ## what is quick to find out: lint, types, the law of rooms, notebooks in step, fast unit tests; under 3 minutes
 	$(bin)/ruff check .
 	$(bin)/mypy
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -n auto -m "not slow and not browser" $(quick) $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -n auto -m "not slow and not long and not browser" $(quick) $(ARGS)
 
-test: .venv/.dev  ## everything but the slow tests, one process a core; ROOM=distill for one room and its notebooks
+test: .venv/.dev  ## everything but the long and the slow tests, under 15 minutes on two cores; ROOM=distill for one room and its notebooks
 	$(if $(ROOM),$(if $(filter $(ROOM),$(rooms)),,$(error there is no room "$(ROOM)"; expected one of: $(rooms))))
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE ROOM=$(ROOM) $(bin)/python -m pytest -n auto --dist load $(if $(ROOM),tests/$(ROOM) tests/repo/test_notebooks.py) $(ARGS)
 
+test-all: .venv/.dev  ## what CI runs: `make test` and the long tests, which tests/long.txt names
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -n auto --dist load -m "not slow" $(ARGS)
+
 test-slow: .venv/.dev  ## what is too long for every commit, one process a core; the dated outcome is benchmarks/results/test-slow.txt
+	$(bin)/python -m pip install --quiet --no-deps 'torchdistill>=1.1'  # some rivals' losses are compared with its
 	@{ date -u +%F; git rev-parse --short HEAD; } > benchmarks/results/test-slow.txt
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -m slow -n auto --dist load -p no:cacheprovider --durations=0 $(ARGS) > .venv/test-slow.log 2>&1; status=$$?; \
 	  cat .venv/test-slow.log; sed -n '/slowest/,$$p' .venv/test-slow.log >> benchmarks/results/test-slow.txt; exit $$status
@@ -35,7 +39,7 @@ test-colab: .venv/.dev .venv-colab/.torch  ## the lessons where Colab would run 
 bench: .venv/.core  ## speed and memory side by side, into benchmarks/results (10,000 JPEGs: benchmarks/folder.py); QUICK=1 takes under 5 minutes, into runs/
 	$(bin)/python benchmarks/bench.py $(if $(QUICK),--quick) $(ARGS)
 
-lab: .venv/.dev  ## JupyterLab on the first page
+lab: .venv/.core  ## JupyterLab on the first page, with what the lessons need and no developers' tools
 	$(bin)/jupyter-lab nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 docs: .venv/.dev  ## the site from the notebooks, into _docs; a link that leads nowhere is an error
@@ -49,6 +53,9 @@ colab: .venv/.dev  ## copies of the lessons for Colab, into colab/, to be commit
 
 figures: .venv/.dev  ## every figure that the lessons hold, as SVG and PNG, into _course/figures
 	$(bin)/python tools/figures.py $(ARGS)
+
+diagrams: .venv/.dev  ## the drawn diagrams of the lessons, as SVG, into nbs/images, to be committed
+	$(bin)/python tools/diagrams.py $(ARGS)
 
 slides: .venv/.dev  ## a deck of slides for each lesson, into _course/slides; they need no network
 	$(bin)/python tools/slides.py $(ARGS)
@@ -67,12 +74,12 @@ clean:  ## outputs of the documentation and of builds; the environment and the r
 .venv/.core: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(min)".split("."))))' || \
 	  { echo "Python $(min) or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python$(min)"; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(bin)/python -m pip install --editable .
+	@$(PYTHON) -m venv .venv
+	@$(bin)/python tools/install.py --editable .
 	@touch $@
 
 .venv/.dev: .venv/.core
-	$(bin)/python -m pip install --quiet --editable '.[dev]'
+	@$(bin)/python tools/install.py --editable '.[dev]'
 	@touch $@
 
 .venv-colab/.torch:

@@ -1,5 +1,5 @@
 """Make what follows from settings.ini: pyproject.toml, environment.yml, `__version__`, and every link to this repository."""
-import configparser, subprocess, tomllib
+import configparser, re, subprocess, tomllib
 from pathlib import Path
 
 from nbdev.migrate import nbdev_migrate_config
@@ -35,17 +35,32 @@ def move_links(old, new):
         for a, b in zip(addresses(old), addresses(new)): moved = moved.replace(a, b)
         if moved != text: p.write_text(moved)
 
-def with_rooms(path):
+def with_rooms(text):
     "nbdev names the top package alone; the rooms below it belong in the wheel too"
-    text = path.read_text()
-    path.write_text(text.replace('include = ["sskd_tutor"]', 'include = ["sskd_tutor", "sskd_tutor.*"]'))
+    return text.replace('include = ["sskd_tutor"]', 'include = ["sskd_tutor", "sskd_tutor.*"]')
+
+def extras(
+    cfg,  # the settings
+):        # name -> requirements; `all` has those of every user, `dev` those of every page as well
+    "What pip installs for `sskd_tutor[NAME]`"
+    found = {name: cfg[f'{name}_requirements'].split() for name in cfg['extras'].split()}
+    found['all'] = [r for reqs in found.values() for r in reqs]
+    found['docs'] = cfg['docs_requirements'].split()
+    found['dev'] = list(dict.fromkeys([*cfg['dev_requirements'].split(), *found['docs'], *found['all']]))
+    return found
+
+def with_extras(text, cfg):
+    "nbdev knows the extra `dev` alone"
+    lines = [f'{name} = {reqs}' for name, reqs in extras(cfg).items()]
+    return re.sub(r'(?m)^dev = \[.*\]$', '\n'.join(lines), text)
 
 def main():
     ini = configparser.ConfigParser()
     ini.read('settings.ini')
     cfg, old = ini['DEFAULT'], old_urls()
     nbdev_migrate_config('.')
-    with_rooms(Path('pyproject.toml'))
+    toml = Path('pyproject.toml')
+    toml.write_text(with_extras(with_rooms(toml.read_text()), cfg))
     deps = [f"python>={cfg['min_python']}", *map(conda_spec, cfg['requirements'].split()), 'pip']
     Path('environment.yml').write_text(env_yml.format(lib_name=cfg['lib_name'], deps='\n'.join(f'  - {d}' for d in deps)))
     if old != (new := old_urls()): move_links(old, new)

@@ -137,9 +137,12 @@ def absolute(
 ) -> str:
     "Relative links made links into the repository"
     cfg = get_config()
+    raw = cfg.git_url.replace('github.com', 'raw.githubusercontent.com')   # an image, not the page about it
     def one(m):
         if re.match(r'[a-z]+:|#', m[2]) or m[2].partition('#')[0] in stay: return m[0]
-        return f'{m[1]}({cfg.git_url}/blob/{cfg.branch}/{posixpath.normpath(posixpath.join(folder, m[2]))})'
+        path = posixpath.normpath(posixpath.join(folder, m[2]))
+        if m[1].startswith('!'): return f"{m[1]}({raw}/{cfg.branch}/{path})"
+        return f'{m[1]}({cfg.git_url}/blob/{cfg.branch}/{path})'
     return re.sub(r'(!?\[[^\[\]]*\])\(([^()\s]+)\)', one, text)
 
 def plain(cell): return re.sub(r'\A(#\|.*\n)+', '', cell.source + '\n').rstrip('\n')

@@ -1,6 +1,6 @@
 """Every figure that a lesson's saved outputs hold, as SVG and PNG, into _course/figures/<lesson>/: for slides, posters, papers.
 
-    python tools/figures.py [01_why ...]
+    python tools/figures.py [01_first ...]
 """
 import re, shutil, sys
 

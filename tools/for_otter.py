@@ -1,7 +1,7 @@
 """A lesson as an assignment for otter-grader: its exercises' own checks as otter tests, worth as many points as they have levels,
 and submissions made ready, so that an answer is kept under its exercise's number before the next one takes its name.
 
-    python tools/for_otter.py 01_why assignment/           # assignment/tests/*.py and otter_config.json
+    python tools/for_otter.py 01_first assignment/           # assignment/tests/*.py and otter_config.json
     otter generate -t assignment/tests -c assignment/otter_config.json -o assignment/autograder.zip
     python tools/for_otter.py --collect handed_in/*.ipynb  # in place
 """

@@ -1,6 +1,6 @@
 """Run a copy of a lesson here and now, and print as JSON what each exercise's check said and how many CPU seconds it all took.
 
-    SSKD_QUICK=1 python tools/run_lesson.py _course/both/01_why.ipynb [slow]
+    SSKD_QUICK=1 python tools/run_lesson.py _course/both/01_first.ipynb [slow]
 """
 import json, os, sys
 from pathlib import Path

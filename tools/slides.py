@@ -1,7 +1,7 @@
 """A deck of slides for each lesson, into _course/slides, made of what the notebooks hold: headings begin slides, text, tables,
 short code and figures follow, long code stays away. reveal.js lies beside them, so they need no network.
 
-    python tools/slides.py [01_why ...]
+    python tools/slides.py [01_first ...]
 """
 import re, shutil, sys, tempfile
 from base64 import b64encode

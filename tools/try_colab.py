@@ -1,18 +1,18 @@
 """Run colab/*.ipynb as Colab would: another environment with an older torch, the wheel only, a folder without a clone, and a
 stand-in for the module `google.colab` alone. `make test-colab` makes the environment.
 
-    python tools/try_colab.py [05_watch ...]
+    python tools/try_colab.py [07_watch ...]
 """
 import json, os, re, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
 
 import nbformat
 
-from colab import extras
+from colab import missing
 
 root = Path(__file__).resolve().parent.parent
 bin = root/'.venv-colab/bin'
-refusing = '05_watch'  # this one a second time where Colab refuses widgets
+refusing = '07_watch'  # this one a second time where Colab refuses widgets
 
 def call(*cmd, **kw):
     p = subprocess.run(list(map(str, cmd)), capture_output=True, text=True, stdin=subprocess.DEVNULL, **kw)
@@ -30,7 +30,7 @@ def install(away):
         shutil.copy2(root/f, away/'src'/f)
     call(sys.executable, '-m', 'build', '--no-isolation', '--wheel', '--outdir', away/'dist', away/'src')
     before, wheel = versions(), next((away/'dist').glob('*.whl'))
-    call(bin/'pip', 'install', '--quiet', wheel, *extras.split())
+    call(bin/'pip', 'install', '--quiet', wheel, *missing())
     call(bin/'pip', 'install', '--quiet', '--no-deps', '--force-reinstall', wheel)
     if versions() != before: raise RuntimeError(f'{before} became {versions()}: the wheel asks for more than Colab has')
     return before

@@ -1,37 +1,37 @@
 # %% 2.1
-guess = (10, 128, 7, 7)
-# note: Stage 1 keeps the side of 28 and has 32 channels; twice halved and twice doubled. Channels last, (10, 7, 7, 128), is
-# note: how TensorFlow and matplotlib would have it.
+def bits(p):
+    "Doubt of each row of probabilities, in bits"
+    return -(p*p.clamp(1e-12).log2()).sum(1)
+# note: Three bugs: summed over the images too; natural logarithm; 0 times log 0 is nan. The last one is the nasty one: it
+# note: only shows when the teacher is so sure that a probability underflows to 0. `torch.special.entr(p).sum(1)/math.log(2)`
+# note: is as good.
 
 # %% 2.2
-def tap_of(net, stage, x):
-    "The output of one stage, ready to learn from"
-    with tapped(net, [stage]) as taps: net(x)
-    return taps[stage]
-# note: Three faults: detached, never removed, and not removed when the network raises. `try: ... finally: hook.remove()` is
-# note: as good, and so is `net.forward_to(x, stage)`, which needs no hook and does not even run what comes behind the stage.
+def kd_loss(student, teacher, y, T, alpha):
+    "Hinton's loss: the labels, and T² times the divergence from the teacher's softened answers"
+    log_s, log_t = (student/T).log_softmax(1), (teacher/T).log_softmax(1)
+    soft = F.kl_div(log_s, log_t, log_target=True, reduction='batchmean')
+    return alpha*T**2*soft + (1 - alpha)*F.cross_entropy(student, y)
+# note: The check names eleven slips. The most common: no T²; `reduction='mean'`, which divides by the number of classes too;
+# note: probabilities instead of log-probabilities as the first argument of `F.kl_div`. Cross-entropy to the soft targets is
+# note: larger by the teacher's entropy and passes, since it trains alike.
 
 # %% 2.3
-def at_each_pixel(tap, W, b):
-    "A matrix and a constant, applied to the channels of each pixel"
-    return torch.einsum('dc,bchw->bdhw', W, tap) + b[:, None, None]
-# note: `W @ tap` multiplies the wrong axes (it takes height and width for the matrix). With c = d a transposed W gives the
-# note: right shape and wrong numbers, so the check uses a square matrix too.
+guess = 2**2  # one factor T from z/T, one because the answers themselves come closer
+# note: Most say two. The second factor is the surprise: at high temperature both answers are nearly uniform, so what they
+# note: differ by shrinks as well. That is where the T² of the loss comes from.
 
 # %% 2.4
-guess = {'shuffled', 'mixed', 'stretched'}
-# note: These three can be undone at each pixel by a matrix and a constant. 'coarse' and 'halved' lose something; 'shifted'
-# note: and 'mirrored' lose (nearly) nothing, and still a 1x1 convolution cannot undo them: it cannot look at another pixel.
-# note: Many expect it of 'mirrored'.
+def soft_gradient(student, teacher, T):
+    "Gradient of T² times the mean divergence, in the student's logits"
+    return T*((student/T).softmax(1) - (teacher/T).softmax(1))/len(student)
+# note: The derivation is in the lesson's box. Two factors 1/T and one T² leave T; the second 1/T hides in the difference of
+# note: the two softened answers.
 
 # %% 2.5
-def my_adapter(tap_shape, hint_shape):
-    "A module that maps (b,*tap_shape) to (b,*hint_shape)"
-    (c, *side), (d, *target) = tap_shape, hint_shape
-    if (c, side) == (d, target): return torch.nn.Identity()
-    conv = torch.nn.Conv2d(c, d, 1)
-    if side == target: return conv
-    resize = torch.nn.AdaptiveAvgPool2d(target) if side > target else torch.nn.Upsample(size=target, mode='bilinear')
-    return torch.nn.Sequential(resize, conv)
-# note: `make_adapter` of the package passes. Common mistakes: a convolution also where nothing is to adapt; a 3x3 window,
-# note: which lets the adapter do the student's work; a ReLU at the end.
+def smoothing_teacher(eps, n):
+    "Settings of `kd_loss` that make it label smoothing"
+    return torch.zeros(n), 1., eps
+# note: Any constant logits will do. At another T the weights would have to be chosen anew for each T, and the student's
+# note: answer would be softened, which label smoothing does not do.
+

@@ -1,43 +1,37 @@
 # %% 3.1
-guess = 9
-# note: Three batch norms with three buffers each: running_mean, running_var, num_batches_tracked. The usual guess is 0; a 6 forgets the counter.
-# note: Let the class say which of the nine a resumed run would notice, and which a cache.
+guess = (10, 128, 7, 7)
+# note: Stage 1 keeps the side of 28 and has 32 channels; twice halved and twice doubled. Channels last, (10, 7, 7, 128), is
+# note: how TensorFlow and matplotlib would have it.
 
 # %% 3.2
-def freeze(net, k):
-    "Stage k of net learns, all else stands still"
-    for name, part in [*net.stages.items(), ('head', net.head)]: part.train(name == k).requires_grad_(name == k)
-    for p in net.parameters(): p.grad = None
-# note: The common wrong answer leaves out the last line; the second commonest forgets that stage k itself was frozen a moment ago.
-# note: `net.zero_grad()` of PyTorch 2 sets None and is as good as the loop; with set_to_none=False it is the bug.
+def tap_of(net, stage, x):
+    "The output of one stage, ready to learn from"
+    with tapped(net, [stage]) as taps: net(x)
+    return taps[stage]
+# note: Three faults: detached, never removed, and not removed when the network raises. `try: ... finally: hook.remove()` is
+# note: as good, and so is `net.forward_to(x, stage)`, which needs no hook and does not even run what comes behind the stage.
 
 # %% 3.3
-guess = 2.6
-# note: About 55 million multiply-adds for the teacher's two stages forward and twice that backward, about 12 for the student's part, which does not change: (3*55 + 12)/(55 + 12).
+def at_each_pixel(tap, W, b):
+    "A matrix and a constant, applied to the channels of each pixel"
+    return torch.einsum('dc,bchw->bdhw', W, tap) + b[:, None, None]
+# note: `W @ tap` multiplies the wrong axes (it takes height and width for the matrix). With c = d a transposed W gives the
+# note: right shape and wrong numbers, so the check uses a square matrix too.
 
 # %% 3.4
-def train_stage(student, adapter, teacher, stage, batches, epochs):
-    for name, m in student.stages.items(): m.requires_grad_(name == stage)
-    student.eval()
-    opt = torch.optim.AdamW([*student.stages[stage].parameters(), *adapter.parameters()], lr=1e-2)
-    for epoch in range(epochs):
-        student.stages[stage].train()
-        for images in batches:
-            with torch.no_grad(): hint = teacher.forward_to(images, stage)
-            loss = mimic_nmse(adapter(student.forward_to(images, stage)), hint)
-            opt.zero_grad(set_to_none=True)
-            loss.backward()
-            opt.step()
-    return loss.item()
-# note: The adapter was in no optimizer, and `student.train()` in each epoch undid the `eval()` above: a fit loop that calls `model.train()` does the same if you freeze before the fit.
-# note: Neither shows in the loss, which falls in both versions. That is the point.
+guess = {'shuffled', 'mixed', 'stretched'}
+# note: These three can be undone at each pixel by a matrix and a constant. 'coarse' and 'halved' lose something; 'shifted'
+# note: and 'mirrored' lose (nearly) nothing, and still a 1x1 convolution cannot undo them: it cannot look at another pixel.
+# note: Many expect it of 'mirrored'.
 
 # %% 3.5
-def what_moved(net, action):
-    "Names of the parts of net that action() has changed"
-    def look(): return {name: {k: v.clone() for k, v in part.state_dict().items()} for name, part in [*net.stages.items(), ('head', net.head)]}
-    before = look()
-    action()
-    after = look()
-    return [name for name in before if any(not torch.equal(v, after[name][k]) for k, v in before[name].items())]
-# note: `fingerprint(part)` before and after is shorter and as good. Without `clone()` nothing is ever noticed; with `allclose` the single bit is not; with `parameters()` no buffer is.
+def my_adapter(tap_shape, hint_shape):
+    "A module that maps (b,*tap_shape) to (b,*hint_shape)"
+    (c, *side), (d, *target) = tap_shape, hint_shape
+    if (c, side) == (d, target): return torch.nn.Identity()
+    conv = torch.nn.Conv2d(c, d, 1)
+    if side == target: return conv
+    resize = torch.nn.AdaptiveAvgPool2d(target) if side > target else torch.nn.Upsample(size=target, mode='bilinear')
+    return torch.nn.Sequential(resize, conv)
+# note: `make_adapter` of the package passes. Common mistakes: a convolution also where nothing is to adapt; a 3x3 window,
+# note: which lets the adapter do the student's work; a ReLU at the end.

@@ -1,36 +1,42 @@
 # %% 6.1
-my_guess = ['sskd', 'simultaneous[weight=100]', 'label_smoothing', 'labels', 'kd']
-# note: Features say tens of thousands of numbers an image, and the budget is small. The tempting mistake is `kd` before
-# note: `labels`: its epochs cost more, since the teacher must be paid.
+guess = .1
+# note: Chance, for ten classes of equal size. Many guess high, since "the teacher does most of the work"; some guess 0, which would take knowledge.
 
 # %% 6.2
-def paired_interval(a, b):
-    "(mean, low, high) of a - b, seed by seed"
-    d = (a - b).dropna()
-    half = stats.t.ppf(.975, len(d) - 1)*d.std()/len(d)**.5
-    return d.mean(), d.mean() - half, d.mean() + half
-# note: pandas subtracts by index, so `(a - b).dropna()` does all the matching. If you take `.to_numpy()` you lose it.
-# note: Common mistakes: 1.96 instead of t, `np.std` (which divides by n), `len(a - b)`, which counts the missing run.
+def stitched(student, adapter, teacher, stage, dl):
+    "Share of images that the student up to a stage, then the rest of the teacher, get right"
+    right = n = 0
+    with kept(student, adapter, teacher), torch.no_grad():
+        for net in (student, adapter, teacher): net.eval()
+        for images, labels in dl:
+            logits = teacher.forward_from(adapter(student.forward_to(images, stage)), stage)
+            right, n = right + (logits.argmax(1) == labels).sum().item(), n + len(labels)
+    return right/n
+# note: Common: the mean of the batches' accuracies, which is another number when the last batch is short; and train mode, which changes the networks while they are measured (lesson 5).
 
 # %% 6.3
-def adjusted(p):
-    "Holm's p-values, in the order of `p` (a numpy array)"
-    order, out = np.argsort(p), np.empty(len(p))
-    out[order] = np.maximum.accumulate(p[order]*np.arange(len(p), 0, -1)).clip(max=1)
-    return out
-# note: Common mistakes: Bonferroni (every p times m), and giving the numbers back in sorted order.
+def with_teachers_head(student, adapter, teacher):
+    "A network without the teacher's stages and with the teacher's head"
+    return StagedNet(student.stages, nn.Sequential(adapter, copy.deepcopy(teacher.head)))
+# note: Without the deepcopy all is well until somebody fine-tunes the student.
 
 # %% 6.4
-def accuracy_of_best(runs):
-    "What is the best setting worth? `runs` has the columns setting, seed, valid, test"
-    by = runs.groupby('setting')[['valid', 'test']].mean()
-    return by.test[by.valid.idxmax()]
-# note: To choose for each seed by itself is honest as well, and passes.
-# note: Common mistake: to report `valid` of the chosen one, which is as flattered as `test` was.
+def save(net, opt):
+    "All that is needed to go on from here"
+    return copy.deepcopy(dict(net=net.state_dict(), opt=opt.state_dict()))
+
+def resume(net, opt, state):
+    "Put net and opt back to where they were"
+    net.load_state_dict(state['net'])
+    opt.load_state_dict(state['opt'])
+# note: state_dict() holds references: what was saved goes on learning. And without the optimizer's state AdamW starts again with empty running means and step 0.
+# note: A file written by torch.save at once would have hidden the first bug. What else must a real run remember? The schedule, the order and views of the images, the random generators.
 
 # %% 6.5
-my_study = dict(methods=['labels', 'kd_soft', 'sskd_teacher_head'], primary=['sskd_teacher_head', 'kd_soft'], seeds=5,
-                images=2000, labels=500, budget=dict(gmacs=1500), bs=32,
-                pairs=[dict(teacher='teacher:same-data', student='tutorial:width=16,blocks=1')])
-# note: A smaller budget may not do: an epoch over 2,000 images is a large step, and whole epochs must fit within a tenth.
-# note: Good answers to discuss: why `labels` is there, and what would have to come out for either method to be recommended.
+def fair_epochs(run, student, x, y, images):
+    "Epochs on labels only that cost as much as the run"
+    net = copy.deepcopy(student)
+    step = count_macs(lambda: F.cross_entropy(net(x), y).backward())/len(x)
+    return max(1, round(run.gmacs*1e9/(step*images)))
+# note: Common: counting the forward pass only (three times too many epochs), forgetting to divide by the batch, or giving as many epochs as the run had.
+# note: The copy keeps the student free of left-over gradients; the check does not insist on it, lesson 5 does.

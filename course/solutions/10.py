@@ -1,33 +1,26 @@
 # %% 10.1
-def my_net():
-    "A network of your own, an nn.Module: (b,1,28,28) -> (b,10)"
-    def step(c_in, c_out, stride):
-        return nn.Sequential(nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU())
-    return nn.Sequential(step(1, 16, 1), step(16, 32, 2), step(32, 64, 2),
-                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
-# note: Any network passes that changes its resolution twice and is small. Too wide a last stage is the commonest reason for
-# note: too many weights: 9 times 128 times 128 is 147,456.
+guess = .93
+# note: The tempting guess is the product of both accuracies, about 0.85. But hard images are hard for both, and even most of
+# note: the wrong answers coincide.
 
 # %% 10.2
-def in_our_order(logits, theirs, ours):
-    "The same answers, their columns in the order of our classes"
-    return logits[:, [theirs.index(name) for name in ours]]
-# note: The inverse permutation, `ours.index(name) for name in theirs`, is the common mistake; it goes unnoticed when two
-# note: names are merely exchanged.
+def agreement_on(teacher, student, dl):
+    "Share of the images of a loader to which both give the same answer"
+    same = torch.cat([teacher(x).argmax(1) == student(x).argmax(1) for x, _ in dl])
+    return same.float().mean().item()
+# note: The loader shuffles, and augments: two passes see different images in another order. One pass, both networks.
+# note: Common mistake: the mean of the batches' means, which lets each image of a small last batch count for more.
 
 # %% 10.3
-gigabytes = 32*28*28*4*10_000*4/1e9
-# note: 100 kB an image, 4.0 GB in all. The usual slips: four bytes or four views forgotten.
+def my_kl(teacher, student):
+    "Mean KL of the student's distribution from the teacher's, in nats; both are logits, (n, classes)"
+    t, s = teacher.log_softmax(1), student.log_softmax(1)
+    return (t.exp()*(t - s)).sum(1).mean()
+# note: `F.kl_div(s, t, reduction='batchmean', log_target=True)` is the same; its first argument is the student.
+# note: Common mistakes: `reduction='mean'` (divides by the classes, too), the two swapped, `softmax().log()`.
 
 # %% 10.4
-settings = dict(epochs=8, head_epochs=4, views=2, budget='150 MB', half=True)
-# note: Half precision and two views together; each alone is too large or computes too much. The validation images are
-# note: remembered too.
-
-# %% 10.5
-def answers(net, images, mean, std):
-    "The logits of images that come from a camera"
-    x = (images/255 - mean)/std
-    return net.eval()(x)
-# note: Both faults are silent. In train mode an image's answer depends on its neighbors, and asking changes the
-# note: statistics.
+def far(teacher):
+    "Logits that give the same answers, and a KL of 1 nat or more"
+    return 1000*teacher
+# note: A student that is too sure of the same answers. Flattening (a temperature above 1) is not enough for a timid teacher.

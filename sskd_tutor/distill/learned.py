@@ -1,4 +1,4 @@
-"""Losses with weights of their own: contrastive distillation (CRD), knowledge review (ReviewKD), semantic calibration (SemCKD).
+"""Losses with weights of their own: contrastive distillation (CRD) and knowledge review (ReviewKD).
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/distill/learned.html.md"""
 

@@ -21,6 +21,7 @@ from fastcore.all import patch
 from torch import nn
 
 from ..core.device import learner_device
+from ..core.errors import with_extra
 from ..data.loaders import DeviceDL
 
 # %% ../../nbs/distill/04_several.ipynb #117bf384
@@ -33,7 +34,7 @@ def distrib(self: Learner,
     if num_distrib() < 2: return nullcontext(self)
     try: from accelerate import DistributedDataParallelKwargs, InitProcessGroupKwargs
     except ImportError as e:
-        raise ImportError("several processes need accelerate: pip install accelerate") from e
+        raise ImportError(f"several processes need accelerate: {with_extra('ddp')}") from e
     import fastai.distributed  # noqa: F401, patches Learner.distrib_ctx
     on_cpu = learner_device(self).type == 'cpu'
     waiting = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout))
@@ -76,7 +77,7 @@ def _check_trainer(learn, n_processes):
     if trainer is None or trainer.accelerator.num_processes != n_processes:
         raise ValueError(f"{n_processes} processes were started (WORLD_SIZE={n_processes}), but this learner "
                          "trains alone in each; write `with learn.distrib(): learn.fit_sskd(...)` "
-                         "(needs `pip install accelerate`)")
+                         f"(needs accelerate: {with_extra('ddp')})")
     return trainer
 
 # %% ../../nbs/distill/04_several.ipynb #90e9d788

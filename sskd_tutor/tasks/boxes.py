@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torchvision.datasets import CocoDetection
 from torchvision.transforms.functional import pil_to_tensor
 
+from ..core.errors import with_extra
 from ..data.opening import mode_fault
 
 # %% ../../nbs/tasks/00_boxes.ipynb #00d09019
@@ -169,7 +170,7 @@ class CocoSet(CocoDetection):
         try:
             with silent: super().__init__(folder, str(annotations))
         except ImportError as e:
-            raise ImportError("COCO's format is read with pycocotools: `pip install pycocotools`") from e
+            raise ImportError(f"COCO's format is read with pycocotools: {with_extra('tasks')}") from e
         self.mode, self.file = mode, Path(annotations)
         self.coco.dataset = found
         with silent: self.coco.createIndex()

@@ -28,6 +28,7 @@ from torchvision.ops import MultiScaleRoIAlign
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from .boxes import classes_of
 from ..data.images import mean, std
+from ..core.errors import with_extra
 from ..core.files import pkg_data, verified
 from ..distill.costs import step_macs
 from ..nets.staged import StagedNet
@@ -193,7 +194,7 @@ def _mean_ap():
         from torchmetrics.detection import MeanAveragePrecision
     except ImportError as e:
         raise ImportError("mean average precision is computed with torchmetrics and pycocotools: "
-                          "`pip install torchmetrics pycocotools`") from e
+                          f"{with_extra('tasks')}") from e
     return MeanAveragePrecision(backend='pycocotools')
 
 def _on_cpu(entries, keys): return [{key: entry[key].detach().cpu() for key in keys} for entry in entries]

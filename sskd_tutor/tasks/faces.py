@@ -27,7 +27,7 @@ from ..core.files import pkg_data, verified
 from ..nets.staged import StagedNet
 from ..core.state import kept
 from ..nets.weights import load_weights
-from ..core.errors import nearest
+from ..core.errors import nearest, with_extra
 from ..nets.small import tutorial_resnet
 from ..data.made import crowds
 
@@ -35,8 +35,7 @@ from ..data.made import crowds
 def _arc_face(n_identities, size, margin, scale):
     try: from pytorch_metric_learning import losses
     except ImportError as e:
-        raise ImportError("the margin loss comes from pytorch-metric-learning: "
-                          "`pip install pytorch-metric-learning`") from e
+        raise ImportError(f"the margin loss comes from pytorch-metric-learning: {with_extra('tasks')}") from e
     return losses.ArcFaceLoss(n_identities, size, margin, scale)
 
 class EmbeddingHead(nn.Module):

@@ -23,6 +23,7 @@ from .moments import moment, partners_of
 from .motion import animated
 from .panels import (PageTheme, drawn, framed, hidden_style, laid, line, no_widgets, panel,
                                    show, still_theme)
+from .player import Player, player
 from .walls import image_uri
 
 # %% ../../nbs/viz/10_explorer.ipynb #cdd26f26
@@ -283,7 +284,7 @@ def widget(self: Explorer) -> W.VBox:
 @patch
 def figure(self: Explorer,
     view: str = 'maps',    # 'maps', 'projection', 'cka' or 'curves'
-    limit: int = 60_000,   # bytes; of a long recording evenly spread moments are kept
+    limit: int = 400_000,  # bytes; of a long recording evenly spread moments are kept
 ) -> go.Figure:            # needs no kernel
     "The static twin of a view: what is chosen, with a slider over the training"
     if view not in views() or not figures[view].moves: return self.view(view)
@@ -296,10 +297,15 @@ def figure(self: Explorer,
 # %% ../../nbs/viz/10_explorer.ipynb #d846fadf
 @patch
 def _ipython_display_(self: Explorer):
-    why = no_widgets()
-    if not why: return display(self.widget)
-    print(f'The explorer is not live here, since {why}; this is its static twin.')
-    display(self.figure())
+    if not no_widgets(): return display(self.widget)
+    display(self.film())
+
+@patch
+def film(self: Explorer) -> Player:
+    "The run, to be played in any page; opens with the channel that is chosen"
+    chosen = self.channel.value or 0
+    others = [place for place in range(len(self.channel.options)) if place != chosen]
+    return player(self.recording, [chosen, *others], still=True)
 
 # %% ../../nbs/viz/10_explorer.ipynb #fe131b9d
 @patch

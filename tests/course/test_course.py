@@ -7,6 +7,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from conftest import root
+from sskd_tutor.course.exercises import lessons as registered_lessons
 
 sys.path.insert(0, str(root/'tools'))
 from course import CourseError, absolute, copies, read_course, read_lesson, write_course
@@ -64,6 +65,7 @@ def test_directives_and_links(tmp_path):
     assert '(02_b.ipynb#x)' in cells[2].source and '(https://x.y)' in cells[2].source
     assert '(https://github.com/' in cells[2].source and '/blob/main/nbs/data/00_images.ipynb)' in cells[2].source
     assert absolute('![a](b.png) [c](#d)', 'nbs/lessons').endswith('/nbs/lessons/b.png) [c](#d)')
+    assert absolute('![a](b.png)', 'nbs').startswith('![a](https://raw.githubusercontent.com/'), 'the image, not a page about it'
 
 wrongs = dict(
     no_solution=(dict(solved=''), 'exercise 1.1 has no solution'),
@@ -140,7 +142,7 @@ def test_every_kind_and_level_is_there():
     assert {t.kind for t in tasks} == {'predict', 'fill in', 'find the bug', 'design'} and {t.level for t in tasks} == {1, 2, 3}
     per = {}
     for t in tasks: per.setdefault(t.id.split('.')[0], []).append(t)
-    assert per.keys() == {*map(str, range(1, 11)), 'M'} and {len(ts) for ts in per.values()} <= {3, 4, 5}
+    assert per.keys() == registered_lessons.keys() and {len(ts) for ts in per.values()} <= {3, 4, 5}
 
 def test_nbconvert_runs_a_lesson(tmp_path, run):
     "Without a browser, without a shell of ours"

@@ -15,6 +15,7 @@ from sskd_tutor.distill.joint import Term, joint_gmacs
 from sskd_tutor.distill.learned import CRD, Batch, Fusion, ReviewKD, Shapes, pyramid_loss
 from sskd_tutor.distill.losses import StitchedLoss, mimic_nmse
 from sskd_tutor.distill.rivals import (SoftmaxRegression, dist_loss, pkt_loss, simkd_projector, standardized_kl)
+from sskd_tutor.distill.semantic import SemCKD
 from sskd_tutor.nets.small import tutorial_resnet
 from sskd_tutor.nets.weights import fashion_teacher
 
@@ -189,6 +190,66 @@ def test_fusion_is_the_formula():
     torch.testing.assert_close(handed_on, z[:, :1]*phi + z[:, 1:]*up, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(out, fusion.leave(handed_on))
 
+# --- semantic calibration
+
+def semckd_and_maps():
+    torch.manual_seed(0)
+    shapes = Shapes([(3, 8, 8), (4, 4, 4)], [(5, 8, 8), (6, 2, 2)], 20)
+    maps = [[randn(6, *shape, seed=11 + i) for i, shape in enumerate(some)] for some in shapes[:2]]
+    return SemCKD(group=8).build(shapes).eval(), *maps
+
+def naive_description(describe, fmap, group):
+    first, _, second = describe.layers
+    out = []
+    for image in fmap:
+        row = torch.tensor([(image*other).sum() for other in fmap] + [0.]*(group - len(fmap)))
+        v = second.weight @ (first.weight @ row + first.bias).clamp(min=0) + second.bias
+        out.append(unit(v))
+    return torch.stack(out)
+
+def halved(fmap): return fmap.reshape(*fmap.shape[:2], fmap.shape[2]//2, 2, fmap.shape[3]//2, 2).mean((3, 5))
+
+def to_side(fmap, side): return fmap if fmap.shape[2] == side else to_side(halved(fmap), side)
+
+def naive_semckd(semckd, taps, hints):
+    q = [naive_description(d, tap, 8) for d, tap in zip(semckd.queries, taps)]
+    k = [naive_description(d, hint, 8) for d, hint in zip(semckd.keys, hints)]
+    total = 0
+    for i in range(len(taps[0])):
+        for stage, tap in enumerate(taps):
+            energies = torch.stack([q[stage][i] @ key[i] for key in k])
+            alpha = energies.exp()/energies.exp().sum()
+            for t, hint in enumerate(hints):
+                side = min(tap.shape[2], hint.shape[2])
+                pred = semckd.projectors[stage][t](to_side(tap, side))[i]
+                total = total + alpha[t]*((pred - to_side(hint, side)[i])**2).mean()
+    return total/len(taps[0])/len(taps)
+
+def test_semantic_calibration_is_the_formula():
+    semckd, taps, hints = semckd_and_maps()
+    assert semckd(taps, hints, Batch(None, None)).item() == pytest.approx(naive_semckd(semckd, taps, hints).item(), rel=1e-4)
+
+def test_gradient_of_semantic_calibration():
+    semckd, taps, hints = semckd_and_maps()
+    a = [tap.clone().requires_grad_() for tap in taps]
+    fast = torch.autograd.grad(semckd(a, hints, Batch(None, None)), a)
+    for stage, place in ((0, (0, 1, 2, 3)), (1, (2, 3, 1, 0))):   # by a central difference
+        values = []
+        for step in (1e-2, -1e-2):
+            moved = [tap.clone() for tap in taps]
+            moved[stage][place] += step
+            values.append(semckd(moved, hints, Batch(None, None)).item())
+        assert fast[stage][place].item() == pytest.approx((values[0] - values[1])/2e-2, rel=.05, abs=1e-4)
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_semantic_calibration_in_half_precision(dtype):
+    semckd, taps, hints = semckd_and_maps()
+    taps, hints = ([(fmap*(3e4/fmap.abs().max())).to(dtype) for fmap in maps] for maps in (taps, hints))
+    for tap in taps: tap.requires_grad_()
+    with torch.autocast('cpu', dtype): value = semckd(taps, hints, Batch(None, None))
+    value.backward()
+    assert value.dtype == torch.float32 and value.isfinite() and all(tap.grad.isfinite().all() for tap in taps)
+
 # --- in a training
 
 @pytest.fixture(scope='module')
@@ -197,7 +258,8 @@ def teacher(): return fashion_teacher()
 @pytest.fixture(scope='module')
 def dls(): return fashion_dls(n=100, bs=50)
 
-every = dict(crd=Term(CRD(), -1, .8), review=Term(ReviewKD(), 'every'), srrl=Term(SoftmaxRegression(), -1, adapter='conv_bn'),
+every = dict(crd=Term(CRD(), -1, .8), review=Term(ReviewKD(), 'every'),
+             semckd=Term(SemCKD(group=50), 'every'), srrl=Term(SoftmaxRegression(), -1, adapter='conv_bn'),
              dist=Term(dist_loss), standardized=Term(standardized_kl, weight=9.), pkt=Term(pkt_loss, -1, 3e4),
              stitched=Term(StitchedLoss(), 'every', adapter='conv'))
 

@@ -1,5 +1,6 @@
 """The law of rooms: a room imports only rooms before it, and inside a room only smaller numbers; no private name crosses a module."""
 import ast, configparser, re, sys
+from functools import cache
 from importlib.metadata import packages_distributions, requires
 
 import nbformat
@@ -103,28 +104,68 @@ def brought_by(names):
     return seen
 
 @pytest.fixture(scope='module')
-def core():
+def settings():
     ini = configparser.ConfigParser()
     ini.read(root/'settings.ini')
-    return brought_by(Requirement(r).name for r in ini['DEFAULT']['requirements'].split())
+    return ini['DEFAULT']
+
+def named(requirements): return {canonicalize_name(Requirement(r).name) for r in requirements.split()}
+
+@pytest.fixture(scope='module')
+def core(settings): return named(settings['requirements'])
+
+@pytest.fixture(scope='module')
+def extras(settings): return {name: named(settings[f'{name}_requirements']) for name in settings['extras'].split()}
+
+def tops(nodes):
+    "First words of what syntax nodes import from others, `importlib.import_module('...')` and `need_packages([...])` included"
+    names = set()
+    for n in nodes:
+        if isinstance(n, ast.Import): names |= {a.name for a in n.names}
+        elif isinstance(n, ast.ImportFrom) and not n.level: names.add(n.module)
+        elif isinstance(n, ast.Call) and getattr(n.func, 'id', getattr(n.func, 'attr', '')) in ('import_module', 'need_packages'):
+            names |= {c.value for c in ast.walk(n) if isinstance(c, ast.Constant) and isinstance(c.value, str)}
+    return {n.split('.')[0] for n in names} - set(sys.stdlib_module_names) - {'sskd_tutor', '__main__'}
+
+# what pip calls an import, where the names differ; the rest by `packages_distributions`
+sold_as = dict(PIL='pillow', sklearn='scikit-learn', IPython='ipython', yaml='pyyaml')
+
+distributions = cache(packages_distributions)
+
+def declared_as(top): return {canonicalize_name(o) for o in (sold_as.get(top), top, *distributions().get(top, [])) if o}
 
 @pytest.mark.parametrize('module', modules)
 def test_top_level_imports_are_core(module, core):
-    dists, tree = packages_distributions(), ast.parse(source_of(module))
-    names = {a.name for n in tree.body if isinstance(n, ast.Import) for a in n.names}
-    names |= {n.module for n in tree.body if isinstance(n, ast.ImportFrom) and not n.level}
-    tops = {n.split('.')[0] for n in names} - set(sys.stdlib_module_names) - {'sskd_tutor'}
-    assert not {t for t in tops if core.isdisjoint(map(canonicalize_name, dists.get(t, [])))}
+    "Declared by name in settings.ini: what fastai happens to bring today, it may leave tomorrow"
+    found = tops(ast.parse(source_of(module)).body)
+    assert not {t for t in found if core.isdisjoint(declared_as(t))}
+
+@pytest.mark.parametrize('module', modules)
+def test_every_import_is_declared(module, core, extras):
+    "In core or in an extra, wherever in the module it stands"
+    known = core.union(*extras.values())
+    assert not {t for t in tops(ast.walk(ast.parse(source_of(module)))) if known.isdisjoint(declared_as(t))}
+
+def test_an_extra_is_named_where_it_is_needed(core, extras):
+    "A module that imports a package of an extra says `with_extra(...)` of one that has it"
+    for module in modules:
+        tree = ast.parse(source_of(module))
+        said = {n.args[0].value for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, 'id', '') == 'with_extra'}
+        for top in tops(ast.walk(tree)):
+            if not core.isdisjoint(declared_as(top)): continue
+            having = {name for name, packages in extras.items() if packages & declared_as(top)}
+            assert having & said, f'{module} imports {top}'
+
+def test_what_is_declared_is_used(core):
+    used = set().union(*(declared_as(t) for m in modules for t in tops(ast.walk(ast.parse(source_of(m))))))
+    assert core - used <= {'jupyterlab'}
 
 def test_all_modules_import_together(run, tmp_path):
     run(sys.executable, '-c', 'import ' + ', '.join(f'sskd_tutor.{m}' for m in modules), cwd=tmp_path, package=root)
 
-def test_all_modules_import_without_what_is_optional(run, tmp_path, core):
+def test_all_modules_import_without_what_is_optional(run, tmp_path, core, extras):
     "Also where a core package needs more for some of its own modules, as fastai.distributed does"
-    ini = configparser.ConfigParser()
-    ini.read(root/'settings.ini')
-    extra = {Requirement(r).name for r in ini['DEFAULT']['dev_requirements'].split()}
-    extra = sorted(o.replace('-', '_') for o in extra if canonicalize_name(o) not in core)
-    assert {'accelerate', 'torchmetrics', 'timm', 'onnx', 'pycocotools', 'pytorch_metric_learning'} <= set(extra)
-    hide = f"import sys; sys.modules.update(dict.fromkeys({extra})); import "
+    away = sorted(p.replace('-', '_') for p in set().union(*extras.values()) - brought_by(core))
+    assert {'accelerate', 'timm', 'onnx', 'pycocotools', 'pytorch_metric_learning', 'tensorboard', 'kaleido'} <= set(away)
+    hide = f"import sys; sys.modules.update(dict.fromkeys({away})); import "
     run(sys.executable, '-c', hide + ', '.join(f'sskd_tutor.{m}' for m in modules), cwd=tmp_path, package=root)

@@ -59,4 +59,4 @@ def test_errors_would_be_found(tmp_path):
 def test_all_of_it_was_read(prose):
     texts = {p.relative_to(prose).as_posix(): p.read_text() for p in prose.rglob('*.md')}
     assert 'student' in texts['README.md.md'] and 'import torch' not in texts['sskd_tutor/course/grading.py.md']
-    assert 'distill' in texts['nbs/lessons/01_why.ipynb.md'] and 'Test an answer' in texts['sskd_tutor/course/exercises.py.md']
+    assert 'distill' in texts['nbs/lessons/01_first.ipynb.md'] and 'Test an answer' in texts['sskd_tutor/course/exercises.py.md']

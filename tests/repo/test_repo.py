@@ -1,5 +1,5 @@
 """What settings.ini says is what every other file says, and what is generated is up to date."""
-import base64, configparser, io, re, shutil, subprocess, sys, tomllib
+import base64, configparser, io, json, re, shutil, subprocess, sys, tomllib
 from pathlib import Path
 
 import nbformat
@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 
 import sskd_tutor
-from conftest import root, tracked
+from conftest import long_tests, root, tracked
 
 bin = Path(sys.executable).parent
 notebooks = [p for p in tracked(root) if p.suffix == '.ipynb']
@@ -33,15 +33,14 @@ def changed(clone):
 # --- one place for name, version and requirements
 
 def test_pyproject_is_made_from_settings(tmp_path, run):
-    shutil.copy(root/'settings.ini', tmp_path)
+    for f in ('settings.ini', 'pyproject.toml'): shutil.copy(root/f, tmp_path)
+    subprocess.run(['git', 'init', '-q'], cwd=tmp_path, check=True)
     (tmp_path/'sskd_tutor').mkdir()
-    run(bin/'nbdev-migrate-config', cwd=tmp_path)
+    run(sys.executable, root/'tools/config.py', cwd=tmp_path)
     made, own = (tomllib.loads((p/'pyproject.toml').read_text()) for p in (tmp_path, root))
     for t in made, own:
         t.pop('build-system')
         t['project'].pop('license')
-    packages = made['tool']['setuptools']['packages']['find']  # nbdev names the top package, `tools/config.py` adds the rooms
-    packages['include'] = [*packages['include'], 'sskd_tutor.*']
     assert made == own
 
 def test_version(settings): assert sskd_tutor.__version__ == settings['version']
@@ -50,8 +49,16 @@ def test_changelog_begins_with_the_version(settings):
     assert re.search(r'^## (\S+)', (root/'CHANGELOG.md').read_text(), re.M)[1] == settings['version']
 
 def test_core_requirements(settings):
-    core = 'torch torchvision fastai plotly ipywidgets jupyterlab safetensors'.split()
-    assert [r.split('>=')[0] for r in settings['requirements'].split()] == core
+    core = {r.split('>=')[0] for r in settings['requirements'].split()}
+    assert {'torch', 'torchvision', 'fastai', 'plotly', 'ipywidgets', 'jupyterlab', 'safetensors', 'anywidget', 'torchmetrics'} <= core
+
+def test_extras(settings):
+    "pip knows those of settings.ini, [all] of them for users, [docs] and [dev] for developers"
+    made = tomllib.loads((root/'pyproject.toml').read_text())['project']['optional-dependencies']
+    for_users = settings['extras'].split()
+    assert list(made) == [*for_users, 'all', 'docs', 'dev']
+    assert made['all'] == [r for name in for_users for r in made[name]] and {*made['all'], *made['docs']} < {*made['dev']}
+    assert not {r.split('>=')[0] for r in made['dev']} & {r.split('>=')[0] for r in settings['requirements'].split()}
 
 def test_environment_yml(settings):
     env = yaml.safe_load((root/'environment.yml').read_text())
@@ -173,6 +180,23 @@ def test_workflow_ci():
     assert {'push', 'pull_request'} <= set(on) and w['permissions'] == {'contents': 'read'}
     assert any(s.get('run') == '.ci/run' for j in w['jobs'].values() for s in j['steps'])
 
+def test_ci_has_the_oldest_and_the_newest(settings):
+    jobs = workflow('ci.yml')[0]['jobs']
+    pythons = [v for job in jobs.values() for v in job.get('strategy', {}).get('matrix', {}).get('python', [])]
+    assert sorted(pythons) == ['3.11', '3.12', '3.13', '3.14'] and min(pythons) == settings['min_python']
+    assert any(step.get('run') == 'make test-oldest' for step in jobs['oldest']['steps'])
+
+def test_binder(run):
+    assert (root/'binder/postBuild').stat().st_mode & 0o111
+    run('bash', '-n', 'binder/postBuild', cwd=root)
+    lines = [o for o in (root/'binder/postBuild').read_text().splitlines() if 'pip install' in o]
+    assert 'whl/cpu' in lines[0] and lines[1].endswith(' .')  # a CPU-only torch first
+    assert re.fullmatch(r'python-3\.1[1-4]', (root/'binder/runtime.txt').read_text().strip())
+
+def test_devcontainer():
+    made = json.loads((root/'.devcontainer/devcontainer.json').read_text())
+    assert 'whl/cpu' in made['postCreateCommand'] and made['postCreateCommand'].endswith('pip install --editable .')
+
 def test_workflow_publish():
     w, on = workflow('publish.yml')
     assert on == {'release': {'types': ['published']}} and w['permissions'] == {'contents': 'read'}
@@ -201,3 +225,11 @@ def test_make_names_the_python_it_needs(clone):
     p = subprocess.run(['make', 'demo', f'PYTHON={old}'], cwd=clone, capture_output=True, text=True)
     assert p.returncode and 'Python 3.11 or newer is needed' in p.stderr + p.stdout and '3.8.10' in p.stderr + p.stdout
     assert not (clone/'.venv').exists()
+
+def test_long_tests_exist(repo):
+    "tests/long.txt names tests by file and function; one that was renamed would be run again by `make test`, unnoticed"
+    gone = []
+    for name in sorted(long_tests()):
+        path, function = name.split('[')[0].split('::')
+        if not (repo/path).exists() or f'def {function}(' not in (repo/path).read_text(): gone.append(name)
+    assert not gone, "take these out of tests/long.txt, or write it anew with tools/long.py"

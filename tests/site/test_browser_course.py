@@ -71,7 +71,7 @@ def test_a_newcomers_path(page, browser, clone, tmp_path):
         front.goto(f'{url}/lab/tree/index.ipynb')
         front.locator('.jp-Notebook h1:has-text("sskd_tutor")').first.wait_for(timeout=60_000)
         front.close()
-        page.goto(f'{url}/lab/workspaces/auto-lesson/tree/lessons/01_why.ipynb?reset')
+        page.goto(f'{url}/lab/workspaces/auto-lesson/tree/lessons/01_first.ipynb?reset')
         page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(state='attached')
         page.locator('.jp-Notebook h1:has-text("Why distill")').wait_for()
         page.wait_for_timeout(2_000)
@@ -97,7 +97,7 @@ def test_a_newcomers_path(page, browser, clone, tmp_path):
 def test_voila_serves_a_lesson(browser, tmp_path, monkeypatch):
     pytest.importorskip('voila', reason="pip install voila")
     for k, v in quick(tmp_path).items(): monkeypatch.setenv(k, v)
-    shutil.copy(root/'nbs/lessons/01_why.ipynb', tmp_path)
+    shutil.copy(root/'nbs/lessons/01_first.ipynb', tmp_path)
     page_of = 'voila/templates/lab/index.html.j2'  # Voila's own page asks a CDN for icons that nothing here uses
     lines = (Path(sys.prefix)/'share/jupyter'/page_of).read_text().splitlines(True)
     (tmp_path/'.jupyter/_DATA'/page_of).parent.mkdir(parents=True)
@@ -105,7 +105,7 @@ def test_voila_serves_a_lesson(browser, tmp_path, monkeypatch):
     page, asked, said = browser.new_page(), [], []
     page.on('request', lambda r: asked.append(r.url))
     page.on('pageerror', lambda e: said.append(str(e)))
-    with served(tmp_path, 'voila', '01_why.ipynb', '--Voila.ip=127.0.0.1', '--show_tracebacks=True') as url:
+    with served(tmp_path, 'voila', '01_first.ipynb', '--Voila.ip=127.0.0.1', '--show_tracebacks=True') as url:
         page.goto(url, timeout=240_000)
         await_in(page, "document.querySelectorAll('.sskd-verdict').length === 5")
         await_in(page, "document.querySelectorAll('.js-plotly-plot .gtitle').length >= 6")
@@ -120,10 +120,10 @@ def test_voila_serves_a_lesson(browser, tmp_path, monkeypatch):
 @pytest.fixture(scope='module')
 def decks(tmp_path_factory):
     to = tmp_path_factory.mktemp('slides')
-    slides.make(to, ['01_why', '05a_alignment'])
+    slides.make(to, ['01_first', '07a_alignment'])
     return to
 
-@pytest.mark.parametrize('name', ['01_why', '05a_alignment'])
+@pytest.mark.parametrize('name', ['01_first', '07a_alignment'])
 def test_slides_from_disk(page, decks, name):
     page.set_viewport_size(dict(width=1280, height=720))
     page.goto((decks/f'{name}.html').as_uri())
@@ -149,7 +149,7 @@ def test_figures_as_files(tmp_path):
     import figures
     named = {p.stem: figures.named(p, tmp_path) for p in sorted((root/'nbs/lessons').glob('*.ipynb'))}
     assert all(len(figs) >= 2 for figs in named.values()), {k: len(v) for k, v in named.items()}
-    some = {p: figs[p] for figs in (named['01_why'], named['05a_alignment']) for p in list(figs)[:1]}
+    some = {p: figs[p] for figs in (named['01_first'], named['07a_alignment']) for p in list(figs)[:1]}
     for p in some: p.parent.mkdir()
     figures.draw(some, 'svg', 'png')
     for p, fig in some.items():

@@ -169,7 +169,7 @@ def test_an_embedding_is_not_stitched_into_classes():
 
 def test_without_the_library(monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, 'pytorch_metric_learning', None)
-    with pytest.raises(ImportError, match='pip install pytorch-metric-learning'): face_net(4)
+    with pytest.raises(ImportError, match=r'pip install "sskd_tutor\[tasks\]"'): face_net(4)
     face_net(4, 1, 0)
 
 def test_made_up_persons_are_what_their_pieces_say():
