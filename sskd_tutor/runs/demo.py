@@ -261,4 +261,5 @@ def to_export(cls: DemoJob,
     student = load_weights(tutorial_resnet(s.width, s.blocks), run.path/'student.safetensors')
     teacher = fashion_teacher(s.teacher, device='cpu')
     return ToExport(student, dict(teacher=teacher, student=student), torch.rand(2, 1, 28, 28), (mean, std),
-                    'Apache-2.0; images: MIT, Zalando SE')
+                    'Apache-2.0; images: MIT, Zalando SE',
+                    loaders=lambda: fashion_dls(n=1000, bs=64, device='cpu'))

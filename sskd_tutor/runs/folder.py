@@ -10,7 +10,7 @@ __all__ = ['n_classes_option', 'FolderSettings', 'validation', 'folder_images', 
 
 # %% ../../nbs/runs/05_folder.ipynb #0a8a1d83
 import json, shlex, shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -454,4 +454,5 @@ def to_export(cls: FolderJob,
     lost = (f"{s.teacher_weights} is no longer there, or was changed: "
             "the teacher is measured with random weights")
     return ToExport(student, {name: teacher, 'student': student}, x, (images['mean'], images['std']),
-                    s.license, '' if complete else lost)
+                    s.license, '' if complete else lost,
+                    loaders=lambda: folder_images(replace(s, device='cpu'), print))
