@@ -5,21 +5,24 @@ min := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 rooms := core data nets measure distill compare tasks viz runs course
 quick := tests/repo/test_imports.py tests/repo/test_repo.py tests/core
 
-.PHONY: help demo check test test-slow test-oldest test-colab bench lab docs course colab figures diagrams slides readme config clean
+.PHONY: help demo check test test-all test-slow test-oldest test-colab bench lab docs course colab figures diagrams slides readme config clean
 help:  ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 demo: .venv/.core  ## distill the shipped teacher into a student; leaves a run folder
-	$(bin)/sskd_tutor demo $(ARGS)
+	@$(bin)/sskd_tutor demo $(ARGS)
 
 check: .venv/.dev  ## what is quick to find out: lint, types, the law of rooms, notebooks in step, fast unit tests; under 3 minutes
 	$(bin)/ruff check .
 	$(bin)/mypy
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -n auto -m "not slow and not browser" $(quick) $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -n auto -m "not slow and not long and not browser" $(quick) $(ARGS)
 
-test: .venv/.dev  ## everything but the slow tests, one process a core; ROOM=distill for one room and its notebooks
+test: .venv/.dev  ## everything but the long and the slow tests, under 15 minutes on two cores; ROOM=distill for one room and its notebooks
 	$(if $(ROOM),$(if $(filter $(ROOM),$(rooms)),,$(error there is no room "$(ROOM)"; expected one of: $(rooms))))
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE ROOM=$(ROOM) $(bin)/python -m pytest -n auto --dist load $(if $(ROOM),tests/$(ROOM) tests/repo/test_notebooks.py) $(ARGS)
+
+test-all: .venv/.dev  ## what CI runs: `make test` and the long tests, which tests/long.txt names
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -n auto --dist load -m "not slow" $(ARGS)
 
 test-slow: .venv/.dev  ## what is too long for every commit, one process a core; the dated outcome is benchmarks/results/test-slow.txt
 	$(bin)/python -m pip install --quiet --no-deps 'torchdistill>=1.1'  # some rivals' losses are compared with its
@@ -36,7 +39,7 @@ test-colab: .venv/.dev .venv-colab/.torch  ## the lessons where Colab would run 
 bench: .venv/.core  ## speed and memory side by side, into benchmarks/results (10,000 JPEGs: benchmarks/folder.py); QUICK=1 takes under 5 minutes, into runs/
 	$(bin)/python benchmarks/bench.py $(if $(QUICK),--quick) $(ARGS)
 
-lab: .venv/.dev  ## JupyterLab on the first page
+lab: .venv/.core  ## JupyterLab on the first page, with what the lessons need and no developers' tools
 	$(bin)/jupyter-lab nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 docs: .venv/.dev  ## the site from the notebooks, into _docs; a link that leads nowhere is an error
@@ -71,12 +74,12 @@ clean:  ## outputs of the documentation and of builds; the environment and the r
 .venv/.core: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(min)".split("."))))' || \
 	  { echo "Python $(min) or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python$(min)"; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(bin)/python -m pip install --editable .
+	@$(PYTHON) -m venv .venv
+	@$(bin)/python tools/install.py --editable .
 	@touch $@
 
 .venv/.dev: .venv/.core
-	$(bin)/python -m pip install --quiet --editable '.[dev]'
+	@$(bin)/python tools/install.py --editable '.[dev]'
 	@touch $@
 
 .venv-colab/.torch:
@@ -87,5 +90,5 @@ clean:  ## outputs of the documentation and of builds; the environment and the r
 .venv-oldest/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python tools/oldest.py > .venv-oldest/constraints.txt
-	.venv-oldest/bin/python -m pip install --quiet --constraint .venv-oldest/constraints.txt --editable . 'pytest>=8' 'pytest-xdist>=3.5'
+	.venv-oldest/bin/python -m pip install --quiet --constraint .venv-oldest/constraints.txt --editable . 'pytest>=8' 'pytest-xdist>=3.5' 'timm>=1'
 	@touch $@

@@ -17,8 +17,9 @@ suppress_warnings = ['myst.header', 'mystnb.unknown_mime_type']
 
 html_theme = 'sphinx_book_theme'
 html_static_path = ['_static']
-html_css_files = ['custom.css']
-html_js_files = [('palette.js', {'defer': 'defer'}), ('figures.js', {'defer': 'defer'})]
+html_css_files = ['custom.css', 'moments.css']
+html_js_files = [('palette.js', {'defer': 'defer'}), ('moments.js', {'defer': 'defer'}),
+                 ('figures.js', {'defer': 'defer'})]
 html_favicon = '_static/icon.svg'
 html_copy_source = html_show_sourcelink = html_show_sphinx = False
 html_math_renderer = 'mathml'

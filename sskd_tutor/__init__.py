@@ -16,4 +16,8 @@ Where things are; each room imports only the rooms above it:
 
 Start with `from sskd_tutor.all import *`, then `learn.fit_sskd(fashion_teacher())`.
 """
+import warnings
+
+warnings.filterwarnings('ignore', '`torch.jit.script` is deprecated')   # by fastai's import; nothing of ours calls it
+
 __version__ = "0.2.0"

@@ -10,6 +10,15 @@ browsers = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stabl
 
 def find_chromium(): return next(filter(None, map(shutil.which, browsers)), None)
 
+def long_tests():
+    "Names of tests that took long when tests/long.txt was written (`tools/long.py`)"
+    return {line for line in (root/'tests/long.txt').read_text().splitlines() if not line.startswith('#')}
+
+def pytest_collection_modifyitems(items):
+    names = long_tests()
+    for item in items:
+        if item.nodeid in names: item.add_marker('long')
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker('gpu') and not torch.cuda.is_available(): pytest.skip("needs CUDA")
     if item.get_closest_marker('browser') and not find_chromium():

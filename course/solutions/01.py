@@ -22,14 +22,6 @@ def most_confused(answers, y):
 # note: as good.
 
 # %% 1.4
-def bits(p):
-    "Doubt of each row of probabilities, in bits"
-    return -(p*p.clamp(1e-12).log2()).sum(1)
-# note: Three bugs: summed over the images too; natural logarithm; 0 times log 0 is nan. The last one is the nasty one: it
-# note: only shows when the teacher is so sure that a probability underflows to 0. `torch.special.entr(p).sum(1)/math.log(2)`
-# note: is as good.
-
-# %% 1.5
 def student_for(budget):
     "A network with the teacher's stages and at most `budget` multiply-adds an image"
     def cost(width): return tutorial_resnet(width=width, blocks=1).stage_table(torch.zeros(1, 1, 28, 28)).macs.sum()

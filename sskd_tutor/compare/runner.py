@@ -30,7 +30,8 @@ from ..data.images import Images
 from ..data.views import Views
 from ..core.files import pkg_data, write_whole
 from ..measure.fidelity import all_logits, ece, fidelity, torchmetrics
-from .methods import Trial, schedule, train
+from .methods import schedule, train
+from .phases import Trial
 from ..distill.precision import layout_fault
 from ..nets.words import build_net
 from ..core.state import environment

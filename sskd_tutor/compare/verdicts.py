@@ -399,10 +399,14 @@ def _board_notes(runs, board):
     if off: notes.append(f"More than 5 % off the budget, since epochs are whole: {', '.join(off)}.")
     return notes
 
+_shared_words = dict(study='study {}', pair='teacher and student `{}`', width='width {}', labels='{} labels',
+                     images='{} images', budget='a budget of {}', evaluated_on='judged on {}')
+
 def _what_was_compared(runs):
-    "The settings that all runs share, in one line"
-    shared = [c for c in must_agree if c != 'settings' and c in runs and runs[c].notna().any()]
-    return ' · '.join(f"{c.replace('_', ' ')} {runs[c].iloc[0]}" for c in shared)
+    "What all runs share, as a sentence"
+    shared = [c for c in must_agree if c in _shared_words and c in runs and runs[c].notna().any()]
+    told = ', '.join(_shared_words[c].format(runs[c].iloc[0]) for c in shared).replace('gmacs', 'GMACs')
+    return told[:1].upper() + told[1:] + '.' if told else ''
 
 def _with_sources(board):
     "The board with a column that says where each method was published first"

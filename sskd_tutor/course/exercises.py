@@ -24,7 +24,8 @@ class Lesson:
 
 # %% ../../nbs/course/17_exercises.ipynb #2b1ffc70
 lessons = {  # number, 'A1' for an appendix, 'M' for the bug museum -> Lesson
-    '1': Lesson('Why distill', 'lesson_01'),
+    '1': Lesson('A better student in ten lines', 'lesson_01'),
+    '2': Lesson('Knowledge distillation in ten lines', 'lesson_02'),
     '3': Lesson('Features, not logits', 'lesson_03'),
     '4': Lesson('The families of feature distillation', 'lesson_04'),
     '5': Lesson('One stage at a time', 'lesson_05'),

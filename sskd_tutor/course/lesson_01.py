@@ -1,4 +1,4 @@
-"""The checks of lesson 1: how much smaller a student is, what it costs, and how much doubt its teacher has.
+"""The checks of lesson 1: how much smaller a student is, what it costs, and where it is wrong.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/course/lesson_01.html.md"""
 
@@ -6,7 +6,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/course/lesson_01.html.md"""
 
 # %% auto #0
 __all__ = ['student_share', 'check_student_share', 'macs_slips', 'check_conv_macs', 'confusions', 'check_most_confused',
-           'check_bits_of_doubt', 'need_to_fit', 'check_student_for_budget']
+           'need_to_fit', 'check_student_for_budget']
 
 # %% ../../nbs/course/02_lesson_01.ipynb #edc19725
 from functools import partial
@@ -142,41 +142,6 @@ def check_most_confused(answer):
         "favorite "
         "wrong answer: neither misled your function.")
 
-# %% ../../nbs/course/02_lesson_01.ipynb #75ab1168
-@exercise('1.4', 'How much doubt is in an answer?', wants='a function `bits(p)`: '
-    'one number for each row of `p`',
-    hints=[
-        'What shape comes out for three images? Doubt is summed over the classes, not over the images.',
-        'Which logarithm counts in bits? Eight equally likely classes are three yes-or-no questions.',
-        'A class with probability 0 adds nothing, but the computer gets 0 times minus infinity. '
-        '`torch.special.entr` and `torch.xlogy` know better; so does `clamp`.'])
-def check_bits_of_doubt(answer):
-    need_function(answer, 'bits(p)')
-    p = (3*torch.randn(7, 10)).softmax(1)
-    out = run(answer, p.clone())
-    need(isinstance(out, Tensor), 'a tensor with one number for each row', out)
-    if out.shape != (7,):
-        got = 'one number' if out.dim() == 0 else f'a tensor of shape {tuple(out.shape)}'
-        raise Wrong(f"For 7 rows of 10 probabilities it gives {got}; "
-            "each row is an image with a doubt of its own.")
-    if (out < 0).all():
-        raise Wrong('It gives negative numbers. Doubt is never below 0: '
-            'the logarithm of a probability is negative, '
-            'so a sign is missing.')
-    eight = run(answer, torch.full((2, 8), 1/8))[0].item()
-    if not abs(eight - 3) < .01:
-        raise Wrong("Eight classes, all equally likely, are 3 bits of doubt: three yes-or-no questions. "
-            f"Yours says {eight:.3g}.")
-    sure = run(answer, torch.eye(10)[:2])[0].item()
-    if not abs(sure) < .01:
-        raise Wrong("An answer that is certain, one class with probability 1 and nine with 0, "
-            "holds 0 bits of doubt. "
-            f"Yours says {sure:.3g}.")
-    truth = -(p.double()*p.double().log2()).sum(1)
-    gap = (out.double() - truth).abs().max()
-    if not gap < .01: raise Wrong(f"On random probabilities it is off by up to {gap:.2f} bits.")
-    return 'Tested with even odds, with certainty, and with random probabilities.'
-
 # %% ../../nbs/course/02_lesson_01.ipynb #6b256d06
 def _reductions(table):
     "stage -> by how much its map is smaller than the image"
@@ -205,7 +170,7 @@ def need_to_fit(
         raise Wrong(f"{told} that leaves {1 - macs/budget:.0%} unused. A larger student fits.")
 
 # %% ../../nbs/course/02_lesson_01.ipynb #e0326043
-@exercise('1.5', 'A student for a budget', wants='a function `student_for(budget)` that returns a network',
+@exercise('1.4', 'A student for a budget', wants='a function `student_for(budget)` that returns a network',
     hints=[
         '`tutorial_resnet(width=w, blocks=1)` builds a student, '
         'and `.stage_table(x).macs.sum()` says what it costs '

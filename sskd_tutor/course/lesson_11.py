@@ -22,7 +22,8 @@ from scipy import stats
 from torch import Tensor
 
 import sskd_tutor.distill.fit  # noqa: F401, gives Learner its fit_sskd
-from ..compare.methods import Stages, phases_of
+from ..compare.methods import phases_of
+from ..compare.phases import Stages
 from ..compare.study import Study, study
 from ..compare.methods import parsed
 from ..core.device import quiet

@@ -566,3 +566,20 @@ def look(self: Gauge) -> dict[str, Any]:  # what `Recording.append` takes, by na
         projection={stage: look.points for stage, look in self.last.items()},
         match={stage: look.match for stage, look in self.last.items()},
         checksums=prints)
+
+# %% ../../nbs/measure/02_gauge.ipynb #f156df08
+@patch
+def peek(self: Gauge,
+    stage: str,
+    images: int = 6,               # how many, of those whose maps are kept
+) -> tuple[np.ndarray, float]:     # bytes (images,channels,h,w), NMSE on these images
+    "The maps of one stage as it is now"
+    place = self.names.index(stage)
+    n = min(images, self.n_images)
+    with self._measuring():
+        x = self.x[0][:n].to(self.device)
+        hint = self.hints[0][stage][:n] if self.hints else self._taps(self.teacher, x)[stage]
+        pred = self.adapters[stage](self.student.forward_to(x, place))
+        far = nmse_of(match_sums(pred, hint), as_channels(hint).shape[2])
+        maps = self.scale[stage].to_bytes(small_maps(pred, self.channels[stage]))
+    return maps, float(far)

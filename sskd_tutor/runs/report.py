@@ -7,7 +7,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/report.html.md"""
 # %% auto #0
 __all__ = ['card', 'row', 'number', 'result_text', 'stage_lines', 'seen', 'standard_error', 'points', 'outcome', 'Section',
            'themed', 'said', 'section', 'cell_text', 'html_table', 'main_figure', 'stage_table', 'main_sections',
-           'sections', 'planned', 'in_script', 'report_html']
+           'Opening', 'film_section', 'sections', 'planned', 'in_script', 'report_html']
 
 # %% ../../nbs/runs/01_report.ipynb #dd71ef25
 import json
@@ -23,6 +23,8 @@ from plotly.offline import get_plotlyjs
 from ..core.files import pkg_data, write_whole
 from ..measure.recording import Recording
 from ..viz.gallery import chapters_of
+from ..viz.panels import asset
+from ..viz.player import player
 from ..viz.style import ink, method_colors, method_names
 from ..viz.training import cost_bars, method_bars, stage_timeline, stitched_curve
 
@@ -53,7 +55,7 @@ def result_text(
     lines = [row(['', info.get('measure', 'accuracy'), 'multiply-adds', 'labels seen'], widths), '─'*64]
     for name, percent in info['results'].items():
         seen = info['teacher']['labels_seen'] if name == 'teacher' else n
-        cells = [names.get(name, name), f"{percent:.2f} %", number(cost.get(name), '{:,.0f} G'),
+        cells = [names.get(name, name), f"{percent:.2f} %", number(cost.get(name), '{:,.0f} GMACs'),
                  'unknown' if seen is None else f"{seen:,}"]
         lines.append(row(cells, widths))
     return '\n'.join([*lines, '', *stage_lines(info['stages'])])
@@ -66,7 +68,7 @@ def stage_lines(stages):
         stitched = r.get('stitched')
         percent = number(stitched and 100*stitched, '{:.2f} %')
         cells = [r['stage'], number(r.get('mimic_loss'), '{:.4f}'), percent, str(r['epochs']),
-                 f"{r['gmacs']:,.0f} G"]
+                 f"{r['gmacs']:,.0f} GMACs"]
         lines.append(row(cells, widths))
     return lines
 
@@ -132,8 +134,10 @@ def themed(
     title: str,     # of the section, for the error
 ) -> dict:
     "A figure for both themes, its traces and frames stored once"
-    drawn = {th: draw(theme=th).update_layout(paper_bgcolor='rgba(0,0,0,0)') for th in ink}
-    light, dark = (json.loads(fig.to_json()) for fig in drawn.values())
+    first = draw(theme='light')
+    second = draw(theme='dark', frames=first.frames) if first.frames else draw(theme='dark')
+    clear = dict(paper_bgcolor='rgba(0,0,0,0)')
+    light, dark = (json.loads(fig.update_layout(clear).to_json()) for fig in (first, second))
     if any(light.get(k) != dark.get(k) for k in ('data', 'frames')):
         raise ValueError(f"a figure of {title!r} has traces or frames that depend on the theme; only its "
                          "layout may")
@@ -231,13 +235,24 @@ def main_sections(
     found.append(_part('What it cost', text, partial(cost_bars, stages, info['cost'].get('labels_only'))))
     return found
 
+# %% ../../nbs/runs/01_report.ipynb #f3ebafca
+@dataclass
+class Opening(Section):
+    "What stands at the top of the page"
+
+def film_section(rec: Recording) -> Opening:
+    "A recorded run, with every moment and every recorded channel"
+    text = ('Press play. One stage after the other learns to see what its teacher sees; then it is locked. '
+            'Choose an image to see all its recorded channels.')
+    return Opening(said('Watch it learn', text) + player(rec).html)
+
 # %% ../../nbs/runs/01_report.ipynb #dff51f21
 def sections(
     rec: Recording,
     limit: int = 400_000,  # bytes of each animated figure, at most
 ) -> list:                 # of `Section`
-    "The recorded alignment as parts of a page: the chapters of `viz.gallery`"
-    found = []
+    "The recorded alignment as parts of a page: the run to be played, then the chapters of `viz.gallery`"
+    found = [film_section(rec)]
     for chapter in chapters_of(rec):
         figures = [partial(drawing.moving, limit=limit) for drawing in chapter.drawings]
         found.append(section(chapter.title, chapter.text, figures))
@@ -297,10 +312,14 @@ def report_html(
 ) -> Path:
     "Write one self-contained page of a run"
     main = main_sections(history, info)
+    first = [part for part in more if isinstance(part, Opening)]
+    more = [part for part in more if not isinstance(part, Opening)]
     figures = [f for part in [*main, *more] for f in part.figures]
     page = Template((pkg_data/'report_page.html').read_text(encoding='utf-8'))
     parts = dict(
         title=info['title'], subtitle=_subtitle(info), cards=_cards(info['results']), seen=seen(info),
+        first=Markup('').join(part.html for part in first),
+        momentscss=Markup(asset('moments.css')), moments=Markup(asset('moments.js')),
         main=Markup('\n\n').join(part.html for part in main),
         more=Markup('\n').join(part.html for part in more),
         settings=html_table(info['settings'].items()), prints=_prints(info), command=info['command'],

@@ -1,4 +1,4 @@
-"""Does the student see what the teacher sees? Four figures of a recorded run: stage against stage, measure by measure, channel against channel, image by image.
+"""Does the student see what the teacher sees? Three figures of a recorded run: stage against stage, measure by measure, channel against channel.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/viz/alignment.html.md"""
 
@@ -6,7 +6,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/viz/alignment.html.md"""
 
 # %% auto #0
 __all__ = ['baseline_names', 'cka_names', 'curve_names', 'cka_map', 'in_percent', 'cka_of', 'with_gaps', 'joined', 'add_band',
-           'measure_curves', 'pair_curve', 'channel_match', 'projection']
+           'measure_curves', 'pair_curve', 'channel_match']
 
 # %% ../../nbs/viz/03_alignment.ipynb #e56bf9fe
 import itertools
@@ -18,10 +18,8 @@ from scipy.optimize import linear_sum_assignment
 
 from ..core.errors import nearest
 from ..measure.recording import Recording
-from .moments import (checked_index, checked_stage, epochs_done, partners_of, phase_spans,
-                                    step_index, titled)
-from .style import (Theme, class_colors, color_of, contrast, gray, method_colors, ring, shade,
-                                  styled)
+from .moments import checked_stage, epochs_done, partners_of, phase_spans, step_index, titled
+from .style import Theme, color_of, contrast, gray, method_colors, ring, shade, styled
 from .training import log_ticks
 
 # %% ../../nbs/viz/03_alignment.ipynb #b775b1a8
@@ -358,78 +356,3 @@ def channel_match(
                      showticklabels=False)
     titled(fig, rec, step, f'Channels of {stage}', theme, 520, _match_note(now))
     return fig.update_layout(margin_b=64)
-
-# %% ../../nbs/viz/03_alignment.ipynb #30160c2f
-def _class_names(rec): return [rec.vocab[k] if k >= 0 else 'no label' for k in rec.point_labels]
-
-def _class_looks(rec):
-    "Class -> (color, symbol), in the order of the classes"
-    present = [rec.vocab[k] if k >= 0 else 'no label' for k in sorted(rec.point_labels)]
-    looks = {}
-    for i, name in enumerate(dict.fromkeys(present)):
-        symbol = ['circle', 'square', 'diamond'][i//5 % 3]
-        looks[name] = class_colors[i % len(class_colors)], symbol
-    return looks
-
-# %% ../../nbs/viz/03_alignment.ipynb #db8014a8
-def _add_points(fig, who, points, names, looks):
-    "All images of one network: hollow for the teacher, solid for the student"
-    symbols = [looks[name][1] for name in names]
-    hollow = dict(symbol=[symbol + '-open' for symbol in symbols], size=9, opacity=.75, line_width=1.5)
-    marker = hollow if who == 'teacher' else dict(symbol=symbols, size=6)
-    fig.add_scatter(x=points[:, 0], y=points[:, 1], mode='markers', name=who, text=names, showlegend=False,
-                    marker=dict(color=[looks[name][0] for name in names], **marker),
-                    hovertemplate=f'{who}, point %{{pointNumber}}: %{{text}}<extra></extra>')
-
-# %% ../../nbs/viz/03_alignment.ipynb #1553aee5
-def _add_chosen(fig, ends):
-    "A ring around both twins of the chosen image and a line between; `ends` has no row if none is chosen"
-    fig.add_scatter(x=ends[:, 0], y=ends[:, 1], mode='lines+markers', name='chosen image', hoverinfo='skip',
-                    line=dict(color=ring, width=2), showlegend=len(ends) > 0,
-                    marker=dict(symbol='circle-open', size=18, color=ring, line_width=3))
-
-# %% ../../nbs/viz/03_alignment.ipynb #feb3f842
-def _add_keys(fig, looks):
-    "The legend: hollow and solid, then a key for each class"
-    key = dict(x=[None], y=[None], mode='markers')
-    fig.add_scatter(**key, name='teacher: hollow',
-                    marker=dict(symbol='circle-open', color=gray, size=10, line_width=1.5))
-    fig.add_scatter(**key, name='student: solid', marker=dict(color=gray, size=10))
-    for name, (color, symbol) in looks.items():
-        fig.add_scatter(**key, name=name, marker=dict(color=color, symbol=symbol, size=10),
-                        showlegend=len(looks) <= 20)
-
-# %% ../../nbs/viz/03_alignment.ipynb #1ab545b0
-def _set_axes(fig, points):
-    "Ranges that hold all points of all steps"
-    low, high = np.nanmin(points, 0), np.nanmax(points, 0)
-    pad = .05*(high - low) + 1e-3
-    for axis, place, update in ((0, 'first', fig.update_xaxes), (1, 'second', fig.update_yaxes)):
-        update(title=f"teacher's {place} principal axis",
-               range=[float(low[axis] - pad[axis]), float(high[axis] + pad[axis])])
-
-# %% ../../nbs/viz/03_alignment.ipynb #d3f80d2b
-def projection(
-    rec: Recording,
-    stage: str,
-    step: int = -1,
-    chosen: int = None,     # place in `rec.images`
-    theme: Theme = 'light',
-) -> go.Figure:             # traces: teacher, student, chosen, two keys, one key a class
-    "Teacher's and student's images on the teacher's principal axes"
-    step, stage = step_index(rec, step), checked_stage(rec, stage)
-    of_teacher, of_student = (rec.projection[who, stage].astype(np.float32) for who in ('teacher', 'student'))
-    teacher, student = of_teacher[0], of_student[step]
-    names, looks, fig = _class_names(rec), _class_looks(rec), go.Figure()
-    _add_points(fig, 'teacher', teacher, names, looks)
-    _add_points(fig, 'student', student, names, looks)
-    twins = [] if chosen is None else [checked_index(chosen, rec.images, 'chosen')]
-    _add_chosen(fig, np.concatenate([teacher[twins], student[twins]]))
-    _add_keys(fig, looks)
-    _set_axes(fig, np.concatenate([of_teacher.reshape(-1, 2), of_student.reshape(-1, 2)]))
-    distance = float(np.sqrt(np.square(student - teacher).sum(1).mean()))
-    note = f'mean distance of student and teacher: {distance:.2f}'
-    titled(fig, rec, step, f'What {stage} makes of {len(names)} images', theme, 500, note)
-    legend = dict(orientation='v', x=1.02, xanchor='left', y=1, yanchor='top', itemclick=False,
-                  itemdoubleclick=False)
-    return fig.update_layout(legend=legend, margin_r=136)

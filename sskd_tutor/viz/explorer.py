@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from IPython.display import display
 from fastcore.all import patch
 from markupsafe import Markup
+from traitlets import link
 
 from ..core.errors import nearest
 from ..distill.fit import SSKDRun
@@ -23,6 +24,7 @@ from .moments import moment, partners_of
 from .motion import animated
 from .panels import (PageTheme, drawn, framed, hidden_style, laid, line, no_widgets, panel,
                                    show, still_theme)
+from .player import Player, player
 from .walls import image_uri
 
 # %% ../../nbs/viz/10_explorer.ipynb #cdd26f26
@@ -129,6 +131,9 @@ def _make_controls(self: Explorer):
     partners = [(f"teacher's {stage}", stage) for stage in self.partners.values()]
     self.partner = choice(partners, 'against', "teacher's stage, for CKA")
     self.step.value = len(rec.steps) - 1
+    self.play = W.Play(min=0, max=len(rec.steps) - 1, value=len(rec.steps) - 1, interval=700, repeat=True,
+                       tooltip='play the training')
+    link((self.play, 'value'), (self.step, 'index'))
     if 'stitched' in [value for _, value in self.measure.options]: self.measure.value = 'stitched'
 
 # %% ../../nbs/viz/10_explorer.ipynb #845f6a24
@@ -275,7 +280,7 @@ def widget(self: Explorer) -> W.VBox:
     if self.figures is None:
         self.figures = {name: panel(self.view(name)) for name in views()}
         self.changed('channel')
-    return framed(self.css, laid('row', self.stage, self.step), self.image,
+    return framed(self.css, laid('row', self.stage, self.step, self.play), self.image,
                   laid('row', self.channel, self.measure, self.partner), self.says, *self._rows(),
                   theme=self.theme)
 
@@ -283,7 +288,7 @@ def widget(self: Explorer) -> W.VBox:
 @patch
 def figure(self: Explorer,
     view: str = 'maps',    # 'maps', 'projection', 'cka' or 'curves'
-    limit: int = 60_000,   # bytes; of a long recording evenly spread moments are kept
+    limit: int = 400_000,  # bytes; of a long recording evenly spread moments are kept
 ) -> go.Figure:            # needs no kernel
     "The static twin of a view: what is chosen, with a slider over the training"
     if view not in views() or not figures[view].moves: return self.view(view)
@@ -296,10 +301,15 @@ def figure(self: Explorer,
 # %% ../../nbs/viz/10_explorer.ipynb #d846fadf
 @patch
 def _ipython_display_(self: Explorer):
-    why = no_widgets()
-    if not why: return display(self.widget)
-    print(f'The explorer is not live here, since {why}; this is its static twin.')
-    display(self.figure())
+    if not no_widgets(): return display(self.widget)
+    display(self.film())
+
+@patch
+def film(self: Explorer) -> Player:
+    "The run, to be played in any page; opens with the channel that is chosen"
+    chosen = self.channel.value or 0
+    others = [place for place in range(len(self.channel.options)) if place != chosen]
+    return player(self.recording, [chosen, *others], still=True)
 
 # %% ../../nbs/viz/10_explorer.ipynb #fe131b9d
 @patch

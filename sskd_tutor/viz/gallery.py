@@ -18,11 +18,11 @@ import plotly.io as pio
 
 from ..core.errors import Registry, nearest, with_extra
 from ..measure.recording import Recording
-from .alignment import (channel_match, cka_map, cka_names, curve_names, measure_curves,
-                                      projection)
+from .alignment import channel_match, cka_map, cka_names, curve_names, measure_curves
 from .maps import feature_maps, map_wall
 from .motion import animated
 from .outcome import agreement, cost_panel, reliability
+from .points import projection
 from .style import Theme
 
 # %% ../../nbs/viz/06_gallery.ipynb #21249590
@@ -86,8 +86,7 @@ figures.add('maps', Figure(
     narrow=_short_heads, controls=dict(stage='stage', step='step', image='image', channel='channel')))
 
 # %% ../../nbs/viz/06_gallery.ipynb #8ffb150d
-figures.add('wall', Figure(map_wall, with_maps, '{}_wall', 'All images, one channel', moves=True,
-                           chapter='stage'))
+figures.add('wall', Figure(map_wall, with_maps, '{}_wall', 'All images, one channel', moves=True))
 figures.add('match', Figure(channel_match, with_match, '{}_match', 'Which channel answers which', moves=True))
 
 # %% ../../nbs/viz/06_gallery.ipynb #2c5c180b
@@ -134,10 +133,11 @@ class Drawing:
     def moving(self,
         theme: Theme = 'light',
         limit: int = 1_000_000,   # bytes, as for `animated`
+        frames: tuple = (),       # likewise
     ) -> go.Figure:
         "With a slider, if it moves"
         if not self.figure.moves: return self.still(theme)
-        return animated(self.figure.draw, self.rec, limit=limit, theme=theme, **self.arguments)
+        return animated(self.figure.draw, self.rec, limit=limit, theme=theme, frames=frames, **self.arguments)
 
 # %% ../../nbs/viz/06_gallery.ipynb #3048f641
 def drawings(
@@ -174,9 +174,9 @@ chapters.add('pairs', Chapter(
     'images alike. The subtitle and the thin gray lines show what a network with random weights and wrongly '
     'paired images would get.'))
 chapters.add('stage', Chapter(
-    'What {} sees',
-    "The same images and one channel through teacher and student, then all recorded images on the teacher's "
-    'two principal axes. Play, or move the slider: colors and axes stand still, only the student learns.'))
+    'Where {} puts the images',
+    "All recorded images on the teacher's two principal axes; each point is an image. Play, or move the "
+    'slider: colors and axes stand still, only the student learns.'))
 chapters.add('answers', Chapter(
     'Does it answer as the teacher does?',
     "Agreement counts equal answers, right or wrong; KL is the distance between the "

@@ -102,20 +102,25 @@ def _add_slider(fig, rec, kept):
                              sliders=[_slider(rec, kept, below, look)], updatemenus=[_buttons(below, look)])
 
 # %% ../../nbs/viz/05_motion.ipynb #b930284b
-def animated(
-    draw: Callable,          # a figure function that takes `step`, e.g. `feature_maps`
-    rec: Recording,
-    limit: int = 1_000_000,  # bytes of JSON, at most; of long recordings evenly spread steps are kept
-    theme: Theme = 'light',
-    **kwargs,                # for `draw`
-) -> go.Figure:              # first shown at the last step
-    "A figure with a frame a step, a slider and a play button"
-    fig = draw(rec, step=step_index(rec, -1), theme=theme, **kwargs)
+def _frames(draw, rec, limit, theme, kwargs):
+    "A frame for each step, or for as many steps as the limit allows"
     figs = [_plain(draw(rec, step=i, theme=theme, **kwargs)) for i in range(len(rec.steps))]
     traces, layout = _moving(figs)
     frames = [_frame(one, traces, layout) for one in figs]
     size = 400 + max(len(json.dumps(frame)) for frame in frames)   # 400: its stop on the slider
     kept = _kept(len(figs), size, limit, base=len(json.dumps(figs[-1])) + 3_000)
     places = [place for place, parts in enumerate(traces) if parts]
-    fig.frames = [go.Frame(name=str(i), traces=places, **frames[i]) for i in kept]
-    return _add_slider(fig, rec, kept)
+    return [go.Frame(name=str(i), traces=places, **frames[i]) for i in kept]
+
+def animated(
+    draw: Callable,          # a figure function that takes `step`, e.g. `feature_maps`
+    rec: Recording,
+    limit: int = 1_000_000,  # bytes of JSON, at most; of long recordings evenly spread steps are kept
+    theme: Theme = 'light',
+    frames: tuple = (),      # of the same figure in the other theme, so that they are not drawn again
+    **kwargs,                # for `draw`
+) -> go.Figure:              # first shown at the last step
+    "A figure with a frame a step, a slider and a play button"
+    fig = draw(rec, step=step_index(rec, -1), theme=theme, **kwargs)
+    fig.frames = frames or _frames(draw, rec, limit, theme, kwargs)
+    return _add_slider(fig, rec, [int(frame.name) for frame in fig.frames])

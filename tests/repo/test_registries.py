@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from sskd_tutor.cli import parser
-from sskd_tutor.compare.methods import Stages, add_method, family_colors, methods
+from sskd_tutor.compare.methods import add_method, family_colors, methods
+from sskd_tutor.compare.phases import Stages
 from sskd_tutor.compare.study import studies
 from sskd_tutor.compare.verdicts import named
 from sskd_tutor.core.files import pkg_data

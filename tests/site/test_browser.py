@@ -249,23 +249,41 @@ def test_alignment_lesson(page, lab):
 # --- without a notebook
 
 def test_report_slides_from_disk(page, tmp_path):
+    "Every slider of a report is a native one: the keyboard reaches it, and what is drawn follows"
     from sskd_tutor.runs.job import write_report
     shutil.copytree(example, tmp_path/'run')
     page.goto(write_report(tmp_path/'run').as_uri())
-    page.wait_for_selector('.slider-group', state='attached')
+    page.locator('.sskd-film[data-on=ready]').wait_for()
+    page.wait_for_selector('.moments input', state='attached')
     state = """p => { const all = what => [...p.querySelectorAll(what)]
-        const where = i => i.getAttribute('xlink:href') ?? i.getAttribute('href')
-        return [p.querySelector('.slider-label')?.textContent, ...all('.mlayer image').map(where),
-            ...all('.point, .mlayer text').map(t => t.getAttribute('transform') + t.textContent)].join() }"""
-    plots = page.locator('.js-plotly-plot:has(.slider-group)')
+        return all('.point, .mlayer text, .gtitle').map(t => t.getAttribute('transform') + t.textContent).join() }"""
+    assert page.locator('.slider-group, .updatemenu-button').count() == 0
+    plots = page.locator('.figure:has(+ .moments)')
     assert plots.count() >= 3
     for p in plots.all():
         p.scroll_into_view_if_needed()
-        before, rail = p.evaluate(state), p.locator('.slider-rail-touch-rect').bounding_box()
-        page.mouse.click(rail['x'] + 4, rail['y'] + rail['height']/2)
+        before, range_of = p.evaluate(state), p.locator('+ .moments input')
+        range_of.focus()
+        page.keyboard.press('Home')
         page.wait_for_function(f"([p, before]) => ({state})(p) !== before", arg=[p.element_handle(), before])
-        assert 'start' in p.locator('.slider-label').first.text_content()
+        assert 'start' in p.locator('+ .moments output').text_content()
     page.screenshot(path=shots/'report_sliders.png')
+
+@pytest.mark.parametrize('theme', ['light', 'dark'])
+def test_report_on_a_phone(page, tmp_path, theme):
+    "In 0.1 labels, color bars and play buttons ran into each other at 390 px"
+    from sskd_tutor.runs.job import write_report
+    shutil.copytree(example, tmp_path/'run')
+    page.set_viewport_size(dict(width=390, height=844))
+    page.emulate_media(color_scheme=theme, reduced_motion='reduce')
+    page.goto(write_report(tmp_path/'run').as_uri())
+    page.locator('.sskd-film[data-on=ready]').wait_for()
+    page.wait_for_function("[...document.querySelectorAll('.figure')].every(f => f.querySelector('.main-svg'))")
+    page.wait_for_timeout(500)
+    assert page.evaluate('document.documentElement.scrollWidth - innerWidth') <= 0
+    wide = page.evaluate("[...document.querySelectorAll('.figure .main-svg')].filter(s => s.getBoundingClientRect().right > innerWidth + 1).length")
+    assert wide == 0 and page.locator('h1').count() == 1 and page.locator('meta[name=viewport]').count() == 1
+    page.screenshot(path=shots/f'report_phone_{theme}.png', full_page=True)
 
 @pytest.mark.slow
 def test_voila_serves_the_explorer(page, tmp_path):

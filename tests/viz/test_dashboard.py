@@ -4,6 +4,7 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+import torch
 from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
@@ -11,7 +12,8 @@ from fastai.metrics import accuracy
 
 import sskd_tutor.distill.fit  # noqa: F401, gives Learner its fit_sskd
 from sskd_tutor.viz import panels
-from sskd_tutor.viz.dashboard import Board, LiveAlignment, chips, sealed
+from sskd_tutor.viz.board import Board, chips, sealed
+from sskd_tutor.viz.dashboard import LiveAlignment
 from sskd_tutor.data.loaders import ImageSet, fashion_dls
 from sskd_tutor.data.images import balanced, embedded_fashion
 from sskd_tutor.viz.explorer import Explorer, following, views
@@ -45,16 +47,48 @@ class Fail(Callback):
 
 def test_every_panel_changes_at_every_look(rec):
     board = Board(rec.schedule)
-    empty = {v: p.to_json() for v, p in board.panels.items()}
+    empty, before = {v: p.to_json() for v, p in board.panels.items()}, board.blocks['stage1'].value
     board.begin('stage1', 0)
     board.epoch_done(1, dict(train_loss=.5, valid_loss=.4, nmse=.4, stitched=.3))
     board.record(rec)
     assert all(p.to_json() != empty[v] for v, p in board.panels.items())
-    one, rec.measures = {v: p.to_json() for v, p in board.panels.items()}, rec.measures[rec.measures.step < 3]
+    assert board.blocks['stage1'].value != before and board.below.layout.display is None
+    one, maps = {v: p.to_json() for v, p in board.panels.items()}, board.blocks['stage1'].value
+    rec.measures = rec.measures[rec.measures.step < 3]
+    rec.maps = {k: v if k[0] == 'teacher' else v[:3] for k, v in rec.maps.items()}
     for part in ('steps', 'projection', 'match'): assert getattr(rec, part) is not None
     rec.steps = rec.steps[:3]
     board.record(rec)
-    assert all(board.panels[v].to_json() != one[v] for v in ('cka', 'maps', 'curves'))
+    assert all(board.panels[v].to_json() != one[v] for v in ('cka', 'curves')) and board.blocks['stage1'].value != maps
+
+def test_maps_move_within_an_epoch_and_finished_stages_stay(learn):
+    "In old versions the maps of stage 1 read 'before training' until it was over, and stage 2's took their place at once"
+    class Watch(Callback):
+        order, seen = 95, []
+        def after_batch(self):
+            if self.training: self.seen.append((self.learn.sskd_phase, {k: b.value for k, b in live.board.blocks.items()}))
+        def before_batch(self): live.tick = 0.   # look after every batch
+    live, watch = LiveAlignment(widgets=True, **small | dict(images=6, sample=24)), Watch()
+    run = learn.fit_sskd(fashion_teacher(), epochs=2, head_epochs=1, cbs=[live, watch])
+    in_stage = [blocks for phase, blocks in watch.seen if phase == 'stage1']
+    assert len({b['stage1'] for b in in_stage}) >= 6, "8 batches in two epochs"
+    later = [blocks for phase, blocks in watch.seen if phase == 'stage2']
+    assert all('frozen' in b['stage1'] and 'learns' in b['stage2'] for b in later)
+    assert len({b['stage1'] for b in later}) == 1 and later[-1]['stage1'].count('<img') == 4
+    assert run.record.info['share_spent'] > 0
+
+def test_peeks_change_nothing(learn):
+    "Not a bit of the student, not a random draw"
+    from sskd_tutor.core.state import tensors_sha256
+    found = []
+    for peek in (False, True):
+        torch.manual_seed(0)
+        net = tutorial_resnet(width=2, blocks=1)
+        one = Learner(learn.dls, net, metrics=accuracy)
+        live = LiveAlignment(widgets=peek, **small)
+        one.fit_sskd(fashion_teacher(), epochs=1, head_epochs=1, cbs=live)
+        found.append((tensors_sha256(net), torch.rand(1).item()))
+    assert found[0] == found[1]
 
 def test_a_broken_seal_is_shown(rec):
     done = rec.stages[0]
@@ -86,7 +120,9 @@ def test_without_a_front_end_it_says_so_once(learn, capsys):
     live = LiveAlignment(**small)
     learn.fit_sskd(fashion_teacher(), epochs=1, head_epochs=1, cbs=live)
     out = capsys.readouterr().out
-    assert out.count('no live dashboard') == 1 and 'train_loss' in out and live.widget is None and len(live.figures()) == 2
+    assert out.count('as a film at its end') == 1 and 'train_loss' in out and live.widget is None and len(live.figures()) == 2
+    assert len(live.figures()[1].frames) == len(live.recording.steps), "at least one an epoch"
+    assert live.film().html.count('<script>') == 1
     with pytest.raises(ValueError, match='cbs=live'): LiveAlignment().figures()
 
 def test_anywidget_is_named_with_its_cure(monkeypatch):
@@ -100,6 +136,13 @@ def test_anywidget_is_named_with_its_cure(monkeypatch):
     assert 'pip install anywidget' in panels.no_widgets()
 
 # --- explorer
+
+def test_it_plays(rec):
+    ex = Explorer(rec)
+    ex.play.value = 3
+    assert ex.step.value == 3 and "stage1, epoch 3" in ex.says.value
+    ex.step.value = 5
+    assert ex.play.value == 5
 
 def test_every_control_redraws_what_follows_it(rec):
     ex = Explorer(rec)

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from sskd_tutor.measure.recording import Recording, measure_columns, step_columns
-import sskd_tutor.viz.alignment, sskd_tutor.viz.maps, sskd_tutor.viz.outcome
-from sskd_tutor.viz.alignment import channel_match, cka_map, measure_curves, pair_curve, projection
+import sskd_tutor.viz.alignment, sskd_tutor.viz.maps, sskd_tutor.viz.outcome, sskd_tutor.viz.points
+from sskd_tutor.viz.alignment import channel_match, cka_map, measure_curves, pair_curve
+from sskd_tutor.viz.points import projection
 from sskd_tutor.viz.gallery import chapters_of, figures as registered, gallery, save_figures
 from sskd_tutor.viz.maps import feature_maps, map_wall
 from sskd_tutor.viz.moments import moment
@@ -110,7 +111,7 @@ def test_live_figure_is_changed_in_place(rec):
     with pytest.raises(ValueError, match='same function'): redraw(live, cka_map(rec))
 
 def test_every_figure_is_in_the_gallery(rec):
-    public = [getattr(module, name) for module in (sskd_tutor.viz.alignment, sskd_tutor.viz.maps, sskd_tutor.viz.outcome) for name in module.__all__]
+    public = [getattr(module, name) for module in (sskd_tutor.viz.alignment, sskd_tutor.viz.maps, sskd_tutor.viz.outcome, sskd_tutor.viz.points) for name in module.__all__]
     of_recording = [f for f in public if inspect.isfunction(f) and f.__annotations__.get('rec') is Recording]
     assert {f for f, _ in gallery(rec).values()} == set(of_recording) - {pair_curve}  # `measure_curves` draws it
     drawn = [f(rec, **kw) for f, kw in gallery(rec).values()]
@@ -225,7 +226,8 @@ def test_projection(rec):
     fig = projection(rec, 'stage2', step=2, chosen=1)
     t, s = rec.projection['teacher', 'stage2'][0], rec.projection['student', 'stage2'][2]
     for trace, xy in zip(fig.data, (t, s, np.array([t[1], s[1]]))): assert np.array_equal(np.array([trace.x, trace.y]).T, xy)
-    assert {c for c in fig.data[0].marker.symbol} == {'circle-open'} and {c for c in fig.data[1].marker.symbol} == {'circle'}
+    assert set(fig.data[0].marker.symbol) == {'circle-open', 'square-open', 'diamond-open'}
+    assert set(fig.data[1].marker.symbol) == {'circle', 'square', 'diamond'}
     assert fig.data[0].marker.color == fig.data[1].marker.color and len(set(fig.data[0].marker.color)) == 3
     keys = [t.name for t in fig.data if t.showlegend is not False]
     assert keys == ['chosen image', 'teacher: hollow', 'student: solid', *rec.vocab]
@@ -237,7 +239,7 @@ def test_ten_classes_can_be_told_apart(rec):
     ten = replace(rec, vocab=[f'class {i}' for i in range(10)], point_labels=np.arange(10),
                   projection={k: v[:, [0]*10] for k, v in rec.projection.items()})
     look = projection(ten, 'stage1').data[1].marker
-    assert len(set(look.color)) == 10 and set(look.symbol) == {'circle', 'square'}
+    assert len(set(look.color)) == 10 and len({*zip(look.color, look.symbol)}) == 10
     none = projection(replace(ten, point_labels=np.full(10, -1)), 'stage1')
     assert none.data[-1].name == 'no label'
 
@@ -309,6 +311,14 @@ def test_teacher_with_other_stage_names(rec):
 # --- frames
 
 @pytest.mark.parametrize('name', with_step)
+def test_frames_are_the_same_in_both_themes(rec, name):
+    "So the report draws them once"
+    f, kw = with_step[name]
+    light, dark = (plain(animated(f, rec, theme=theme, **kw)) for theme in ('light', 'dark'))
+    assert light['frames'] == dark['frames']
+    assert plain(animated(f, rec, theme='dark', frames=animated(f, rec, **kw).frames, **kw)) == dark
+
+@pytest.mark.parametrize('name', with_step)
 def test_a_frame_a_step_that_equals_the_still(rec, name):
     f, kw = with_step[name]
     fig = animated(f, rec, **kw)
@@ -366,11 +376,11 @@ def folder(rec, tmp_path_factory):
     return save_run(tmp_path_factory.mktemp('page')/'run', history, info, tutorial_resnet(width=2, blocks=1),
                     extra=lambda d, h, i: (rec.save(d, h, i), write_report(d, h, i)))
 
-figures = 3 + 2*2 + 2 + 1  # CKA with its curves and the probe's; wall and projection of two stages; the end's; cost
+figures = 3 + 2 + 2 + 1  # CKA with its curves and the probe's; projection of two stages; the end's; cost
 
 def test_page_with_and_without_a_recording(folder, tmp_path):
     text = (folder/'report.html').read_text()
-    assert 'What stage2 sees' in text and text.count('class="figure"') == 4 + figures
+    assert 'Where stage2 puts the images' in text and 'Watch it learn' in text and text.count('class="figure"') == 4 + figures
     again = write_report(folder).read_text()
     assert again == text
     bare = save_run(tmp_path/'bare', history, info, tutorial_resnet(width=2, blocks=1), extra=write_report)
@@ -392,9 +402,9 @@ def test_page_plays_offline(folder, chromium, repo, rec):
             page.on('console', lambda m: said.append(m.text))
             page.on('pageerror', lambda e: said.append(str(e)))
             page.goto((folder/'report.html').as_uri())
-            page.wait_for_function("document.querySelectorAll('.figure .main-svg').length >= 28")
-            moving = page.locator('.figure:has(.slider-group)')
-            assert moving.count() == 1 + 2*2
+            page.wait_for_function("document.querySelectorAll('.figure .main-svg').length >= 24")
+            moving = page.locator('.figure:has(+ .moments)')
+            assert moving.count() == 1 + 2
             cka, page_text = moving.nth(0), page.locator('body').inner_text
             titled = lambda fig, text: page.wait_for_function("([e, t]) => e.querySelector('.gtitle').textContent.includes(t)",
                                                               arg=[fig.element_handle(), text])
@@ -414,13 +424,13 @@ def test_page_plays_offline(folder, chromium, repo, rec):
                 titled(fig, 'before training')
                 assert look() != before
             assert 'undefined' in cka.text_content() and 'NaN' not in page_text()
-            rail = cka.locator('.slider-rail-touch-rect')
-            rail.evaluate("e => new Promise(done => { e.scrollIntoView({block: 'center'}); setTimeout(done, 300) })")
-            box = rail.bounding_box()
-            page.mouse.click(box['x'] + .41*box['width'], box['y'] + box['height']/2)  # as a reader does, two fifths of the way
+            slider = cka.locator('+ .moments input')
+            slider.focus()
+            page.keyboard.press('Home')
+            for _ in range(2): page.keyboard.press('ArrowRight')  # as a reader does
             titled(cka, 'stage1, epoch 2 of 2')
             assert '0.21' in cka.text_content()
-            cka.locator('.updatemenu-button').first.click()
+            cka.locator('+ .moments button').click()
             titled(cka, 'head, epoch 1')
         browser.close()
     assert said == [] and asked and all(u.startswith(('file:', 'data:', 'blob:')) for u in asked)

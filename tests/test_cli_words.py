@@ -1,0 +1,45 @@
+"""What the command line says to words that it does not know; nothing is trained."""
+import pytest
+
+from sskd_tutor.cli import main
+from sskd_tutor.core.files import pkg_data
+
+def said(capsys, line):
+    "Exit code, stdout, stderr"
+    try: code = main(line.split())
+    except SystemExit as e: code = e.code
+    return code, *capsys.readouterr()
+
+def test_bare_is_help_and_no_error(capsys):
+    code, out, err = said(capsys, '')
+    assert code == 0 and 'COMMAND' in out and 'explore' in out and err == ''
+
+@pytest.mark.parametrize('line, says', [
+    ('demmo', "sskd_tutor: no command 'demmo'; did you mean 'demo'?"),
+    ('doctor --jsn', 'sskd_tutor doctor: unrecognized --jsn; did you mean --json?'),
+    ('doctor --dev cpu', 'sskd_tutor doctor: unrecognized --dev; did you mean --device?'),
+    ('doctor now', "sskd_tutor doctor: 'now' is too much"),
+    ('data here', 'sskd_tutor data: the following arguments are required: FILE')])
+def test_bad_words_name_the_command_and_the_nearest(capsys, line, says):
+    "0.1 showed the help of `sskd_tutor` itself, and took --dev for --device"
+    code, out, err = said(capsys, line)
+    first, second = err.splitlines()
+    assert code == 2 and out == '' and first == says and second.endswith('--help says what there is')
+
+def test_explore_writes_one_page(capsys, tmp_path):
+    page = tmp_path/'run.html'
+    code, out, _ = said(capsys, f'explore {pkg_data}/example_recording --out {page} --no-browser')
+    assert code == 0 and out.strip() == str(page) and page.read_text().count('class="sskd-film"') == 1
+    code, _, err = said(capsys, f'explore {tmp_path} --no-browser')
+    assert code == 2 and 'RecordAlignment' in err
+
+def test_the_warning_of_fastais_import_is_not_shown():
+    "`torch.jit.script` is deprecated, says torch on every import of fastai; a user of ours can do nothing about it"
+    import importlib, warnings
+    import sskd_tutor
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.resetwarnings()
+        importlib.reload(sskd_tutor)
+        warnings.warn('`torch.jit.script` is deprecated. Please switch to `torch.compile`', FutureWarning)
+        warnings.warn('another', FutureWarning)
+    assert [str(w.message) for w in seen] == ['another']
