@@ -306,7 +306,7 @@ def explore_options(p):
 @command('sskd_tutor explore runs/mine', explore_options)
 def explore(a) -> int:
     "Play a recorded run in a browser: one page that needs neither Jupyter nor a network"
-    loading()
+    loading(a)
     import webbrowser
     from sskd_tutor.core.files import write_whole
     from sskd_tutor.measure.recording import Recording
