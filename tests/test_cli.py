@@ -49,7 +49,7 @@ def test_demo_leaves_a_run(first):
     run = load_run(first[2]/'runs/first')
     assert 'multiply-adds, 10⁹, planned' in (run.path/'report.html').read_text()
     assert all(r['planned_seconds'] > 0 and r['planned_gmacs'] == pytest.approx(r['gmacs']) for r in run.info['stages'])
-    left = {'student.safetensors', 'metrics.csv', 'settings.json', 'run.json', 'report.html', 'alignment.csv', 'alignment.json', 'alignment.npz'}
+    left = {'student.safetensors', 'metrics.csv', 'settings.json', 'run.json', 'report.html', 'alignment.csv', 'alignment.json', 'alignment.npz', 'look.json'}
     assert set(run.info['files']) == left == {f.name for f in run.path.iterdir()}
     student = load_weights(tutorial_resnet(width=32, blocks=1), run.path/'student.safetensors')
     assert tensors_sha256(student) == run.info['student_sha256'] == first[1]['student_sha256']

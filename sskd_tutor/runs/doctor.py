@@ -182,9 +182,11 @@ checks = {'packages': check_packages, 'device': check_device, 'widgets': check_w
 
 def examine(
     device=None,  # fastai's default device if None
+    say=None,     # told the name of each check before it begins
 ):                # yields dicts with name, status ('ok', 'warn' or 'fail') and detail
     "All checks, one after another; a check that raises has failed"
     for name, check in checks.items():
+        if say: say(name)
         try: status, detail = check(device)
         except Exception as e: status, detail = 'fail', f'{type(e).__name__}: {e}'
         yield dict(name=name, status=status, detail=detail)

@@ -9,7 +9,7 @@ __all__ = ['kinds', 'FromPixels', 'need_packages', 'hushed', 'own_network', 'onn
            'fastest', 'sizes', 'model_card', 'ToExport']
 
 # %% ../../nbs/runs/03_export.ipynb #e09b0004
-import copy, importlib, io, logging, os, shutil, warnings
+import copy, importlib, io, logging, shutil, warnings
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import nearest, with_extra
-from ..core.files import replace_whole
+from ..core.files import replace_whole, unfinished_beside
 from ..core.state import environment, kept
 from ..nets.staged import count_macs
 from ..nets.weights import load_weights, save_weights
@@ -179,7 +179,7 @@ def export_student(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} is there already and is not empty; name a new folder")
     net, x = _ready(net, x, stats)
-    files = folder.with_name(f'.{folder.name}-{os.getpid()}.tmp')
+    files = unfinished_beside(folder)
     files.mkdir(parents=True)
     try:
         table = pd.DataFrame([_write(f, net, x, files) for f in formats]).set_index('format')

@@ -207,6 +207,12 @@ def test_workflow_publish():
 @pytest.mark.parametrize('path', sorted((root/'.github/workflows').glob('*')), ids=name)
 def test_workflows_have_no_secret(path): assert 'secrets.' not in path.read_text()
 
+@pytest.mark.parametrize('path', sorted((root/'.github/workflows').glob('*')), ids=name)
+def test_actions_are_pinned_by_hash(path):
+    "A tag can be moved to other code, a hash cannot; the version stands behind it for dependabot and for you"
+    used = re.findall(r'^\s*(?:- )?uses: *(.+)$', path.read_text(), re.M)
+    assert used and [line for line in used if not re.fullmatch(r'[\w/.-]+@[0-9a-f]{40}  # v[\d.]+.*', line)] == []
+
 def test_ci_run_is_executable(run):
     assert (root/'.ci/run').stat().st_mode & 0o111
     run('bash', '-n', '.ci/run', cwd=root)
