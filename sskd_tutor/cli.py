@@ -17,10 +17,10 @@ from pathlib import Path
 
 from . import __version__
 from .core.settings import flag
-from .runs.commands import (Words, add_allow_code, add_manners, add_run_options, carry_out, command,
-                                      commands, complete_files, listener, loading, new_folder,
-                                      not_understood, now,
-                                      plan_values, print_json, refuse_others, to_stderr, told)
+from .runs.commands import (Words, add_allow_code, add_manners, add_run_options, carry_out, colored,
+                                      command, commands, complete_files, listener, loading, new_folder,
+                                      not_understood, now, plan_values, print_json, refuse_others, to_stderr,
+                                      told)
 from .runs.options import add_settings, from_config, given, in_options
 
 # %% ../nbs/01_cli.ipynb #0c3924d5
@@ -274,9 +274,12 @@ def doctor(a) -> int:
     loading(a)
     from sskd_tutor.runs.doctor import examine
     found = []
-    for c in examine(a.device):
+    colors, tell = dict(ok='green', warn='yellow', fail='bold red'), listener(a)
+    def say(name):
+        if name == 'self-test': tell('a short distillation ...')
+    for c in examine(a.device, say):
         found.append(c)
-        if not a.json: print(f"{c['status']:<6}{c['name']:<11}{c['detail']}", flush=True)
+        if not a.json: colored(f"{c['status']:<6}{c['name']:<11}{c['detail']}", colors[c['status']])
     ok = all(c['status'] != 'fail' for c in found)
     if a.json: print(json.dumps(dict(ok=ok, checks=found)))
     else: print('\nall well' if ok else '\nsomething is wrong, see above')
@@ -300,13 +303,13 @@ def data(a) -> int:
 def explore_options(p):
     p.add_argument('run', metavar='RUN',
                    help='a run folder that demo or distill left, or any folder with a recording')
-    p.add_argument('--out', metavar='FILE.html', help='the page (explore.html in RUN)')
+    p.add_argument('--out', metavar='FILE.html', help='the page (RUN.html, beside the folder)')
     p.add_argument('--no-browser', action='store_true', help='write the page and do not open it')
 
 @command('sskd_tutor explore runs/mine', explore_options)
 def explore(a) -> int:
     "Play a recorded run in a browser: one page that needs neither Jupyter nor a network"
-    loading()
+    loading(a)
     import webbrowser
     from sskd_tutor.core.files import write_whole
     from sskd_tutor.measure.recording import Recording
@@ -315,7 +318,7 @@ def explore(a) -> int:
     text = ("One stage after the other learns to see what its teacher sees. Choose an image to see all its "
             "recorded channels. The address of this page keeps the moment and the image.")
     page = player_page(rec, f'The run in {Path(a.run).resolve().name}', text)
-    path = write_whole(Path(a.out or Path(a.run)/'explore.html'), page)
+    path = write_whole(Path(a.out or f'{Path(a.run)}.html'), page)
     print(path)
     if not a.no_browser: webbrowser.open(path.resolve().as_uri())
     return 0
