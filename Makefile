@@ -10,7 +10,7 @@ help:  ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 demo: .venv/.core  ## distill the shipped teacher into a student; leaves a run folder
-	$(bin)/sskd_tutor demo $(ARGS)
+	@$(bin)/sskd_tutor demo $(ARGS)
 
 check: .venv/.dev  ## what is quick to find out: lint, types, the law of rooms, notebooks in step, fast unit tests; under 3 minutes
 	$(bin)/ruff check .
@@ -39,7 +39,7 @@ test-colab: .venv/.dev .venv-colab/.torch  ## the lessons where Colab would run 
 bench: .venv/.core  ## speed and memory side by side, into benchmarks/results (10,000 JPEGs: benchmarks/folder.py); QUICK=1 takes under 5 minutes, into runs/
 	$(bin)/python benchmarks/bench.py $(if $(QUICK),--quick) $(ARGS)
 
-lab: .venv/.dev  ## JupyterLab on the first page
+lab: .venv/.core  ## JupyterLab on the first page, with what the lessons need and no developers' tools
 	$(bin)/jupyter-lab nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 docs: .venv/.dev  ## the site from the notebooks, into _docs; a link that leads nowhere is an error
@@ -74,12 +74,12 @@ clean:  ## outputs of the documentation and of builds; the environment and the r
 .venv/.core: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(min)".split("."))))' || \
 	  { echo "Python $(min) or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python$(min)"; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(bin)/python -m pip install --editable .
+	@$(PYTHON) -m venv .venv
+	@$(bin)/python tools/install.py --editable .
 	@touch $@
 
 .venv/.dev: .venv/.core
-	$(bin)/python -m pip install --quiet --editable '.[dev]'
+	@$(bin)/python tools/install.py --editable '.[dev]'
 	@touch $@
 
 .venv-colab/.torch:
@@ -90,5 +90,5 @@ clean:  ## outputs of the documentation and of builds; the environment and the r
 .venv-oldest/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python tools/oldest.py > .venv-oldest/constraints.txt
-	.venv-oldest/bin/python -m pip install --quiet --constraint .venv-oldest/constraints.txt --editable . 'pytest>=8' 'pytest-xdist>=3.5'
+	.venv-oldest/bin/python -m pip install --quiet --constraint .venv-oldest/constraints.txt --editable . 'pytest>=8' 'pytest-xdist>=3.5' 'timm>=1'
 	@touch $@

@@ -49,7 +49,7 @@ def test_demo_leaves_a_run(first):
     run = load_run(first[2]/'runs/first')
     assert 'multiply-adds, 10⁹, planned' in (run.path/'report.html').read_text()
     assert all(r['planned_seconds'] > 0 and r['planned_gmacs'] == pytest.approx(r['gmacs']) for r in run.info['stages'])
-    left = {'student.safetensors', 'metrics.csv', 'settings.json', 'run.json', 'report.html', 'alignment.csv', 'alignment.json', 'alignment.npz'}
+    left = {'student.safetensors', 'metrics.csv', 'settings.json', 'run.json', 'report.html', 'alignment.csv', 'alignment.json', 'alignment.npz', 'look.json'}
     assert set(run.info['files']) == left == {f.name for f in run.path.iterdir()}
     student = load_weights(tutorial_resnet(width=32, blocks=1), run.path/'student.safetensors')
     assert tensors_sha256(student) == run.info['student_sha256'] == first[1]['student_sha256']
@@ -146,7 +146,7 @@ def test_plan(tmp_path, capsys):
     ('demo --epochs 0', '1 or more'), ('demo --teacher big', "--teacher is 'big'; expected one of ['full', 'same-data']"), ('demo --seed -1', 'seed is -1'), ('demo --device warp', "device 'warp'"),
     ('demo --like nowhere/run.json', 'no run folder'), ('demo --like a/run.json --quick --seed 1', 'leave out --quick, --seed'),
     ('demo --out file', 'is a file'), ('demo --out full', 'no run'), ('demo --out full --overwrite', 'no run'),
-    ('info resnet18', 'package.module:function'), ('info tutorial:widht=3', "did you mean 'width'"),
+    ('info resnet18', "did you mean 'timm:resnet18' or 'torchvision:resnet18'?"), ('info tutorial:widht=3', "did you mean 'width'"),
     ('info tutorial:width=x', 'whole number'),
     ('info tutorial:width=0', 'whole number'), ('info no.such:net', 'ModuleNotFoundError'), ('info json:loads', 'gives no network'),
     ('info collections:OrderedDict', 'expected a StagedNet'), ('info tutorial --input 3x28x28', '--input'),
@@ -166,10 +166,21 @@ def test_bad_use(line, says, tmp_path, monkeypatch, capsys):
     assert (tmp_path/'file').read_text() == (tmp_path/'full/mine.txt').read_text() == 'mine'
     assert len(list(tmp_path.iterdir())) == 2
 
-@pytest.mark.parametrize('line', ['', 'dem', 'demo --images many', 'info', 'doctor --jsn'])
+@pytest.mark.parametrize('line', ['dem', 'demo --images many', 'info', 'doctor --jsn', 'demo --epoch 3'])
 def test_unknown_words(line, capsys):
     with pytest.raises(SystemExit) as e: main(line.split())
-    assert e.value.code == 2 and 'usage: sskd_tutor' in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert e.value.code == 2 and len(err.splitlines()) == 2 and '--help says what there is' in err
+
+def test_no_word_is_help(capsys):
+    assert main([]) == 0 and 'usage: sskd_tutor' in capsys.readouterr().out
+
+def test_explore_is_quiet_too(tmp_path, capsys):
+    example = root/'sskd_tutor/data_files/example_recording'
+    line = ['explore', str(example), '--out', str(tmp_path/'page.html'), '--no-browser', '--quiet']
+    assert main(line) == 0
+    out, err = capsys.readouterr()
+    assert out.strip() == str(tmp_path/'page.html') and err == ''
 
 def test_nan_is_a_failure(monkeypatch, capsys, tmp_path):
     import sskd_tutor.runs.job
@@ -177,8 +188,77 @@ def test_nan_is_a_failure(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sskd_tutor.runs.job, 'run', fail)
     assert main(['demo', '--out', str(tmp_path/'x')]) == 1 and 'stage2' in capsys.readouterr().err
 
-def test_traceback_on_demand():
-    with pytest.raises(ValueError, match='no network'): main(['--traceback', 'info', 'resnet18'])
+@pytest.mark.parametrize('line', ['--traceback info resnet18', 'info resnet18 --traceback', 'info --traceback resnet18'])
+def test_traceback_on_both_sides(line):
+    with pytest.raises(ValueError, match='no network'): main(line.split())
+
+@pytest.mark.parametrize('line', ['--quiet {}', '{} --quiet'])
+def test_quiet_on_both_sides(line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    plan = 'plan --student tutorial:width=4,blocks=1 --teacher tutorial:width=4,blocks=1 --images 64 --bs 32 --epochs 1 --device cpu'
+    assert main(line.format(plan).split()) == 0
+    out, err = capsys.readouterr()
+    assert 'The published way would take' in out and err == ''
+    assert main(line.format('info resnet18').split()) == 2 and 'no network' in capsys.readouterr().err  # an error is still told
+
+# --- config file, completion, lessons
+
+def config(folder, text):
+    (folder/'mine.toml').write_text(text)
+    return ['distill', '--config', str(folder/'mine.toml')]
+
+@pytest.mark.parametrize('text, says', [
+    ('datta = "x"', "has 'datta'; did you mean 'data'?"), ('data = x', 'is no TOML file'), ('data = "x"', '--teacher, --student must be given'),
+    ('data="x"\nteacher="a:b"\nstudent="teacher"', 'allow'), ('data="x"\nteacher="teacher"\nstudent="teacher"\nsize=0', '--size is 0')])
+def test_bad_config(text, says, tmp_path, capsys):
+    assert main(config(tmp_path, text)) == 2
+    err = capsys.readouterr().err
+    assert says in err and 'Traceback' not in err
+
+def test_what_is_typed_wins_over_the_config(tmp_path, monkeypatch):
+    import sskd_tutor.runs.folder as folder
+    seen = []
+    class Seen(Exception): pass
+    def job(settings, **_):
+        seen.append(settings)
+        raise Seen
+    monkeypatch.setattr(folder, 'FolderJob', job)
+    line = config(tmp_path, 'data = "x"\nteacher = "teacher"\nstudent = "tutorial"\nepochs = 2\nteacher_mean = [0.5]\nteacher_std = [1.0]')
+    with pytest.raises(Seen): main([*line, '--epochs', '3'])
+    assert (seen[0].epochs, seen[0].data, seen[0].teacher_mean, seen[0].bs) == (3, 'x', [.5], 32)
+
+@pytest.mark.parametrize('shell', ['bash', 'zsh', 'tcsh'])
+def test_completion(shell, capsys):
+    "Every command and its options, in a script that calls no Python"
+    assert main(['completion', shell]) == 0
+    script = capsys.readouterr().out
+    assert all(word in script for word in ('distill', 'teacher-weights', 'lessons', 'no-lab', 'budget'))
+    assert not re.search(r'^[^#]*\bpython3? ', script, re.M)
+
+def test_completion_is_bash(tmp_path, capsys):
+    assert main(['completion', 'bash']) == 0
+    (tmp_path/'c.bash').write_text(capsys.readouterr().out)
+    ask = 'source c.bash; COMP_WORDS=(sskd_tutor dist); COMP_CWORD=1; _shtab_sskd_tutor; echo "${COMPREPLY[@]}"'
+    assert subprocess.run(['bash', '-c', ask], cwd=tmp_path, capture_output=True, text=True).stdout.strip() == 'distill'
+
+def test_lessons(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(['lessons', 'mine', '--no-lab']) == 0
+    names = {p.name for p in (root/'nbs/lessons').glob('*.ipynb')}
+    assert {p.name for p in (tmp_path/'mine').iterdir()} == names
+    first = min((tmp_path/'mine').iterdir())
+    first.write_text('my answers')
+    assert main(['lessons', 'mine', '--no-lab']) == 0 and first.read_text() == 'my answers'
+    assert f'0 new in mine, {len(names)} were there' in capsys.readouterr().err
+    (tmp_path/'file').touch()
+    assert main(['lessons', 'file']) == 2 and 'is a file' in capsys.readouterr().err
+
+def test_lessons_open_lab(tmp_path, monkeypatch):
+    import sskd_tutor.runs.lesson_files as lesson_files
+    called = []
+    monkeypatch.setattr(lesson_files.subprocess, 'call', lambda line: called.append(line) or 7)
+    assert main(['lessons', str(tmp_path/'mine')]) == 7
+    assert called[0][1:3] == ['-m', 'jupyterlab'] and Path(called[0][3]).is_file()
 
 # --- info, doctor, data, help
 

@@ -1,23 +1,29 @@
-"""The lessons for Google Colab, into colab/, which is committed: a badge and a first cell that installs, looks for a GPU and
-switches widgets on; no directives, no outputs, links that lead out of Colab. `make colab` writes them, a test compares them.
+"""The lessons without outputs and directives, twice, both committed: for Google Colab into colab/, with a badge and a first cell
+that installs, looks for a GPU and switches widgets on; and for `sskd_tutor lessons` into the package's data. `make colab` writes
+them, a test compares them.
 """
-import re, shutil, sys
+import configparser, re, shutil, sys
+from functools import cache
+from importlib.metadata import requires
 from pathlib import Path
 
 import nbformat
 from nbdev.config import get_config
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from course import cleaned, read_lesson
 
 wants_gpu = {'12_your_own'}          # lessons that are about a GPU; the others are made for a CPU
-extras = 'anywidget torchmetrics'    # optional to the package, used in lessons
-lessons = Path('nbs/lessons')
+loaded = {'ipykernel', 'ipython', 'ipywidgets', 'jupyter-server', 'pyzmq', 'tornado', 'traitlets'}   # by Colab's kernel: must stay
+not_there = {'jupyterlab', 'shtab'}   # needed by other ways in: Colab is its own lab and has no shell
+lessons, in_package = Path('nbs/lessons'), Path('sskd_tutor/data_files/lessons')
 
 install = """\
 #@title Run this first: it installs sskd_tutor, looks for a GPU and switches widgets on
 try: import sskd_tutor
 except ImportError:
-    %pip install -q "{lib} @ git+{git}" {extras}"""
+    %pip install {line}"""
 
 device = """
 import os, torch
@@ -35,6 +41,41 @@ try:
     output.enable_custom_widget_manager()
 except Exception as e: print(f'No live widgets here ({e}): figures stand in their place.')"""
 
+def pins():  # name -> version
+    "What Colab has"
+    lines = (get_config().config_path/'tools/colab_pins.txt').read_text().splitlines()
+    return dict(line.split('==') for line in lines if not line.startswith('#'))
+
+def core():
+    "Our own requirements, as settings.ini has them"
+    ini = configparser.ConfigParser()
+    ini.read(get_config().config_path/'settings.ini')
+    return [r for r in ini['DEFAULT']['requirements'].split() if Requirement(r).name not in not_there]
+
+def needs(name):
+    "What a package that is installed here requires on any platform"
+    found = map(Requirement, requires(name) or [])
+    return [f'{r.name}{r.specifier}' for r in found if not r.marker or r.marker.evaluate({'extra': ''})]
+
+@cache
+def missing():
+    "What Colab lacks or has too old, with what that requires in turn"
+    has, todo, found = pins(), core(), {}
+    while todo:
+        r = Requirement(todo.pop(0))
+        name = canonicalize_name(r.name)
+        if name in has and r.specifier.contains(has[name], prereleases=True): continue
+        if name in loaded: raise SystemExit(f"{r} is asked for, and Colab's kernel has loaded {name} {has.get(name)}")
+        if name not in found: todo += needs(name)
+        found[name] = str(r)
+    return list(found.values())
+
+def install_line():
+    "What stands behind `pip install` on Colab: nothing that its kernel has loaded is touched"
+    cfg = get_config()
+    quoted = ' '.join(f'"{r}"' for r in missing())
+    return f'-q --no-deps "{cfg.lib_name} @ git+{cfg.git_url}" {quoted}'
+
 def in_colab(name):  # where Colab opens a copy
     cfg = get_config()
     return f"https://colab.research.google.com/github/{cfg.git_url.removeprefix('https://github.com/')}/blob/{cfg.branch}/colab/{name}"
@@ -42,9 +83,8 @@ def in_colab(name):  # where Colab opens a copy
 def badge(name): return f'[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({in_colab(name)})'
 
 def first_cell(name):
-    cfg = get_config()
     gpu = 'True  # this lesson is about one' if name in wants_gpu else chosen
-    code = install.format(lib=cfg.lib_name, git=cfg.git_url, extras=extras) + device.format(gpu=gpu) + widgets
+    code = install.format(line=install_line()) + device.format(gpu=gpu) + widgets
     return nbformat.v4.new_code_cell(code, id='in-colab', metadata=dict(cellView='form'))
 
 def for_colab(
@@ -66,13 +106,29 @@ def for_colab(
     if lesson.name in wants_gpu: meta['accelerator'] = 'GPU'
     return nbformat.v4.new_notebook(cells=cells, metadata=meta)
 
-def main():
-    root = get_config().config_path
-    to = Path(sys.argv[1] if sys.argv[1:] else root/'colab')
-    paths = sorted((root/lessons).glob('*.ipynb'))
-    names = [p.name for p in paths]
+def for_wheel(
+    path: Path,  # a lesson
+    stay: list,  # file names of all lessons
+) -> dict:       # notebook
+    "The copy that travels in the wheel"
+    lesson = read_lesson(path)
+    cells = [cleaned(c, lessons.as_posix(), stay) for c in lesson.nb.cells]
+    for c in cells:
+        if c.cell_type == 'code': c.outputs = []
+    return nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=lesson.nb.metadata.kernelspec))
+
+def write_all(notebooks, to):
+    "file name -> notebook, into a folder; what was there before goes"
     shutil.rmtree(to, ignore_errors=True)
     to.mkdir(parents=True)
-    for p in paths: nbformat.write(for_colab(p, names), to/p.name)
+    for name, nb in notebooks.items(): nbformat.write(nb, to/name)
+
+def main():
+    root = get_config().config_path
+    to = Path(sys.argv[1]) if sys.argv[1:] else root
+    paths = sorted((root/lessons).glob('*.ipynb'))
+    names = [p.name for p in paths]
+    write_all({p.name: for_colab(p, names) for p in paths}, to/'colab')
+    write_all({p.name: for_wheel(p, names) for p in paths}, to/in_package)
 
 if __name__ == '__main__': main()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 
-from colab import extras
+from colab import missing
 
 root = Path(__file__).resolve().parent.parent
 bin = root/'.venv-colab/bin'
@@ -30,7 +30,7 @@ def install(away):
         shutil.copy2(root/f, away/'src'/f)
     call(sys.executable, '-m', 'build', '--no-isolation', '--wheel', '--outdir', away/'dist', away/'src')
     before, wheel = versions(), next((away/'dist').glob('*.whl'))
-    call(bin/'pip', 'install', '--quiet', wheel, *extras.split())
+    call(bin/'pip', 'install', '--quiet', wheel, *missing())
     call(bin/'pip', 'install', '--quiet', '--no-deps', '--force-reinstall', wheel)
     if versions() != before: raise RuntimeError(f'{before} became {versions()}: the wheel asks for more than Colab has')
     return before

@@ -10,12 +10,13 @@ __all__ = ['pkg_data', 'most_text', 'snapshot_format', 'n_kept', 'damaged', 'fil
            'clear_halves', 'write_snapshot', 'read_snapshot']
 
 # %% ../../nbs/core/01_files.ipynb #f1bda8f7
-import hashlib, json, os, re, shutil, warnings
+import hashlib, json, os, platform, re, shutil, tempfile, warnings
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from fastai.torch_core import rank_distrib
 from fastcore.all import L
@@ -97,6 +98,35 @@ def replace_whole(
     os.replace(finished, path)
     _sync_folder(Path(path).absolute().parent)
 
+# %% ../../nbs/core/01_files.ipynb #443c6fe3
+def process_mark() -> str:
+    "This machine and this process, e.g. 'laptop-4711'"
+    return f'{platform.node()}-{os.getpid()}'
+
+def is_left(
+    mark: str,   # what `process_mark` gave somewhere
+) -> bool:
+    "Was that a process of this machine that is gone now?"
+    node, _, number = mark.rpartition('-')
+    return node == platform.node() and number.isdigit() and not psutil.pid_exists(int(number[:9]))
+
+# %% ../../nbs/core/01_files.ipynb #b123ca45
+def unfinished_beside(
+    path: Path,         # that will be written
+    end: str = '.tmp',
+) -> Path:              # e.g. .run.json-laptop-4711.tmp
+    "A name in the same folder until it is whole; what killed processes have left there is removed"
+    start = f'.{path.name}-'
+    for found in path.parent.iterdir() if path.parent.is_dir() else ():
+        if not (found.name.startswith(start) and found.name.endswith(end)): continue
+        if is_left(found.name[len(start):-len(end)]): remove(found)
+    return path.with_name(f'{start}{process_mark()}{end}')
+
+def remove(path: Path) -> None:
+    "Remove a file or a folder, if it is still there"
+    if path.is_dir() and not path.is_symlink(): shutil.rmtree(path, ignore_errors=True)
+    else: path.unlink(missing_ok=True)
+
 # %% ../../nbs/core/01_files.ipynb #dfca7df3
 def write_whole(
     path: str | Path,
@@ -105,12 +135,23 @@ def write_whole(
     "Write a file so that it is there whole or not at all; an older one stays until then"
     path = Path(path)
     raw = content.encode() if isinstance(content, str) else content
-    unfinished = path.with_name(f'.{path.name}-{os.getpid()}.tmp')
+    unfinished = unfinished_beside(path)
     try:
         write_synced(unfinished, raw)
         replace_whole(unfinished, path)
     finally: unfinished.unlink(missing_ok=True)
     return path
+
+# %% ../../nbs/core/01_files.ipynb #d0b1b1fc
+def temporary_folder(
+    kind: str,   # what it is for, e.g. 'taps'
+) -> Path:
+    "A new folder in the system's place for such; those of the same kind that killed processes have left are removed"
+    start = f'sskd_tutor-{kind}-'
+    for found in Path(tempfile.gettempdir()).glob(f'{start}*'):
+        mark, _, _ = found.name.removeprefix(start).rpartition('-')
+        if is_left(mark): remove(found)
+    return Path(tempfile.mkdtemp(prefix=f'{start}{process_mark()}-'))
 
 # %% ../../nbs/core/01_files.ipynb #743a057e
 def _keep(t, kind, tensors, name):

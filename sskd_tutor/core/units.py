@@ -25,16 +25,21 @@ def in_bytes(
     size: float | str,  # a number of bytes, or e.g. '1.5 GB', '500MB'
 ) -> float:             # bytes
     "A budget as people write it; raises `ValueError` if it is no amount of memory"
-    if not isinstance(size, str): return float(size)
+    if not isinstance(size, str): return _amount(float(size), size)
     number = size.rstrip('BbiI').strip()
     unit = 1
     if number and number[-1].upper() in _units:
         unit = 1000**(_units.index(number[-1].upper()) + 1)
         number = number[:-1]
-    try: return float(number)*unit
-    except ValueError:
-        raise ValueError(f"{size!r} is no amount of memory; expected bytes, or e.g. '500 MB', '2 "
-                         "GB'") from None
+    try: return _amount(float(number)*unit, size)
+    except ValueError: raise ValueError(_no_amount(size)) from None
+
+def _no_amount(size): return f"{size!r} is no amount of memory; expected bytes, or e.g. '500 MB', '2 GB'"
+
+def _amount(number, size):
+    "NaN is no amount, nor is a negative number"
+    if not number >= 0: raise ValueError(_no_amount(size))
+    return number
 
 # %% ../../nbs/core/04_units.ipynb #6e907915
 def short_number(

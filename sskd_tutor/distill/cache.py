@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.device import autocast_of, free_memory, kind_of, learner_device
+from ..core.files import temporary_folder
 from ..core.units import in_bytes
 from ..data.loaders import DeviceDL
 from .callbacks import MimicFeatures
@@ -217,7 +218,7 @@ def begin(self: CacheFeatures,
 def _open_disk(self: CacheFeatures, rank: int | None) -> Disk:
     "The folder in which this process remembers"
     if self.folder: return Disk(self.folder if rank is None else Path(self.folder)/f'rank{rank}')
-    self.tmp = tempfile.mkdtemp(prefix='sskd_tutor-taps-')
+    self.tmp = str(temporary_folder('taps'))
     atexit.register(shutil.rmtree, self.tmp, True)
     return Disk(self.tmp)
 
@@ -271,12 +272,10 @@ def _disk_store(self: CacheFeatures,
     "One that lies there already, or a new one if there is room"
     blank, net = Store(n, tap, dtype, 'meta'), self.taps[part].nets[which.network]
     key = tap_key(self.loaders[part], net, which.stage, which.view, blank, self.fingerprints[part])
-    found = self.disk.find(key)
-    path = found or self._reserve(blank.nbytes)
-    if path is None: return None
-    store = DiskStore(n, tap, dtype, path, self.disk, key)
-    if found: store.mark_complete()
-    return store
+    found = self.disk.found(n, tap, dtype, key)
+    if found is not None: return found
+    path = self._reserve(blank.nbytes)
+    return None if path is None else DiskStore(n, tap, dtype, path, self.disk, key)
 
 @patch
 def _reserve(self: CacheFeatures, size: int) -> Path | None:

@@ -183,7 +183,8 @@ class StitchedAccuracy(Metric):
     @property
     def value(self) -> float | None: return (self.right/self.n).item() if self.n else None
 
-def _are_classes(labels): return labels is not None and labels.dim() == 1 and not labels.is_floating_point()
+def _are_classes(labels):
+    return isinstance(labels, Tensor) and labels.dim() == 1 and not labels.is_floating_point()
 
 # %% ../../nbs/distill/02_callbacks.ipynb #4ef4eacc
 class StopOnNaN(Callback):

@@ -24,13 +24,32 @@ from .precision import layout_fault
 from ..nets.graph import channels_of
 from ..nets.staged import StagedNet
 
+# %% ../../nbs/distill/05_check.ipynb #dfad1e7d
+def _drawn(dl):
+    "One batch as it comes, or why there is none"
+    try: return dl.one_batch() if hasattr(dl, 'one_batch') else next(iter(dl))
+    except (StopIteration, ValueError) as e:
+        if not isinstance(e, StopIteration) and 'does not have any batches' not in str(e): raise
+        raise ValueError("the loader gives no batch: its set is empty, or smaller than a batch while the last "
+                         "one is dropped; make bs smaller, or drop_last False") from e
+    except (RuntimeError, TypeError, KeyError) as e:   # mostly of items that do not make a batch
+        raise ValueError(f"the loader cannot make a batch ({type(e).__name__}: {e}); expected images of one "
+                         "size, each with its label. Try it alone: next(iter(learn.dls.train))") from e
+
+def _check_images(batch):
+    if len(batch) and isinstance(batch[0], Tensor): return
+    given = type(batch[0]).__name__ if len(batch) else 'nothing'
+    raise TypeError(f"the loader's batches begin with a {given}; expected (images, labels), images a tensor "
+                    "(b,c,h,w). With PyTorch's DataLoader a collate_fn of yours makes such a pair, e.g. of dicts")
+
 # %% ../../nbs/distill/05_check.ipynb #a149410d
 def plain_batch(
     dl: Any,  # fastai's or PyTorch's
 ) -> list:    # images, then labels of any kind
     "One batch, its tensors without fastai's types"
-    batch = dl.one_batch() if hasattr(dl, 'one_batch') else next(iter(dl))
+    batch = _drawn(dl)
     if not isinstance(batch, (list, tuple)): batch = [batch]
+    _check_images(batch)
     return [part.as_subclass(Tensor) if isinstance(part, Tensor) else part for part in batch]
 
 def first_batch(
@@ -106,6 +125,10 @@ def _check_labels(learn, y, answer_shape):
     if y is None:
         raise ValueError("the learner's batches have no labels, so the head cannot be trained; "
                          "pass head_epochs=0 to keep the teacher's head")
+    if not isinstance(y, Tensor):
+        if not _picks_a_class(learn.loss_func): return   # a loss of one's own may take anything
+        raise TypeError(f"the labels of a batch are a {type(y).__name__}; expected a tensor with the number of "
+                        "a class for each image")
     if not _are_classes(y, answer_shape, learn.loss_func): return
     n_out, (low, high) = answer_shape[0], _label_range(learn, y)
     if low >= 0 and high < n_out: return
@@ -118,6 +141,9 @@ def check_float(
     net: nn.Module,
 ) -> None:
     "Refuse a network whose weights are not float32"
+    if any(p.is_meta for p in net.parameters()):
+        raise ValueError(f"weights of {who} lie on the device 'meta', so they have shapes and no numbers; "
+                         "give them numbers: net.to_empty(device='cpu'), then load_weights")
     odd = [p.dtype for p in net.parameters() if p.is_floating_point() and p.dtype != torch.float32]
     if not odd: return
     raise ValueError(f"weights of {who} are {odd[0]}, the learner's images are torch.float32; "
@@ -140,7 +166,11 @@ def check_trainable(
     student: StagedNet,
     head: bool,          # the head will learn, too
 ) -> None:
-    "Refuse a student that has a frozen part where it should learn"
+    "Refuse a student that has a frozen part where it should learn, or a head without weights"
+    if head and not list(student.head.parameters()):
+        raise ValueError("the student's head has no weights, so it cannot learn the labels; end the last stage "
+                         "earlier, e.g. as_stages(net, stages=..., head=...), or pass head_epochs=0 for the "
+                         "teacher's head")
     for name in frozen_parts(student):
         if name == 'head' and not head: continue
         raise ValueError(f"{name} of the student is frozen, so it cannot learn; "
@@ -220,6 +250,37 @@ def _check_head_can_move(student, teacher):
                          "behind the last adapter; pass head_epochs=1 or more")
 
 # %% ../../nbs/distill/05_check.ipynb #53aa1075
+def _check_counted(dl):
+    try: len(dl)
+    except TypeError as e:
+        raise TypeError(f"the training loader does not say how many batches it has ({e}), so neither an epoch "
+                        "nor the learning rate's course is known; give its data set a __len__") from e
+
+def _check_inputs(learn, batch):
+    "fastai takes all parts of a batch but the last as inputs, unless `n_inp` says otherwise"
+    n_inputs = getattr(learn.dls, 'n_inp', max(1, len(batch) - 1))
+    if n_inputs == 1: return
+    raise ValueError(f"a batch has {len(batch)} parts, and fastai gives the first {n_inputs} to the network; a "
+                     "StagedNet takes the images alone. Give batches of (images, labels), or set "
+                     "learn.dls.train.n_inp = learn.dls.valid.n_inp = 1")
+
+def _check_pixels(x):
+    if x.dtype != torch.float32:
+        raise ValueError(f"the images are {x.dtype}; expected torch.float32, e.g. by the batch transforms "
+                         "IntToFloatTensor() and Normalize, or by x.float() in your data set")
+    n_bad = int((~x.isfinite()).sum())
+    if n_bad:
+        raise ValueError(f"the images hold {n_bad} values that are NaN or infinite in the first batch; "
+                         "clean the data first")
+
+def _checked_batch(learn):
+    "(images, labels or None) of a training batch that a fit can take"
+    _check_counted(learn.dls.train)
+    batch = plain_batch(learn.dls.train)
+    _check_inputs(learn, batch)
+    _check_pixels(batch[0])
+    return batch[0], batch[1] if len(batch) > 1 else None
+
 class PairShapes(NamedTuple):
     "What two networks give of one image"
     taps: list              # (c,h,w) of each of the student's
@@ -244,11 +305,7 @@ def checked_shapes(
     check_trainable(student, head)
     check_float('the student', student)
     check_float('the teacher', teacher)
-    x, y = first_batch(learn.dls.train)
-    n_bad = int((~x.isfinite()).sum())
-    if n_bad:
-        raise ValueError(f"the images hold {n_bad} values that are NaN or infinite in the first batch; "
-                         "clean the data first")
+    x, y = _checked_batch(learn)
     taps, answer_shape = _shapes(student, 'the student', x[:2])
     hints, teachers_answer = _shapes(teacher, 'the teacher', x[:2])
     _check_shared_buffers(student, x[:2])

@@ -37,7 +37,8 @@ from .costs import stage_costs, total_gmacs, valid_seconds
 from .learners import are_staged, cut_and_paired, network_of
 from .losses import as_loss, mimic_nmse
 from .phase import cache_in, learner_with, mimic_metrics, plan_of, say, why_unstitched
-from .phase_cbs import all_given, callbacks_of, check_monitors, check_phases, own_files
+from .phase_cbs import (all_given, callbacks_of, check_decoding, check_monitors,
+                                          check_phases, own_files)
 from .plan import Plan
 from .several import together
 from .teacher_fed import Feed, entered, join
@@ -136,6 +137,7 @@ def _check_callbacks(learn, run, cbs, valid_every):
     "Does each phase exist, and measure what its callbacks watch?"
     phases = [phase for phase, epochs in run.schedule.items() if epochs]
     check_phases(cbs, phases)
+    check_decoding(learn, cbs, phases)
     of_stage = [mk_metric(metric).name for metric in mimic_metrics(run.unstitched)]
     own = list(learn.metrics.attrgot('name'))
     measures = {phase: own if phase == 'head' else of_stage for phase in phases}

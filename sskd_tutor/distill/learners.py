@@ -17,8 +17,9 @@ from fastcore.all import patch
 
 from ..core.state import kept
 from .check import frozen_parts
-from .pairing import Pairing, normalized_by, pair_stages
+from .pairing import Pairing, check_network, normalized_by, pair_stages
 from .phase import learner_with, say
+from ..nets.cut import check_type, check_weights
 from ..nets.staged import StagedNet
 
 # %% ../../nbs/distill/12b_learners.ipynb #df4d51d6
@@ -56,6 +57,12 @@ def _check_own_head(learn, head_epochs):
                      "learn.model = pair.student; "
                      "learn.fit_sskd(pair.teacher, adapter=pair.adapter, head_epochs=0)")
 
+def _check_student(net):
+    "Before anything of it is touched"
+    check_network('student', net)
+    check_type(net)
+    check_weights(net)
+
 def _pair(learn, teacher, adapter):
     try: return pair_stages(network_of(teacher), learn.model, learn.dls, adapter=adapter,
                             teacher_input=teacher_input_of(teacher, learn))
@@ -84,6 +91,7 @@ def cut_and_paired(
     "Meanwhile the learner's model is its own, in stages that fit the teacher's"
     _check_own_head(learn, head_epochs)
     own = learn.model
+    _check_student(own)
     with kept(own):
         pairing, frozen = _paired(learn, teacher, adapter)
         say(learn, pairing)

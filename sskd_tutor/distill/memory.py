@@ -12,20 +12,20 @@ __all__ = ['is_channels_last', 'Store', 'stages_up_to', 'part_sha256', 'TapView'
 import hashlib, json, os, re, tempfile, warnings
 from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Number
 from pathlib import Path
 from typing import Callable
 
 import numpy as np
-import psutil
 import torch
 from fastcore.all import L, patch
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..core.device import same_numbers, take_rows
-from ..core.files import file_sha256, replace_whole, write_synced
+from ..core.files import file_sha256, is_left, process_mark, remove, replace_whole, write_synced
 from ..data.loaders import DeviceDL
 from ..nets.staged import StagedNet
 
@@ -394,17 +394,22 @@ class Disk:
         self.warned = False
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.iterdir():
-            if _left_by_a_killed_process(path.name): path.unlink(missing_ok=True)
+            if _left_by_a_killed_process(path.name): remove(path)
 
 def _left_by_a_killed_process(name):
-    found = re.fullmatch(r'(\d+)-.*\.(part|tmp)', name)
-    return found is not None and not psutil.pid_exists(int(found[1]))
+    found = re.fullmatch(r'(.+)-\w+\.(part|tmp)', name)
+    return found is not None and is_left(found[1])
 
 @patch
 def used(self: Disk) -> int:
     "Bytes of everything that counts in the budget, also of what was set aside"
     counted = '.tap', '.part', '.damaged', '.stale'
-    return sum(path.stat().st_size for path in self.folder.iterdir() if path.suffix in counted)
+    return sum(_size(path) for path in self.folder.iterdir() if path.suffix in counted)
+
+def _size(path):
+    "0 once another process has removed it"
+    try: return path.stat().st_size
+    except FileNotFoundError: return 0
 
 # %% ../../nbs/distill/09_memory.ipynb #0e58e6b3
 @patch
@@ -418,11 +423,14 @@ def make_room(self: Disk,
     for path in [*sorted(stale, key=_age), *sorted(kept, key=_age)]:
         if self.used() + size <= budget: break
         if path in busy: continue
-        path.with_suffix('.json').unlink(missing_ok=True)
-        path.unlink()
+        remove(path.with_suffix('.json'))
+        remove(path)
     return self.used() + size <= budget
 
-def _age(path): return path.stat().st_mtime
+def _age(path):
+    "When it was last used; of one that another process has removed, long ago"
+    try: return path.stat().st_mtime
+    except FileNotFoundError: return 0.
 
 @patch
 def reserve(self: Disk,
@@ -431,7 +439,7 @@ def reserve(self: Disk,
     "A new file of that size"
     path = None
     try:
-        descriptor, path = tempfile.mkstemp('.part', f'{os.getpid()}-', self.folder)
+        descriptor, path = tempfile.mkstemp('.part', f'{process_mark()}-', self.folder)
         try: _allocate(descriptor, size)
         finally: os.close(descriptor)
         return Path(path)
@@ -484,16 +492,17 @@ def find(self: Disk,
 ) -> Path | None:   # None if there is none, or a damaged one
     "Complete rows with this key"
     path = self.path_of(key)
-    if not path.exists() or not path.with_suffix('.json').exists(): return None
-    if _whole(path):
-        os.utime(path)   # the youngest now
-        return path
+    try:
+        if _whole(path):
+            os.utime(path)   # the youngest now
+            return path
+    except FileNotFoundError: return None   # never there, or another process has just made room
     self.set_aside(path, 'damaged', "its sha256 is not the one it was written with")
     return None
 
 def _whole(path):
-    note = path.with_suffix('.json').read_text()
-    try: return file_sha256(path) == json.loads(note)['sha256']
+    note, sha256 = path.with_suffix('.json').read_text(), file_sha256(path)
+    try: return sha256 == json.loads(note)['sha256']
     except (ValueError, KeyError): return False
 
 @patch
@@ -504,7 +513,9 @@ def set_aside(self: Disk,
 ) -> None:
     "Rename rows that must not be used, and say so"
     warnings.warn(f"{path} is {kind}: {why}. It is set aside as {path.name}.{kind} and computed again")
-    for p in (path, path.with_suffix('.json')): replace_whole(p, p.with_name(f'{p.name}.{kind}'))
+    for p in (path, path.with_suffix('.json')):
+        with suppress(FileNotFoundError):   # another process was faster
+            replace_whole(p, p.with_name(f'{p.name}.{kind}'))
 
 # %% ../../nbs/distill/09_memory.ipynb #4a446aa4
 class DiskStore(Store):
@@ -518,11 +529,12 @@ class DiskStore(Store):
         key: dict,            # what `tap_key` gave
     ):
         self.path, self.disk, self.key = path, disk, key
+        self.is_ours = path.suffix == '.part'   # else complete: read, never written
         super().__init__(n, like, dtype, 'cpu')
 
     def new_rows(self, shape, dtype, device):
         size = torch.Size(shape).numel()
-        return torch.from_file(str(self.path), shared=True, size=size, dtype=dtype).view(shape)
+        return torch.from_file(str(self.path), shared=self.is_ours, size=size, dtype=dtype).view(shape)
 
     def keep(self): self.path = self.disk.keep(self.path, self.key)
 
@@ -533,3 +545,21 @@ class DiskStore(Store):
 
     def drop(self):   # what was only begun needs no file any more
         if self.path.suffix == '.part': self.path.unlink(missing_ok=True)
+
+# %% ../../nbs/distill/09_memory.ipynb #5124a906
+@patch
+def found(self: Disk,
+    n: int,               # as for `Store`
+    like: Tensor,
+    dtype: torch.dtype,
+    key: dict,            # what `tap_key` gave
+) -> DiskStore | None:    # complete
+    "The rows with this key, if they lie here"
+    path = self.find(key)
+    if path is None: return None
+    try: store = DiskStore(n, like, dtype, path, self, key)
+    except RuntimeError:
+        if path.exists(): raise
+        return None   # another process made room for its own
+    store.mark_complete()
+    return store

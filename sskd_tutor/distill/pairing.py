@@ -26,7 +26,7 @@ from markupsafe import Markup
 from torch import Tensor, nn
 
 from ..core.errors import nearest
-from ..core.files import write_whole
+from ..core.files import bounded_text, write_whole
 from ..core.state import rng_state, set_rng_state
 from .adapters import Prefixed, by_stage, default_adapter, make_adapter, make_adapters
 from .check import check_float, check_trainable, first_batch
@@ -135,15 +135,15 @@ def _images_of(data, student, stats):
                     "some of its images (b,c,h,w), or the shape (c,h,w) of one")
 
 # %% ../../nbs/distill/07_pairing.ipynb #d5d1d6fb
-def _check_network(who, net):
+def check_network(who: str, net: Any) -> None:
     if isinstance(net, type): raise TypeError(f"the {who} is the class {net.__name__}; call it first")
     if not isinstance(net, nn.Module):
         raise TypeError(f"the {who} is a {type(net).__name__}; expected an nn.Module")
     check_float(f'the {who}', net)
 
 def _check_two(teacher, student):
-    _check_network('teacher', teacher)
-    _check_network('student', student)
+    check_network('teacher', teacher)
+    check_network('student', student)
     cure = "give a student of its own, e.g. copy.deepcopy"
     if teacher is student: raise ValueError(f"teacher and student are the same object; {cure}")
     of_teacher = {id(p) for p in teacher.parameters()}
@@ -469,6 +469,16 @@ def save(self: Pairing,
     write_whole(path, json.dumps(saved, indent=1, allow_nan=False, default=lambda v: v.item()))
 
 # %% ../../nbs/distill/07_pairing.ipynb #d607b7ca
+_types = dict(format=int, ends=dict, stages=dict, teacher_input=dict | bool | None)
+
+def _is_pairing(saved):
+    "Are all parts there, and of their types?"
+    if not isinstance(saved, dict) or not _types.keys() <= saved.keys(): return False
+    if not all(isinstance(saved[name], kind) for name, kind in _types.items()): return False
+    stages = saved['stages']
+    has_stages = all(isinstance(stages.get(who), list) for who in ('teacher', 'student'))
+    return has_stages and all(isinstance(end, str) for end in saved['ends'].values())
+
 @patch(cls_method=True)
 def load(cls: Pairing,
     path: str | Path,
@@ -476,11 +486,13 @@ def load(cls: Pairing,
     "Read a pairing that was saved"
     path = Path(path)
     if not path.exists(): raise FileNotFoundError(f"there is no pairing at {path}")
-    try: saved = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as e: raise ValueError(f"{path} is damaged ({e}); save the pairing again") from e
-    if not isinstance(saved, dict) or not {'format', 'ends', 'stages', 'teacher_input'} <= saved.keys():
+    try: saved = json.loads(bounded_text(path))
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{path} is damaged ({e}); save the pairing again") from e
+    newer = isinstance(saved, dict) and isinstance(saved.get('format'), int) and saved['format'] > pairing_format
+    if not newer and not _is_pairing(saved):
         raise ValueError(f"{path} is no pairing; save one with Pairing.save")
-    if saved['format'] > pairing_format:
+    if newer:
         raise ValueError(f"{path} has format {saved['format']}; "
                          f"this sskd_tutor reads up to {pairing_format}. "
                          "`pip install -U sskd_tutor`")

@@ -102,6 +102,21 @@ def _check_validated(cb, learn, valid_every):
         raise ValueError(f"{_who(cb)} after every epoch, but valid_every is {valid_every}; "
                          "pass valid_every=1")
 
+# %% ../../nbs/distill/12a_phase_cbs.ipynb #69f27d6c
+def check_decoding(
+    learn: Learner,
+    cbs: Any,
+    phases: Iterable[str],
+) -> None:
+    "Refuse a callback that decodes predictions as classes in a phase that predicts feature maps"
+    for phase in phases:
+        if phase == 'head': continue
+        for cb in [*learn.cbs, *callbacks_of(cbs, phase)]:
+            if not vars(cb).get('log_preds'): continue
+            raise ValueError(f"{type(cb).__name__} shows predictions as classes, and {phase} predicts "
+                             "feature maps; pass log_preds=False, or use LogRun, whose steps count on across "
+                             "phases: cbs=LogRun(SummaryWriter(), maps=4)")
+
 # %% ../../nbs/distill/12a_phase_cbs.ipynb #d4453212
 def _in_several(cb, learn, cbs):
     "Does it take part in more than one phase?"

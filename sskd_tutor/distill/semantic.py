@@ -80,9 +80,9 @@ class SemCKD:
         return Calibrated(shapes, self)
 
 # %% ../../nbs/distill/01c_semantic.ipynb #568d746c
-def _groups(maps, size):
+def _groups(maps: Sequence[Tensor], size: int) -> list[tuple[Tensor, ...]]:
     "Maps of every stage, cut into groups of so many images"
-    return zip(*(fmap.split(size) for fmap in maps))
+    return list(zip(*(fmap.split(size) for fmap in maps)))
 
 class Calibrated(nn.Module):
     "What `SemCKD` builds: queries of the student's stages, keys of the teacher's, a projector for each pair"
@@ -91,9 +91,8 @@ class Calibrated(nn.Module):
         self.group, dim = how.group, how.group//how.factor
         self.queries = nn.ModuleList(Describe(how.group, dim) for _ in shapes.taps)
         self.keys = nn.ModuleList(Describe(how.group, dim) for _ in shapes.hints)
-        self.projectors = nn.ModuleList(
-            nn.ModuleList(semantic_projector(tap[0], hint[0]) for hint in shapes.hints)
-            for tap in shapes.taps)
+        self.projectors = nn.ModuleList(   # all pairs of the student's first stage, then of its second ...
+            semantic_projector(tap[0], hint[0]) for tap in shapes.taps for hint in shapes.hints)
 
     def attention(self,
         taps: Sequence[Tensor],    # of the student, a stage each
@@ -106,11 +105,13 @@ class Calibrated(nn.Module):
 
     def distances(self, taps: Sequence[Tensor], hints: Sequence[Tensor]) -> Tensor:
         "Mean squared difference of every pair, (b, student stages, teacher stages)"
-        def distance(projector, tap, hint):
-            tap, hint = same_size(tap, hint)
-            return (projector(tap) - hint).square().flatten(1).mean(1)
-        rows = [torch.stack([distance(p, tap, hint) for p, hint in zip(row, hints)], 1)
-                for row, tap in zip(self.projectors, taps)]
+        projectors, rows = iter(self.projectors), []
+        for tap in taps:
+            row = []
+            for hint in hints:
+                pred, target = same_size(tap, hint)
+                row.append((next(projectors)(pred) - target).square().flatten(1).mean(1))
+            rows.append(torch.stack(row, 1))
         return torch.stack(rows, 1)
 
     def forward(self, taps: Sequence[Tensor], hints: Sequence[Tensor], batch: Batch) -> Tensor:
@@ -118,5 +119,5 @@ class Calibrated(nn.Module):
         with torch.autocast(taps[0].device.type, enabled=False):
             taps, hints = [tap.float() for tap in taps], [hint.float() for hint in hints]
             groups = zip(_groups(taps, self.group), _groups(hints, self.group))
-            attention = torch.cat([self.attention(*group) for group in groups])
+            attention = torch.cat([self.attention(some_taps, some_hints) for some_taps, some_hints in groups])
             return (attention*self.distances(taps, hints)).sum((1, 2)).mean()/len(taps)

@@ -8,24 +8,51 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/distill/trackers.html.md"""
 __all__ = ['LogRun']
 
 # %% ../../nbs/distill/12c_trackers.ipynb #0c3ffb78
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import torch
 from fastcore.all import patch
+from torch import Tensor
 
 from ..core.events import RunCallback
 from .phase import EpochRows
 
 # %% ../../nbs/distill/12c_trackers.ipynb #1961a458
-def _send(tracker, numbers, step):
+def _send(tracker, numbers, images, step):
     if hasattr(tracker, 'add_scalar'):
         for name, value in numbers.items(): tracker.add_scalar(name, value, step)
-    else: tracker.log(numbers, step=step)
+        for name, pixels in images.items(): tracker.add_image(name, pixels, step, dataformats='HW')
+    else: tracker.log({**numbers, **images}, step=step)
 
-def _check_tracker(tracker):
+def _check_tracker(tracker, maps, image):
+    if maps and image is None and not hasattr(tracker, 'add_image'):
+        raise TypeError(f"maps is {maps}, but a {type(tracker).__name__} has its own kind of image; "
+                        "name it: LogRun(run, maps=4, image=wandb.Image)")
     if hasattr(tracker, 'add_scalar') or hasattr(tracker, 'log'): return
     raise TypeError(f"LogRun got a {type(tracker).__name__}; expected a tracker with log(dict, step=), "
                     "such as wandb.init(mode='offline'), or with add_scalar(name, value, step), "
                     "such as SummaryWriter()")
+
+# %% ../../nbs/distill/12c_trackers.ipynb #71aa8e04
+def _gray(
+    maps: Tensor,   # (n, channels, height, width)
+) -> Tensor:        # (height, n * width), 0 to 255
+    "Maps side by side, each from its darkest to its brightest"
+    mean = maps.detach().float().abs().mean(1)
+    low, high = mean.amin((1, 2), keepdim=True), mean.amax((1, 2), keepdim=True)
+    gray = 255*(mean - low)/(high - low).clamp(min=1e-6)
+    return torch.cat(list(gray), dim=1)
+
+def maps_image(
+    pred: Tensor,   # what the student gives, behind its adapter
+    hint: Tensor,   # of the same shape, (n, channels, height, width)
+    n: int = 4,     # images, the first ones
+) -> np.ndarray:    # gray pixels, (2 * height, n * width), bytes
+    "The teacher's maps above, the student's below"
+    rows = torch.cat([_gray(hint[:n]), _gray(pred[:n])])
+    return rows.byte().cpu().numpy()
 
 # %% ../../nbs/distill/12c_trackers.ipynb #67419fa2
 class LogRun(RunCallback):
@@ -33,21 +60,36 @@ class LogRun(RunCallback):
     order = EpochRows.order + 1  # behind the rows, before the callbacks that may end the fit
     def __init__(self,
         tracker: Any,   # with log(dict, step=) or add_scalar(name, value, step)
+        maps: int = 0,  # images whose maps are logged after each validation of a stage
+        image: Callable[[np.ndarray], Any] | None = None,  # pixels as it wants them, e.g. wandb.Image
     ):
-        _check_tracker(tracker)
-        self.tracker, self.step = tracker, 0
+        _check_tracker(tracker, maps, image)
+        self.tracker, self.maps, self.as_image, self.step = tracker, maps, image, 0
+        self.images: dict[str, Any] = {}   # of this epoch
 
     def begin_run(self, learn, run): self.step = 0
 
     def after_batch(self):
         if self.training: self.step += 1
+        elif self.maps and self.iter == 0: self.images = _maps_of(self)
 
     def after_epoch(self):
+        images, self.images = self.images, {}
         if self.learn.lock.locked() or not hasattr(self.learn, 'epoch_rows'): return
         rows = self.learn.epoch_rows.rows
         latest = [row for row in rows if row['epoch'] == rows[-1]['epoch']]
-        phase = self.learn.sskd_phase or 'all'
-        _send(self.tracker, {f"{phase}/{row['measure']}": row['value'] for row in latest}, self.step)
+        numbers = {f"{_phase_of(self)}/{row['measure']}": row['value'] for row in latest}
+        _send(self.tracker, numbers, images, self.step)
+
+def _phase_of(cb): return cb.learn.sskd_phase or 'all'
+
+def _maps_of(cb):
+    "name -> image of the batch that was just validated; empty where no map is mimicked"
+    pred, hint = cb.pred, cb.yb[0] if cb.yb else None
+    are_maps = isinstance(pred, Tensor) and pred.dim() == 4 and isinstance(hint, Tensor)
+    if not are_maps or pred.shape != hint.shape: return {}
+    pixels = maps_image(pred, hint, cb.maps)
+    return {f'{_phase_of(cb)}/maps': cb.as_image(pixels) if cb.as_image else pixels}
 
 # %% ../../nbs/distill/12c_trackers.ipynb #c2d8631c
 @patch

@@ -29,6 +29,7 @@ from ..core.state import environment, same_rng
 from .fidelity import all_logits, fidelity, report_card, torchmetrics
 from .gauge import Gauge, fixed_sample, random_copy
 from .recording import Recording, measure_columns, record_format, step_columns
+from ..nets.staged import StagedNet
 
 # %% ../../nbs/measure/04_recorder.ipynb #4e5d61d4
 def _memory(device: torch.device) -> float:
@@ -166,9 +167,18 @@ def _empty(self: RecordAlignment, learn: Learner, run, pictures: np.ndarray, y: 
         info=self._info())
 
 # %% ../../nbs/measure/04_recorder.ipynb #79f39644
+def _check_widths(student: StagedNet):
+    "Refuse stages that are entered in the teacher's shape: they read each other only once they are joined"
+    entered = [name for name, stage in student.stages.items() if hasattr(stage, 'entrance')]
+    if not entered: return
+    raise ValueError("RecordAlignment runs the student's stages one behind the other, and with feed='teacher' "
+                     f"{', '.join(entered)} take the teacher's shape instead, until all are joined at the end. "
+                     "Use feed='student', or a student of the teacher's widths")
+
 @patch
 def begin_run(self: RecordAlignment, learn: Learner, run) -> None:
     if rank_distrib(): return
+    _check_widths(run.student)
     if self.final: torchmetrics()  # better an error now than after the training
     self.begun = time.perf_counter()
     self.spent, self.last_cost, self.done = 0., 0., 0

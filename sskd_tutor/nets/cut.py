@@ -192,7 +192,7 @@ def _images(model: nn.Module, x: Tensor | tuple[int, ...] | None) -> Tensor:
     return x.to(like.device, like.dtype if like.is_floating_point() else x.dtype)
 
 # %% ../../nbs/nets/05_cut.ipynb #350caa6d
-def _check_type(model: Any) -> None:
+def check_type(model: Any) -> None:
     "Refuse what is no network, or one whose forward cannot be followed"
     if isinstance(model, type):
         raise TypeError(f"as_stages got the class {model.__name__}; call it first; expected an nn.Module")
@@ -205,17 +205,26 @@ def _check_type(model: Any) -> None:
         raise TypeError("as_stages got a torch.jit.ScriptModule, whose forward cannot be read; "
                         "give the module that it was made from")
 
+# %% ../../nbs/nets/05_cut.ipynb #61c4d26f
+def _tensor_fault(tensor: Tensor, who: str) -> str:
+    "Why a tensor holds no numbers that can learn, '' if it does"
+    if is_lazy(tensor): return f"has no shape yet; run {who} once on a batch of images first"
+    if tensor.is_meta:
+        return (f"lies on the device 'meta', so it has a shape and no numbers; give {who} its weights: "
+                "net.to_empty(device='cpu'), then load_weights")
+    if tensor.is_inference():
+        return "was made under torch.inference_mode, so it can never learn; copy.deepcopy(net) outside gives one that can"
+    return ''
+
 # %% ../../nbs/nets/05_cut.ipynb #d1ab211f
-def _check_weights(model: nn.Module) -> None:
+def check_weights(model: nn.Module) -> None:
     "Refuse a network whose weights are quantized or not made yet"
     for name, module in model.named_modules():
         if 'quantized' not in type(module).__module__: continue
         raise ValueError(f"{name} is quantized, and such modules are not split; give the float network that "
                          "it was made from. A student is quantized when it is trained")
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if not is_lazy(tensor): continue
-        who = type(model).__name__
-        raise ValueError(f"{name} has no shape yet; run {who} once on a batch of images first")
+        if fault := _tensor_fault(tensor, type(model).__name__): raise ValueError(f"{name} {fault}")
 
 # %% ../../nbs/nets/05_cut.ipynb #5aaabfe7
 def _watched(model: nn.Module, x: Tensor) -> tuple[list[Seen], Tensor]:
@@ -274,7 +283,15 @@ def _ways(model: nn.Module, seen: list[Seen]) -> list[tuple[set[str], list[str]]
     ways: list[tuple[set[str], list[str]]] = [(walked(seen), []), (around(blocks), blocks)]
     return [(around(named), named), *ways] if named else ways
 
-def _split(model: nn.Module, x: Tensor, seen: list[Seen], n_stages: int, learns: bool) -> StagedNet:
+def _before_the_last_weights(root: nn.Module, graph: fx.Graph, cuts: list[Cut]) -> list[Cut]:
+    "The cuts behind which something can learn: a head without weights, as of SqueezeNet, could learn no labels"
+    nodes = list(graph.nodes)
+    last = max((i for i, node in enumerate(nodes) if _has_parameters(root, node)), default=-1)
+    return [here for here in cuts if nodes.index(here.node) < last]
+
+def _split(
+    model: nn.Module, x: Tensor, y: Tensor, seen: list[Seen], n_stages: int, learns: bool,
+) -> StagedNet:
     "Cut a network in the first way that works"
     who = type(model).__name__
     if not any(level(s.after) for s in seen):
@@ -284,6 +301,7 @@ def _split(model: nn.Module, x: Tensor, seen: list[Seen], n_stages: int, learns:
         try:
             root, graph = outline(model, walk)
             cuts = cuts_of(root, graph, x)
+            if y.dim() == 2: cuts = _before_the_last_weights(root, graph, cuts)
         except ValueError as e:
             errors.append(e)
             continue
@@ -328,15 +346,15 @@ def as_stages(
     learns: bool = True,                        # False for a teacher, whose stages may share weights
 ) -> StagedNet:                                 # stages 'stage1', 'stage2', ..., or yours
     "Any backbone as named stages and a head, e.g. `as_stages(resnet18(), (3,64,64))`"
-    _check_type(model)
-    _check_weights(model)
+    check_type(model)
+    check_weights(model)
     if isinstance(model, StagedNet) and not stages: return model
     x = _images(model, x)
     seen, y = _watched(model, x)
     who = type(model).__name__
     try:
         if stages: staged = StagedNet.from_modules(model, stages, head)
-        else: staged = _split(model, x, seen, n_stages, learns)
+        else: staged = _split(model, x, y, seen, n_stages, learns)
         _owners(staged, learns)
     except ValueError as e: raise CannotCut(f"{e}.{_cure(model, seen)}") from e
     _take_mode(staged, model)

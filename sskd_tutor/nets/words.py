@@ -209,12 +209,18 @@ add_library(_torchvision, 'torchvision:NAME[:num_classes=10]')
 add_library(Library('cifar', cifar_net, _cifar_names, 'resnet20'), 'cifar:NAME[:n_out=100]')
 
 # %% ../../nbs/nets/07_words.ipynb #734bf90c
+def _built(spec: str, source: NetSource, rest: str) -> nn.Module:
+    "What a registered source builds; what it cannot build is named, be it too large or an option that it has not"
+    try: return source.build(rest)
+    except (RuntimeError, MemoryError, OverflowError, TypeError) as e:
+        raise ValueError(f"{spec[:200]} gave no network: {type(e).__name__}: {str(e)[:200]}") from e
+
 def build_model(
     spec: str,     # e.g. 'tutorial:width=32,blocks=2', 'timm:regnety_002', 'package.module:function'
 ) -> nn.Module:
     "The network that a word means, in its own class, e.g. `build_model('timm:regnety_002:num_classes=10')`"
     word, _, rest = spec.partition(':')
-    if word in net_sources: return net_sources[word].build(rest)
+    if word in net_sources: return _built(spec, net_sources[word], rest)
     if ':' in spec.strip(':'): return _own_net(spec)
     if found := _in_libraries(spec):
         raise ValueError(f"no network {spec!r}; did you mean {' or '.join(map(repr, found))}?")

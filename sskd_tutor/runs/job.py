@@ -11,7 +11,7 @@ __all__ = ['run_format', 'run_files', 'old_files', 'write_json', 'read_json', 'r
            'refuse_interrupted', 'same_settings', 'json_like', 'run', 'do_parts', 'finish']
 
 # %% ../../nbs/runs/02_job.ipynb #c5c48edd
-import json, os, shutil, tempfile
+import json, os, shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,13 +22,15 @@ from fastcore.all import patch
 from torch import nn
 
 import sskd_tutor
-from ..core.files import bounded_text, file_sha256, replace_whole, write_whole
+from ..core.files import (bounded_text, file_sha256, remove, replace_whole, temporary_folder,
+                                   unfinished_beside, write_whole)
 from ..core.job import Job
 from ..core.settings import Settings, make_settings
 from ..core.state import differences, tensors_sha256
 from ..distill.checkpoint import Checkpoint
 from ..measure.recording import Recording, record_files
 from ..nets.weights import save_weights
+from .look import look_section
 from .report import planned, report_html, result_text, sections
 
 # %% ../../nbs/runs/02_job.ipynb #5fb59bf2
@@ -172,7 +174,7 @@ def put_in_place(
     folder: Path,   # its name; a run that lies there is replaced
 ):
     "Give a finished run folder its name"
-    old = files.with_name(f'{files.name}.old')
+    old = unfinished_beside(folder, '.old')
     if folder.exists(): replace_whole(folder, old)
     folder.parent.mkdir(parents=True, exist_ok=True)
     replace_whole(files, folder)
@@ -189,7 +191,7 @@ def save_run(
 ) -> Path:                    # the folder, absolute
     "Save a run of your own, all or nothing"
     folder = check_folder(folder, overwrite).resolve()
-    files = folder.with_name(f'.{folder.name}-{os.getpid()}.tmp')
+    files = unfinished_beside(folder)
     files.mkdir(parents=True)
     try:
         save_weights(student, files/'student.safetensors')
@@ -210,7 +212,7 @@ def write_report(
         run = load_run(folder)
         history, info = run.history, run.info
     recorded = any((folder/f).exists() for f in record_files)
-    more = sections(Recording.load(folder)) if recorded else []
+    more = look_section(folder) + (sections(Recording.load(folder)) if recorded else [])
     path = report_html(history, info, folder/'report.html', more + planned(info))
     if (folder/'run.json').exists(): _note_file(folder, path.name)
     return path
@@ -391,8 +393,9 @@ def run(
 ) -> Run:
     "Claim a folder, say what will happen, do the parts, and leave settings, result and report"
     if folder is None:
-        with tempfile.TemporaryDirectory() as place: result = run(job, Path(place)/'run')
-        return replace(result, path=None)
+        place = temporary_folder('run')
+        try: return replace(run(job, place/'run'), path=None)
+        finally: remove(place)
     folder = check_folder(folder, overwrite).resolve()
     if resume: place = same_settings(job, folder)
     else: refuse_interrupted(folder, overwrite)

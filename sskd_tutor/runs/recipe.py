@@ -146,7 +146,7 @@ def parse_recipe(
 ) -> dict:       # its content, with 'name' and 'text'
     "A recipe, checked; of another task than classification only that it is TOML"
     try: recipe = tomllib.loads(text)
-    except ValueError as e: raise ValueError(f"{name} is not TOML: {e}") from e
+    except (ValueError, RecursionError) as e: raise ValueError(f"{name} is not TOML: {e}") from e
     recipe.setdefault('task', 'classification')
     if recipe['task'] == 'classification': check_recipe(Path(name).stem, recipe, allow_code)
     return recipe | dict(name=name, text=text)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.errors import Registry
+from ..core.errors import Registry, few_names
 from ..data.images import Images
 from .faces import embed, identities
 
@@ -68,6 +68,24 @@ def _fetch(function, data_home, download, **kwargs):
             return getattr(module, function)(data_home=home.parent, download_if_missing=download, **kwargs)
     except (IndexError, OSError, ValueError) as e: raise _why_not(home, lacked, e) from e
 
+# %% ../../nbs/tasks/06_lfw.ipynb #2fbe6f88
+def _named_in(line):
+    "The images of a pair, below lfw_funneled; none in a line that is no pair"
+    parts = line.split('\t')
+    named = [(parts[0], n) for n in parts[1:]] if len(parts) == 3 else [tuple(parts[:2]), tuple(parts[2:])]
+    if len(parts) not in (3, 4) or not all(n.isdigit() for _, n in named): return []
+    return [f'{name}/{name}_{int(n):04d}.jpg' for name, n in named]
+
+def _check_listed(home, subset):
+    "Is each image there that a list of pairs names?"
+    path = home/lfw_lists[subset]
+    named = {image for line in path.read_text(encoding='utf-8').splitlines() for image in _named_in(line)}
+    absent = sorted(image for image in named if not (home/'lfw_funneled'/image).is_file())
+    if not absent: return
+    raise FileNotFoundError(f"{path} names {len(absent)} images that are not in {home/'lfw_funneled'}: "
+                            f"{few_names(absent)}. Unpack LFW again; another image of the person would be taken "
+                            "in their place")
+
 # %% ../../nbs/tasks/06_lfw.ipynb #0c3adaa6
 class Pairs(NamedTuple):
     "Images two by two"
@@ -86,7 +104,9 @@ def lfw_pairs(
     **kwargs,                  # of scikit-learn's function: color (gray if not), resize (0.5), slice_
 ) -> Pairs:
     "Pairs of Labeled Faces in the Wild, by scikit-learn"
+    home = lfw_home(data_home)
     lfw_lists[subset]   # its error names the nearest list
+    if not _lacking(home): _check_listed(home, subset)
     found = _fetch('fetch_lfw_pairs', data_home, download, subset=subset, **kwargs)
     return Pairs(_channels_first(found.pairs, 5), torch.from_numpy(found.target == 1))
 

@@ -1,5 +1,9 @@
 "Files that are whole or not there, whatever happens"
 import os
+import platform
+import subprocess
+import sys
+import tempfile
 
 import pytest
 import torch
@@ -49,3 +53,37 @@ def test_a_registry_without_entries():
     empty = Registry('loss')
     with pytest.raises(ValueError, match=r"no loss 'mse'; expected one of \[\]"): empty['mse']
     assert empty.get('mse') is None and 'mse' not in empty
+
+
+# --- what killed processes leave
+
+gone = f'{platform.node()}-999999999'   # no process has this number
+
+
+def test_the_next_write_removes_what_a_killed_one_left(tmp_path):
+    left, other, mine = tmp_path/f'.a.txt-{gone}.tmp', tmp_path/'.a.txt-elsewhere-999999999.tmp', tmp_path/f'.b.txt-{gone}.tmp'
+    for path in (left, other, mine): path.write_text('half')
+    f.write_whole(tmp_path/'a.txt', 'whole')
+    assert sorted(os.listdir(tmp_path)) == sorted(['a.txt', other.name, mine.name])
+
+
+def test_what_another_process_is_writing_stays(tmp_path):
+    with subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE) as other:
+        busy = tmp_path/f'.a.txt-{platform.node()}-{other.pid}.tmp'
+        busy.write_text('half')
+        f.write_whole(tmp_path/'a.txt', 'whole')
+        assert busy.exists()
+        other.communicate(b'\n')
+    f.write_whole(tmp_path/'a.txt', 'whole')
+    assert os.listdir(tmp_path) == ['a.txt']
+
+
+def test_a_temporary_folder_of_a_killed_process_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    left, linked = tmp_path/f'sskd_tutor-taps-{gone}-ab_c1', tmp_path/f'sskd_tutor-taps-{gone}-link'
+    (left/'deep').mkdir(parents=True)
+    (tmp_path/'mine').mkdir()
+    linked.symlink_to(tmp_path/'mine')   # never followed
+    made = f.temporary_folder('taps')
+    assert sorted(os.listdir(tmp_path)) == sorted(['mine', made.name]) and f.temporary_folder('run').exists()
+    assert made.exists()

@@ -1,9 +1,11 @@
 """The lessons' copies for Colab. `make test-colab` runs them where Colab would; here is what can be seen in the files."""
-import re, subprocess, sys
+import json, re, subprocess, sys
 
 import nbformat
 import pytest
 import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from conftest import root
 
@@ -13,12 +15,24 @@ import colab
 copies = sorted((root/'colab').glob('*.ipynb'))
 name = lambda p: p.stem
 
+folders = 'colab', 'sskd_tutor/data_files/lessons'
+
 def test_committed_is_what_is_generated_now(tmp_path):
-    subprocess.run([sys.executable, root/'tools/colab.py', tmp_path/'colab'], cwd=root, check=True)
-    made = {p.name: p.read_text() for p in (tmp_path/'colab').glob('*')}
-    committed = {p.name: p.read_text() for p in (root/'colab').glob('*') if p.is_file()}
-    assert not {k for k in made.keys() | committed if made.get(k) != committed.get(k)}, "out of date: make colab"
-    assert made.keys() == {p.name for p in (root/'nbs/lessons').glob('*.ipynb')}
+    subprocess.run([sys.executable, root/'tools/colab.py', tmp_path], cwd=root, check=True)
+    for folder in folders:
+        made, committed = ({p.name: p.read_text() for p in (at/folder).glob('*') if p.is_file()} for at in (tmp_path, root))
+        assert not {k for k in made.keys() | committed if made.get(k) != committed.get(k)}, "out of date: make colab"
+        assert made.keys() == {p.name for p in (root/'nbs/lessons').glob('*.ipynb')}
+
+@pytest.mark.parametrize('path', sorted((root/folders[1]).glob('*.ipynb')), ids=name)
+def test_a_copy_in_the_wheel(path):
+    "No outputs, links between lessons relative, all others complete"
+    nb = nbformat.read(path, 4)
+    nbformat.validate(nb)
+    assert not [c for c in nb.cells if c.cell_type == 'code' and (c.outputs or re.search(r'^#\|', c.source, re.M))]
+    links = [m for c in nb.cells if c.cell_type == 'markdown' for m in re.findall(r'\]\(([^()\s]+)\)', c.source)]
+    here = [m for m in links if not re.match(r'https?://|#', m)]
+    assert links and {m.partition('#')[0] for m in here} <= {p.name for p in path.parent.glob('*')}
 
 @pytest.mark.parametrize('path', copies, ids=name)
 def test_a_copy_is_clean(path):
@@ -51,8 +65,40 @@ def test_device_check_without_a_gpu(monkeypatch, capsys):
 def test_device_check_with_a_gpu(monkeypatch, capsys):
     assert first('12_your_own', monkeypatch, capsys).startswith(f'GPU: {torch.cuda.get_device_name()}')
 
-def test_install_cell_installs_from_git_url():
-    from nbdev.config import get_config
+def test_install_cell_touches_nothing_loaded():
     code = colab.first_cell('01_first').source
-    assert f'%pip install -q "sskd_tutor @ git+{get_config().git_url}" {colab.extras}' in code
+    assert f'%pip install {colab.install_line()}' in code and '--no-deps' in colab.install_line()
     assert code.index('import sskd_tutor') < code.index('except ImportError') < code.index('%pip')
+    names = {Requirement(r).name for r in colab.missing()}
+    assert 'plotly' in names and not names & {*colab.loaded, 'torch', 'fastai', 'numpy', 'pandas'}
+
+def test_the_first_page_installs_in_the_same_way():
+    nb = nbformat.read(root/'nbs/index.ipynb', 4)
+    assert any(f'pip install {colab.install_line()}' in c.source for c in nb.cells)
+
+def test_a_requirement_that_colabs_kernel_holds_is_refused(monkeypatch):
+    monkeypatch.setattr(colab, 'core', lambda: ['ipywidgets>=8'])
+    colab.missing.cache_clear()
+    with pytest.raises(SystemExit, match="Colab's kernel has loaded ipywidgets 7.7.1"): colab.missing()
+    colab.missing.cache_clear()
+
+def resolved(*words, tmp_path):
+    "name -> version that pip would install on Colab's Python"
+    report = tmp_path/'report.json'
+    on_colab = '--python-version', '3.13', '--only-binary', ':all:', '--target', str(tmp_path/'site')
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '--dry-run', '--ignore-installed', '--quiet', '--report', report,
+                    *on_colab, *words], check=True)
+    found = json.loads(report.read_text())['install']
+    return {canonicalize_name(o['metadata']['name']): o['metadata']['version'] for o in found}
+
+@pytest.mark.slow
+def test_pip_changes_nothing_that_colab_has_loaded(tmp_path):
+    "All that we ask for fits what Colab has: pip finds a solution that holds every pin but those that we renew"
+    new, has = {Requirement(r).name for r in colab.missing()}, colab.pins()
+    held = tmp_path/'held.txt'
+    held.write_text('\n'.join(f'{name}=={version}' for name, version in has.items() if name not in new))
+    found = resolved('--constraint', str(held), *colab.core(), *colab.missing(), tmp_path=tmp_path)
+    assert {n: found[n] for n in colab.loaded & found.keys()} == {n: has[n] for n in colab.loaded & found.keys()}
+    assert {'ipywidgets', 'ipython', 'traitlets'} <= found.keys()
+    changed = {n for n, version in found.items() if n in has and version.partition('+')[0] != has[n]}
+    assert changed <= new

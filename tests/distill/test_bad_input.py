@@ -323,3 +323,33 @@ def test_damaged_gz(tmp_path, cut):
 def test_image_set_says_what_it_holds():
     images = small_dls().train_ds.images
     assert len(ImageSet(images)) == 100 and ImageSet(images).c == 10
+
+# --- loaders as people write them
+
+def torch_dls(items, **kwargs):
+    return DataLoaders(*(torch.utils.data.DataLoader(items, batch_size=4, **kwargs) for _ in range(2)), device=cpu)
+
+def images(n=8): return [(torch.rand(1, 10, 10), torch.tensor(i % 10)) for i in range(n)]
+
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self): return iter(images())
+
+@pytest.mark.parametrize('items, error, match', [
+    ([dict(image=x, label=y) for x, y in images()], TypeError, 'batches begin with a dict; expected .images, labels'),
+    ([(x, y, 1.) for x, y in images()], ValueError, 'a batch has 3 parts, and fastai gives the first 2 to the network.*n_inp = 1'),
+    ([(x, 'red') for x, _ in images()], TypeError, 'the labels of a batch are a (tuple|list); expected a tensor'),
+    ([((255*x).byte(), y) for x, y in images()], ValueError, 'the images are torch.uint8; expected torch.float32'),
+    ([(torch.rand(1, 9 + i, 9), 1) for i in range(8)], ValueError, 'cannot make a batch .RuntimeError.*of one size'),
+    ([], ValueError, 'gives no batch: its set is empty'), (Stream(), TypeError, 'does not say how many batches it has')],
+    ids='dicts three words bytes sizes empty stream'.split())
+def test_batches_that_no_fit_can_take(items, error, match): refused(error, match, dls=torch_dls(items))
+
+def test_a_head_without_weights():
+    net = staged(4)
+    odd = StagedNet(dict(net.stages), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    refused(ValueError, "the student's head has no weights.*head_epochs=0", student=odd)
+
+def test_weights_without_numbers():
+    with torch.device('meta'): empty = staged(8)
+    with pytest.raises(ValueError, match="weights of the teacher lie on the device 'meta'"):
+        new_learner(staged(4)).fit_sskd(empty, 1, 1)

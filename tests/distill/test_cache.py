@@ -1,4 +1,5 @@
-"""Remembered features: the same student, within the budget, nothing stale, nothing lost."""
+import os, random, resource, shutil, time, warnings
+from concurrent.futures import ThreadPoolExecutor
 import os, random, resource, shutil, warnings
 
 import pytest
@@ -325,6 +326,27 @@ def test_what_lies_aside_counts(tmp_path):
     os.utime(tmp_path/'b.tap.stale', (0, 0))
     assert disk.used() == 300 and disk.make_room(100, 300) and not disk.make_room(250, 300)
     assert sorted(p.name for p in tmp_path.iterdir()) == ['a.tap.damaged', 'mine.tmp'] and Disk(tmp_path)
+
+def test_a_folder_shared_by_several(tmp_path):
+    "Whoever makes room, finds, keeps and sets aside at the same time, nothing is missed and nothing wrong is read"
+    tap, end, wrong = torch.rand(64, 8), time.monotonic() + 1, []
+    def work(n):
+        rng, disk = random.Random(n), Disk(tmp_path)
+        while time.monotonic() < end:
+            key = dict(tap=rng.randrange(4))
+            store = disk.found(64, tap, tap.dtype, key)
+            if store is None:
+                if not disk.make_room(tap.nbytes, 3*tap.nbytes): continue
+                store = DiskStore(64, tap, tap.dtype, disk.reserve(tap.nbytes), disk, key)
+                store.write(torch.arange(64), tap + key['tap'])
+                store.keep()
+            if not torch.equal(store.read(torch.arange(64), tap.device), tap + key['tap']): wrong.append(key)
+            if rng.random() < .1: store.set_aside('a test')
+            store.drop()
+    with warnings.catch_warnings(), ThreadPoolExecutor(6) as pool:
+        warnings.simplefilter('ignore')
+        for done in [pool.submit(work, n) for n in range(6)]: done.result()
+    assert wrong == [] and not list(tmp_path.glob('*.part'))
 
 @pytest.mark.parametrize('where', ['host', 'disk', 'device'])
 def test_several_processes_share_what_is_free(where, monkeypatch):

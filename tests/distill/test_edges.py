@@ -2,6 +2,7 @@
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -250,6 +251,29 @@ def test_a_tracker_follows_the_whole_run(tmp_path):
         except KeyboardInterrupt: pass
     assert {name: [step for step, _ in found] for name, found in broken.items()} == {
         name: [step for step, _ in found] for name, found in whole.items()}
+
+class Wall(Curves):
+    def add_image(self, name, pixels, step, dataformats): self.setdefault(name, []).append((step, pixels))
+
+def test_a_tracker_gets_maps():
+    "Of each stage, after each of its validations, whatever feeds it; the run is the same to the bit"
+    runs, walls = [], []
+    for cache in ([], [CacheFeatures(views=1, budget='50 MB')]):
+        walls.append(Wall())
+        runs.append(distill(epochs=2, head_epochs=1, cbs=[LogRun(walls[-1], maps=3), *cache]))
+    for wall in walls:
+        assert [step for step, _ in wall['stage1/maps']] == [5, 10] and 'head/maps' not in wall
+        assert all(pixels.dtype == np.uint8 and pixels.max() == 255 for _, pixels in wall['stage2/maps'])
+    plain = distill(epochs=2, head_epochs=1)
+    assert all(torch.equal(a, b) for a, b in zip(plain.student.state_dict().values(), runs[0].student.state_dict().values()))
+
+def test_a_tracker_with_its_own_images():
+    class Run:
+        def __init__(self): self.told = []
+        def log(self, values, step): self.told.append(values)
+    run = Run()
+    distill(epochs=1, head_epochs=1, cbs=LogRun(run, maps=2, image=lambda pixels: ('image', pixels.shape)))
+    assert run.told[0]['stage1/maps'][0] == 'image' and 'stage1/nmse' in run.told[0] and 'head/maps' not in run.told[-1]
 
 class StopRun(Callback):
     "An interrupt in the second batch of a phase"

@@ -15,6 +15,10 @@ from helpers.pairs import moved, new_learner, pair, small_dls, snapshot
 
 torch.set_num_threads(1)
 
+def tensorboard(**kwargs):
+    from fastai.callback.tensorboard import TensorBoardCallback   # needs TensorBoard: the extra [track]
+    return TensorBoardCallback('logs', **kwargs)
+
 works = dict(
     ActivationStats=lambda: ActivationStats(with_hist=True), BnFreeze=BnFreeze, CollectDataCallback=CollectDataCallback,
     CSVLogger=CSVLogger, CutMix=CutMix, EarlyStoppingCallback=EarlyStoppingCallback, FetchPredsCallback=FetchPredsCallback,
@@ -25,12 +29,17 @@ works = dict(
 
 with_a_change = dict(   # how: keyword arguments of `fit_sskd`
     ParamScheduler=dict(fit=Learner.fit, cbs=lambda: ParamScheduler(dict(lr=SchedCos(1e-2, 1e-3)))),
-    SkipToEpoch=dict(fit=Learner.fit, start_epoch=1))
+    SkipToEpoch=dict(fit=Learner.fit, start_epoch=1),
+    TensorBoardCallback=dict(cbs=lambda: tensorboard(log_preds=False)))
+
+# as it comes: what it says instead of a run
+refused = dict(TensorBoardCallback=(lambda: tensorboard(), 'stage1 predicts feature maps; pass log_preds=False'))
 
 # used by other means: by fastai itself, by `learn.lr_find`, `get_preds`, `to_fp16` (on a GPU; `Bf16` on a CPU), or for texts
 elsewhere = {'CastToTensor', 'GatherPredsCallback', 'HookCallback', 'LRFinder', 'MixHandler', 'MixedPrecision', 'ModelResetter',
              'ModelToHalf',
-             'NonNativeMixedPrecision', 'ProgressCallback', 'RNNCallback', 'RNNRegularizer', 'Recorder', 'TrainEvalCallback'}
+             'NonNativeMixedPrecision', 'ProgressCallback', 'RNNCallback', 'RNNRegularizer', 'Recorder', 'TensorBoardBaseCallback',
+             'TensorBoardProjectorCallback', 'TrainEvalCallback'}
 
 def distill(**kwargs):
     teacher, student = pair()
@@ -55,6 +64,14 @@ def test_works_with_a_change(name):
     how = with_a_change[name]
     assert distill(**{k: v() if k == 'cbs' else v for k, v in how.items()}).stages.epochs.max() <= 2
 
+@pytest.mark.parametrize('name', refused)
+def test_refused_with_a_sentence(name):
+    make, says = refused[name]
+    with pytest.raises(ValueError, match=says): distill(cbs=make())
+
+def test_predictions_may_be_shown_where_they_are_classes():
+    distill(cbs=dict(head=tensorboard(trace_model=False)))
+
 def kinds(kind):
     for sub in kind.__subclasses__():
         yield sub
@@ -62,5 +79,6 @@ def kinds(kind):
 
 def test_all_are_here():
     "Every callback that fastai defines for images has its row"
+    import fastai.callback.tensorboard  # noqa: F401, defines three more
     names = {kind.__name__ for kind in kinds(Callback) if kind.__module__.startswith('fastai.')}
     assert names == {*works, *with_a_change, *elsewhere}

@@ -221,7 +221,7 @@ def naive_semckd(semckd, taps, hints):
             alpha = energies.exp()/energies.exp().sum()
             for t, hint in enumerate(hints):
                 side = min(tap.shape[2], hint.shape[2])
-                pred = semckd.projectors[stage][t](to_side(tap, side))[i]
+                pred = semckd.projectors[stage*len(hints) + t](to_side(tap, side))[i]
                 total = total + alpha[t]*((pred - to_side(hint, side)[i])**2).mean()
     return total/len(taps[0])/len(taps)
 

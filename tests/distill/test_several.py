@@ -176,7 +176,7 @@ def test_not_told(monkeypatch):
     learn, teacher = learner()
     before = snapshot(learn.model)
     monkeypatch.setenv('WORLD_SIZE', '2')
-    with pytest.raises(ValueError, match='2 processes were started.*learn.distrib.*sskd_tutor\[ddp\]'):
+    with pytest.raises(ValueError, match=r'2 processes were started.*learn.distrib.*sskd_tutor\[ddp\]'):
         distill(learn, teacher)
     assert not moved(before, learn.model)
     with pytest.raises(ValueError), together(learn): pass

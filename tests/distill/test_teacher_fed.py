@@ -11,7 +11,8 @@ from sskd_tutor.distill.checkpoint import Checkpoint
 from sskd_tutor.distill.losses import mimic_mse
 from sskd_tutor.distill.teacher_fed import Fed
 from sskd_tutor.nets.staged import StagedNet
-from helpers.pairs import new_learner, norms, small_dls, staged
+from sskd_tutor.measure.recorder import RecordAlignment
+from helpers.pairs import moved, new_learner, norms, small_dls, snapshot, staged
 
 def two_views():
     dls = small_dls()
@@ -149,3 +150,14 @@ def test_what_cannot_be_fed():
     odd = Reads(dict(student.stages), student.head)
     with pytest.raises(ValueError, match="feed='student'"): new_learner(odd, small_dls()).fit_sskd(teacher, 1, feed='teacher')
     assert not any(isinstance(stage, Fed) for stage in odd.stages.values())
+
+def test_alignment_of_other_widths_is_refused_before_anything_trains():
+    "The recorder runs stage behind stage; with entrances they fit together only at the end"
+    teacher, student = pair(4)
+    learn, before = new_learner(student, small_dls()), snapshot(student)
+    with pytest.raises(ValueError, match="RecordAlignment .*feed='teacher' stage1, stage2, stage3 take the teacher's shape.*Use"):
+        learn.fit_sskd(teacher, 1, 1, feed='teacher', cbs=RecordAlignment(sample=20))
+    assert not moved(before, student) and not any(isinstance(stage, Fed) for stage in student.stages.values())
+    teacher, student = pair(8)
+    run = new_learner(student, small_dls()).fit_sskd(teacher, 1, 1, feed='teacher', cbs=RecordAlignment(sample=20))
+    assert len(run.record.steps) > 3

@@ -393,6 +393,14 @@ def quantized():
 
 def conv(stride=1, c_in=8): return nn.Conv2d(c_in, 8, 3, stride, 1)
 
+def inference(make):
+    with torch.inference_mode(): return make(c_in=3)
+
+def test_the_head_has_something_to_learn():
+    "SqueezeNet's last weights lie before a ReLU and a pooling of the same resolution"
+    staged = as_stages(torchvision.models.squeezenet1_1(num_classes=10), (3, 64, 64))
+    assert sum(p.numel() for p in staged.head.parameters()) == 512*10 + 10
+
 @pytest.mark.filterwarnings('ignore')  # of torch.jit and torch.ao, old as they are
 @pytest.mark.parametrize('make, error, says', [
     (lambda: Own, TypeError, 'the class Own; call it first'),
@@ -401,6 +409,7 @@ def conv(stride=1, c_in=8): return nn.Conv2d(c_in, 8, 3, stride, 1)
     (quantized, ValueError, '1.2 is quantized.*give the float network that it was made from'),
     (lambda: DynamicUnet(nn.Sequential(conv(2, 3), conv(2)), 5, (64, 64)), TypeError, 'use segment_stages.*or as_stages'),
     (lambda: nn.Sequential(nn.LazyConv2d(8, 3, 2), nn.ReLU()), ValueError, 'has no shape yet'),
+    (lambda: inference(conv), ValueError, 'made under torch.inference_mode.*deepcopy'),
     (Decides, ValueError, "decides by a tensor's values"), (MoreInTraining, ValueError, 'something else in train mode'),
     (lambda: torchvision.models.googlenet(init_weights=False), ValueError, 'aux_logits=False'),
     (TiedStages, ValueError, 'block.0.weight is used in stage1 and in stage2'),

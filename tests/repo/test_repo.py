@@ -1,5 +1,5 @@
 """What settings.ini says is what every other file says, and what is generated is up to date."""
-import base64, configparser, io, re, shutil, subprocess, sys, tomllib
+import base64, configparser, io, json, re, shutil, subprocess, sys, tomllib
 from pathlib import Path
 
 import nbformat
@@ -180,6 +180,23 @@ def test_workflow_ci():
     assert {'push', 'pull_request'} <= set(on) and w['permissions'] == {'contents': 'read'}
     assert any(s.get('run') == '.ci/run' for j in w['jobs'].values() for s in j['steps'])
 
+def test_ci_has_the_oldest_and_the_newest(settings):
+    jobs = workflow('ci.yml')[0]['jobs']
+    pythons = [v for job in jobs.values() for v in job.get('strategy', {}).get('matrix', {}).get('python', [])]
+    assert sorted(pythons) == ['3.11', '3.12', '3.13', '3.14'] and min(pythons) == settings['min_python']
+    assert any(step.get('run') == 'make test-oldest' for step in jobs['oldest']['steps'])
+
+def test_binder(run):
+    assert (root/'binder/postBuild').stat().st_mode & 0o111
+    run('bash', '-n', 'binder/postBuild', cwd=root)
+    lines = [o for o in (root/'binder/postBuild').read_text().splitlines() if 'pip install' in o]
+    assert 'whl/cpu' in lines[0] and lines[1].endswith(' .')  # a CPU-only torch first
+    assert re.fullmatch(r'python-3\.1[1-4]', (root/'binder/runtime.txt').read_text().strip())
+
+def test_devcontainer():
+    made = json.loads((root/'.devcontainer/devcontainer.json').read_text())
+    assert 'whl/cpu' in made['postCreateCommand'] and made['postCreateCommand'].endswith('pip install --editable .')
+
 def test_workflow_publish():
     w, on = workflow('publish.yml')
     assert on == {'release': {'types': ['published']}} and w['permissions'] == {'contents': 'read'}
@@ -189,6 +206,12 @@ def test_workflow_publish():
 
 @pytest.mark.parametrize('path', sorted((root/'.github/workflows').glob('*')), ids=name)
 def test_workflows_have_no_secret(path): assert 'secrets.' not in path.read_text()
+
+@pytest.mark.parametrize('path', sorted((root/'.github/workflows').glob('*')), ids=name)
+def test_actions_are_pinned_by_hash(path):
+    "A tag can be moved to other code, a hash cannot; the version stands behind it for dependabot and for you"
+    used = re.findall(r'^\s*(?:- )?uses: *(.+)$', path.read_text(), re.M)
+    assert used and [line for line in used if not re.fullmatch(r'[\w/.-]+@[0-9a-f]{40}  # v[\d.]+.*', line)] == []
 
 def test_ci_run_is_executable(run):
     assert (root/'.ci/run').stat().st_mode & 0o111

@@ -1,11 +1,13 @@
 """What leaves is the student, in every form; nothing half-written stays."""
 import json, subprocess, sys, time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from fastai.vision.all import ImageDataLoaders, Learner
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
@@ -17,7 +19,7 @@ from sskd_tutor.data.images import mean, std
 from sskd_tutor.core.files import pkg_data
 from sskd_tutor.runs.export import export_student, fastest, model_card, sizes
 from sskd_tutor.distill.pairing import pair_stages
-from sskd_tutor.runs.job import save_run
+from sskd_tutor.runs.job import load_run, save_run
 from sskd_tutor.nets.staged import StagedNet
 from sskd_tutor.nets.weights import load_weights
 from sskd_tutor.nets.small import tutorial_resnet
@@ -163,3 +165,69 @@ def test_command(run_folder, tmp_path, capsys):
 def test_card_needs_no_table():
     info = json.loads((pkg_data/'demo_run/run.json').read_text())
     assert 'How large' not in model_card(info) and f"{info['results']['distilled']:.2f}" in model_card(info)
+
+# --- the Hub, and 8 bits
+
+def test_the_hub_reads_the_card(run_folder, tmp_path):
+    "Its own reader finds license, library, tags, data, measure and base model"
+    out = tmp_path/'out'
+    line = ['export', str(run_folder), '--out', str(out), '--formats', 'safetensors', '--license', 'MIT', '--base-model', 'jane/big']
+    assert main(line) == 0
+    data = ModelCard.load(out/'README.md').data
+    assert (data.license, data.library_name, data.base_model, data.metrics) == ('mit', 'pytorch', 'jane/big', ['accuracy'])
+    assert data.datasets == ['zalando-datasets/fashion_mnist'] and 'knowledge-distillation' in data.tags
+
+@pytest.mark.parametrize('license, want', [('MIT', ('mit', None)), ('not stated', ('unknown', None)),
+                                           ('Apache-2.0; images: MIT', ('other', 'Apache-2.0; images: MIT'))])
+def test_licenses_of_the_card(license, want, run_folder):
+    data = ModelCard(model_card(load_run(run_folder).info, license=license)).data
+    assert (data.license, data.get('license_name')) == want
+
+def test_hub_plan_writes_the_folder_and_sends_nothing(run_folder, tmp_path, capsys, monkeypatch):
+    import huggingface_hub
+    def sent(*_, **__): raise AssertionError("something was sent")
+    for name in ('create_repo', 'upload_folder'): monkeypatch.setattr(huggingface_hub, name, sent)
+    line = ['export', str(run_folder), '--out', str(tmp_path/'out'), '--formats', 'safetensors', '--hub', 'jane/student']
+    assert main([*line, '--plan']) == 0 and 'is ready for jane/student' in capsys.readouterr().err
+    assert {p.name for p in (tmp_path/'out').iterdir()} == {'README.md', 'student.safetensors'}
+
+def test_hub_is_sent_the_folder(run_folder, tmp_path, capsys, monkeypatch):
+    "And what the Hub says is told in one line, with the cure"
+    import huggingface_hub
+    sent = {}
+    monkeypatch.setattr(huggingface_hub, 'create_repo', lambda name, **_: sent.update(repo=name) or f'https://hub/{name}')
+    monkeypatch.setattr(huggingface_hub, 'upload_folder', lambda **kwargs: sent.update(kwargs))
+    line = ['export', str(run_folder), '--formats', 'safetensors', '--hub', 'jane/student', '--out']
+    assert main([*line, str(tmp_path/'a')]) == 0 and 'sent to https://hub/jane/student' in capsys.readouterr().err
+    assert sent['repo'] == sent['repo_id'] == 'jane/student' and sent['folder_path'] == str(tmp_path/'a')
+    def refused(*_, **__): raise RuntimeError("401 Unauthorized\nand a long story")
+    monkeypatch.setattr(huggingface_hub, 'create_repo', refused)
+    assert main([*line, str(tmp_path/'b')]) == 2
+    err = capsys.readouterr().err
+    assert '(401 Unauthorized)' in err and 'hf upload jane/student' in err and 'long story' not in err
+    assert (tmp_path/'b/student.safetensors').exists()
+
+@pytest.mark.parametrize('name', ['student', 'jane/a b', 'a/b/c', 'jane/--'])
+def test_a_name_that_the_hub_cannot_have(name, run_folder, tmp_path, capsys):
+    "Refused before anything is written"
+    assert main(['export', str(run_folder), '--out', str(tmp_path/'out'), '--hub', name]) == 2
+    assert "--hub is" in capsys.readouterr().err and not (tmp_path/'out').exists()
+
+def test_int8(run_folder, tmp_path):
+    "A smaller file, judged on held-out images beside the others, in the card"
+    from sskd_tutor.runs.jobs import export_run
+    said = []
+    export_run(run_folder, tmp_path/'out', ['torch', 'onnx', 'int8'], say=said.append)
+    files = {p.name: p.stat().st_size for p in (tmp_path/'out').iterdir()}
+    assert set(files) == {'README.md', 'student.pt2', 'student.onnx', 'student_int8.onnx'}
+    card = (tmp_path/'out/README.md').read_text()
+    assert 'ONNX, int8' in said[0] and 'accuracy, %' in card and '| ONNX, int8 | student_int8.onnx |' in card
+
+def test_int8_needs_onnx_and_images(run_folder, tmp_path, monkeypatch):
+    from sskd_tutor.runs import jobs
+    with pytest.raises(ValueError, match='give formats onnx and int8'): jobs.export_run(run_folder, tmp_path/'out', ['int8'])
+    old = jobs.DemoJob.to_export
+    monkeypatch.setattr(jobs.DemoJob, 'to_export', lambda *args: replace(old(*args), loaders=None))
+    with pytest.raises(ValueError, match='does not say where its images are'):
+        jobs.export_run(run_folder, tmp_path/'out', ['onnx', 'int8'])
+    assert not (tmp_path/'out').exists()

@@ -304,8 +304,20 @@ def test_a_fetch_that_fails(lfw, monkeypatch):
             ask('10_folds', data_home=lfw, download=True)
     assert not (lfw/'lfw_home/pairs.txt').exists()
 
-@pytest.mark.parametrize('line, word', [('Ann_Jr.\t1\t9', 'IndexError'), ('Nobody\t1\t2', 'FileNotFoundError'),
-                                        ('Ann_Jr.\t1\tBob_Jr.\t1\t2', 'invalid line'), ('Ann_Jr.\tx\t2', 'invalid literal')])
+@pytest.mark.parametrize('line, absent', [('Ann_Jr.\t1\t9', '1 images .*: Ann_Jr./Ann_Jr._0009.jpg. Unpack'),
+                                          ('Nobody\t1\t2', '2 images .*: Nobody/Nobody_0001.jpg, Nobody/Nobody_0002.jpg'),
+                                          ('Ann_Jr.\t1\tNobody\t2', '1 images .*: Nobody/Nobody_0002.jpg')])
+def test_pairs_that_name_missing_images(lfw, line, absent):
+    (lfw/'lfw_home/pairs.txt').write_text(f'1\t1\n{line}\n')
+    with pytest.raises(FileNotFoundError, match=f'pairs.txt names {absent}'): lfw_pairs('10_folds', lfw)
+
+def test_half_unpacked_no_other_face_is_taken(lfw):
+    "scikit-learn would count the files that are there"
+    (lfw/'lfw_home/lfw_funneled/Ann_Jr./Ann_Jr._0001.jpg').unlink()
+    with pytest.raises(FileNotFoundError, match='names 1 images that are not in .*Ann_Jr._0001.jpg.*another image of the person'):
+        lfw_pairs('10_folds', lfw)
+
+@pytest.mark.parametrize('line, word', [('Ann_Jr.\t1\tBob_Jr.\t1\t2', 'invalid line'), ('Ann_Jr.\tx\t2', 'invalid literal')])
 def test_damaged_lists(lfw, line, word):
     (lfw/'lfw_home/pairs.txt').write_text(f'1\t1\n{line}\n')
     with pytest.raises(ValueError, match=f'cannot be read as LFW.*{word}'): lfw_pairs('10_folds', lfw)

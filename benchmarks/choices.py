@@ -1,0 +1,107 @@
+"""Where taps are taken, and the batch norm of frozen stages: the study of `choices.toml` (resumable; see --help).
+
+    python benchmarks/choices.py            # makes the runs that are not there yet
+    python benchmarks/choices.py --verdicts # prints the comparisons
+
+One row a run in sskd_tutor/data_files/benchmarks/results/choices.csv; float32, one thread, the 2,000 embedded test images.
+"""
+import argparse, csv, time, tomllib
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import torch
+from fastai.callback.core import Callback
+from fastai.learner import Learner
+from fastai.metrics import accuracy
+from fastai.torch_core import set_seed
+from scipy.stats import ttest_rel
+
+import sskd_tutor.distill.fit  # noqa: F401, patches Learner
+from sskd_tutor.compare.verdicts import holm, interval
+from sskd_tutor.core.device import quiet
+from sskd_tutor.core.files import pkg_data
+from sskd_tutor.core.state import environment
+from sskd_tutor.data.images import embedded_fashion
+from sskd_tutor.data.loaders import ImageSet, fashion_dls
+from sskd_tutor.data.views import Views
+from sskd_tutor.distill.callbacks import FreezeStages
+from sskd_tutor.measure.alignment import dl_accuracy
+from sskd_tutor.nets.small import tutorial_resnet
+from sskd_tutor.nets.weights import fashion_teacher
+
+FOLDER = pkg_data/'benchmarks'
+COLUMNS = 'variant seed accuracy stitched images epochs head_epochs gmacs seconds evaluated_on device date'.split()
+
+class FrozenInTrainMode(Callback):
+    "What happens when `eval` is forgotten: frozen stages normalize with the batch, and their statistics move"
+    order = FreezeStages.order + 1
+
+    def before_train(self):
+        for cb in self.learn.cbs.filter(lambda cb: isinstance(cb, FreezeStages)):
+            for part in cb.parts()[1]: part.train()
+
+def networks(how, variant):
+    "(student, teacher)"
+    taps = variant != 'taps_before_relu'
+    teacher = fashion_teacher()
+    if not taps:
+        other = tutorial_resnet(relu_taps=False)
+        other.load_state_dict(teacher.state_dict())
+        teacher = other.eval().requires_grad_(False)
+    return tutorial_resnet(**how['student'], relu_taps=taps), teacher
+
+def run_one(how, variant, seed):
+    "A row of the file"
+    dls = fashion_dls(n=how['images'], bs=how['bs'], seed=seed, views=Views(seed=seed), device='cpu')
+    test_dl = dls.valid.new(ImageSet(embedded_fashion('valid'), 1))
+    set_seed(seed, reproducible=True)
+    dls.train.set_epoch(0)
+    student, teacher = networks(how, variant)
+    cbs = [FrozenInTrainMode()] if variant == 'frozen_batch_norm_in_train_mode' else []
+    learn, begin = Learner(dls, student, metrics=accuracy), time.time()
+    with quiet(learn):
+        run = learn.fit_sskd(teacher, how['epochs'], how['head_epochs'], how['lr'], cbs=cbs, valid_every=how['epochs'])
+    seconds = round(time.time() - begin)
+    last = run.stages.stitched.dropna().iloc[-1]
+    return dict(variant=variant, seed=seed, accuracy=round(100*dl_accuracy(learn.model.eval(), test_dl), 2),
+                stitched=round(100*last, 2), images=how['images'], epochs=how['epochs'], head_epochs=how['head_epochs'],
+                gmacs=round(run.stages.gmacs.sum(), 1), seconds=seconds, evaluated_on='official-2000',
+                device=environment('cpu')['device_name'], date=date.today())
+
+def read_rows(path): return list(csv.DictReader(path.open())) if path.exists() else []
+
+def append_row(path, row):
+    is_new = not path.exists()
+    with path.open('a', newline='') as f:
+        writer = csv.DictWriter(f, COLUMNS, lineterminator='\n')
+        if is_new: writer.writeheader()
+        writer.writerow(row)
+
+def verdicts(how, rows):
+    "Each primary comparison: mean difference in points, its 95 % interval, p, and p after Holm"
+    table = pd.DataFrame(rows).astype(dict(accuracy=float)).pivot(index='seed', columns='variant', values='accuracy').dropna()
+    found = []
+    for a, b in how['primary']:
+        mean, low, high = interval(table[a] - table[b])
+        p = ttest_rel(table[a], table[b]).pvalue
+        found.append(dict(comparison=f'{a} - {b}', seeds=len(table), points=mean, low=low, high=high, p=p))
+    found = pd.DataFrame(found)
+    return found.assign(p_holm=holm(found.p))
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument('--csv', type=Path, default=FOLDER/'results/choices.csv')
+    a.add_argument('--verdicts', action='store_true', help='print the comparisons, make nothing')
+    a = a.parse_args()
+    how = tomllib.loads((FOLDER/'choices.toml').read_text())
+    if a.verdicts: return print(verdicts(how, read_rows(a.csv)).round(3).to_string(index=False))
+    torch.set_num_threads(1)
+    for seed in how['seeds']:
+        for variant in how['variants']:
+            if any(r['variant'] == variant and r['seed'] == str(seed) for r in read_rows(a.csv)): continue
+            row = run_one(how, variant, seed)
+            append_row(a.csv, row)
+            print(f"{variant}, seed {seed}: {row['accuracy']} %, {row['seconds']} s", flush=True)
+
+if __name__ == '__main__': main()

@@ -1,0 +1,50 @@
+"""Networks of timm, torchvision, fastai and one's own, as teacher and as student: what is frozen stands still to the bit."""
+import copy
+
+import pytest
+import torch
+from test_cut import Own, fast, made, noise_dls, slow
+from test_pairing import Invariants, like, modes
+
+from helpers.matrix import check
+from helpers.pairs import moved, new_learner, snapshot
+from sskd_tutor.distill.pairing import pair_stages
+
+pytestmark = pytest.mark.slow
+torch.set_num_threads(1)
+every = [name for name in [*fast, *slow] if name != 'unet_encoder']   # which answers with a map
+
+def small(): return torch.manual_seed(3) and Own()
+
+def taught(teacher, student, x, side, fresh=None):
+    "One epoch of everything; all that must stand still does, and the student leaves in its own class"
+    before, how = snapshot(teacher, student), (modes(teacher), modes(student))
+    dls = noise_dls(x)
+    pairing = pair_stages(teacher, student, dls, teacher_input=dict(size=side), **like)
+    assert not moved(before, teacher, student) and (modes(teacher), modes(student)) == how
+    hints, own, watch = snapshot(pairing.teacher), snapshot(teacher), Invariants(pairing.teacher)
+    learn = new_learner(pairing.student, dls)
+    run = learn.fit_sskd(pairing.teacher, epochs=1, head_epochs=1, adapter=pairing.adapter, cbs=watch, valid_every=0)
+    assert watch.seen == [*pairing.student.stage_names, 'head'] == list(run.stages.index)
+    assert not moved(hints, pairing.teacher) and not moved(own, teacher)
+    if fresh is None: return
+    assert list(student.state_dict()) == list(fresh.state_dict())
+    fresh.load_state_dict(student.state_dict())
+    with torch.no_grad(): assert torch.equal(fresh.eval()(x), pairing.student.eval()(x))
+
+@pytest.mark.parametrize('name', every)
+def test_as_student(name):
+    def f():
+        student, x, _ = made(name)
+        taught(small(), student, x, x.shape[-1], made(name)[0])
+    check('networks', f'{name} as student', f, expect=('right',))
+
+@pytest.mark.parametrize('name', every)
+def test_as_teacher(name):
+    def f():
+        teacher, x, _ = made(name)
+        student = small()
+        taught(teacher, student, torch.randn(2, 3, 64, 64), x.shape[-1], copy.deepcopy(student))
+    check('networks', f'{name} as teacher', f, expect=('right',))
+
+def test_the_matrix_is_large(): assert len(every) >= 60
