@@ -8,7 +8,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/cli.html.md"""
 __all__ = ['shells', 'not_options', 'demo_options', 'demo', 'same_or_not', 'distill_options', 'distill', 'recipe_options',
            'recipe', 'plan_options', 'plan', 'compare_options', 'compare', 'export_options', 'export', 'info_options',
            'info', 'stage_values', 'lessons_options', 'lessons', 'doctor_options', 'doctor', 'data_options', 'data',
-           'explore_options', 'explore', 'completion_options', 'completion', 'add_manners', 'parser', 'parsed', 'main']
+           'explore_options', 'explore', 'completion_options', 'completion', 'parser', 'parsed', 'main']
 
 # %% ../nbs/01_cli.ipynb #eac5db95
 import argparse, json, sys, warnings
@@ -17,9 +17,10 @@ from pathlib import Path
 
 from . import __version__
 from .core.settings import flag
-from .runs.commands import (Words, add_allow_code, add_run_options, carry_out, colored, command,
-                                      commands, complete_files, listener, loading, new_folder, not_understood, now,
-                                      plan_values, print_json, refuse_others, to_stderr, told)
+from .runs.commands import (Words, add_allow_code, add_manners, add_run_options, carry_out, colored,
+                                      command, commands, complete_files, listener, loading, new_folder,
+                                      not_understood, now, plan_values, print_json, refuse_others, to_stderr,
+                                      told)
 from .runs.options import add_settings, from_config, given, in_options
 
 # %% ../nbs/01_cli.ipynb #0c3924d5
@@ -195,6 +196,7 @@ def export_options(p):
     p.add_argument('--hub', metavar='USER/NAME', help='send the folder to the Hugging Face Hub')
     p.add_argument('--base-model', metavar='USER/NAME', help='for the card: the teacher, if the Hub has it')
     p.add_argument('--plan', action='store_true', help='with --hub: write the folder, send nothing')
+    p.add_argument('--space', action='store_true', help='also a folder with a page that shows the student')
     p.add_argument('--json', action='store_true', help='the table of files as one JSON list')
     add_allow_code(p)
 
@@ -205,7 +207,8 @@ def export(a) -> int:
     from sskd_tutor.runs.hub import check_hub_name, need_hub, push_folder
     from sskd_tutor.runs.jobs import export_run
     if a.hub: need_hub(), check_hub_name(a.hub)
-    table = export_run(a.run, a.out, a.formats, a.license, listener(a), a.allow_code, a.base_model)
+    table = export_run(a.run, a.out, a.formats, a.license, listener(a), a.allow_code, a.base_model,
+                       a.space)
     if a.json: print_json(table.reset_index().to_dict('records'))
     else: print(f"{table.round(6).to_string()}\n\n{Path(a.out)/'README.md'} says where it comes from")
     if a.hub and a.plan: to_stderr(f"{a.out} is ready for {a.hub}; nothing was sent")
@@ -306,7 +309,7 @@ def explore_options(p):
 @command('sskd_tutor explore runs/mine', explore_options)
 def explore(a) -> int:
     "Play a recorded run in a browser: one page that needs neither Jupyter nor a network"
-    loading()
+    loading(a)
     import webbrowser
     from sskd_tutor.core.files import write_whole
     from sskd_tutor.measure.recording import Recording
@@ -332,13 +335,6 @@ def completion(a) -> int:
     import shtab
     print(shtab.complete(parser('completion', *commands), shell=a.shell))
     return 0
-
-# %% ../nbs/01_cli.ipynb #59483db3
-def add_manners(p, default):
-    "What every command has, before it or behind it"
-    p.add_argument('--traceback', action='store_true', default=default, help='show where an error comes from')
-    p.add_argument('--quiet', action='store_true', default=default,
-                   help='only the result and errors, no progress')
 
 # %% ../nbs/01_cli.ipynb #13bd8767
 def parser(

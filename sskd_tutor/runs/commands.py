@@ -6,8 +6,8 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/commands.html.md"""
 
 # %% auto #0
 __all__ = ['commands', 'Command', 'command', 'to_stderr', 'colored', 'nobody', 'listener', 'loading', 'told', 'Words',
-           'known_options', 'not_understood', 'add_run_options', 'add_allow_code', 'refuse_others', 'own',
-           'plan_values', 'print_json', 'carry_out', 'resume_line', 'new_folder', 'now', 'complete_files']
+           'known_options', 'not_understood', 'add_run_options', 'add_manners', 'add_allow_code', 'refuse_others',
+           'own', 'plan_values', 'print_json', 'carry_out', 'resume_line', 'new_folder', 'now', 'complete_files']
 
 # %% ../../nbs/runs/11_commands.ipynb #989d2234
 import argparse, difflib, json, re, sys
@@ -95,6 +95,12 @@ def add_run_options(p):
     p.add_argument('--overwrite', action='store_true', default=None, help='replace a run that lies in FOLDER')
     p.add_argument('--json', action='store_true', help='the result as one JSON object on the last line')
 
+def add_manners(p, default):
+    "What every command has, before it or behind it"
+    p.add_argument('--traceback', action='store_true', default=default, help='show where an error comes from')
+    p.add_argument('--quiet', action='store_true', default=default,
+                   help='only the result and errors, no progress')
+
 def add_allow_code(p):
     "Words from a file may name functions"
     p.add_argument('--allow-code', action='store_true',
@@ -152,6 +158,7 @@ def carry_out(
         return 130
     result = replace(result, path=own(result.path))
     page = f"{result.info['seconds']:.0f} s. Open {result.path/'report.html'}"
+    if (result.path/'alignment.json').exists(): page += f", or play it: sskd_tutor explore {result.path}"
     colored(f"\n{result}\n\n{end(result)}\n\n{page}", file=sys.stderr if a.json else sys.stdout)
     if a.json: print_json(result.summary())
     return 0

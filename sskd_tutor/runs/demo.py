@@ -26,7 +26,7 @@ from ..core.settings import Settings, option
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records, tidy
 from ..data.loaders import fashion_dls
-from ..data.images import fashion_sha256, mean, std
+from ..data.images import fashion_sha256, mean, std, vocab
 from ..distill.costs import step_macs
 from ..distill.plan import Plan
 from ..measure.recorder import RecordAlignment
@@ -262,4 +262,4 @@ def to_export(cls: DemoJob,
     teacher = fashion_teacher(s.teacher, device='cpu')
     return ToExport(student, dict(teacher=teacher, student=student), torch.rand(2, 1, 28, 28), (mean, std),
                     'Apache-2.0; images: MIT, Zalando SE',
-                    loaders=lambda: fashion_dls(n=1000, bs=64, device='cpu'))
+                    loaders=lambda: fashion_dls(n=1000, bs=64, device='cpu'), classes=vocab)

@@ -154,7 +154,7 @@ def check_widgets(device):
     lacking = [p for p in wanted if p not in found]
     words = ', '.join(f'{k} {v}' for k, v in found.items())
     if not lacking: return 'ok', words
-    status = 'warn' if lacking == ['anywidget'] else 'fail'
+    status = 'warn' if set(lacking) <= {'anywidget', 'jupyterlab'} else 'fail'   # Colab is its own lab
     return status, f"{words}; missing: pip install {' '.join(lacking)}"
 
 # %% ../../nbs/runs/09_doctor.ipynb #a471c6ad

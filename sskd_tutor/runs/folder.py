@@ -455,4 +455,4 @@ def to_export(cls: FolderJob,
             "the teacher is measured with random weights")
     return ToExport(student, {name: teacher, 'student': student}, x, (images['mean'], images['std']),
                     s.license, '' if complete else lost,
-                    loaders=lambda: folder_images(replace(s, device='cpu'), print))
+                    loaders=lambda: folder_images(replace(s, device='cpu'), print), classes=images['classes'])
