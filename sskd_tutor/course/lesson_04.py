@@ -27,9 +27,10 @@ def losses_of_shuffled() -> dict:   # name -> loss
     order = torch.arange(12).roll(1)
     return {name: loss(hint[:, order], hint).item() for name, loss in blind_to_order.items()}
 
-# %% ../../nbs/course/05_lesson_04.ipynb #83bae8fb
+# %% ../../nbs/course/05_lesson_04.ipynb #682e429f
 @exercise('4.1', 'The channels in another order', wants='a whole number from 0 to 4', hints=[
-    'Which of the four sums over the channels, or compares images with each other, before it compares networks?',
+    'Which of the four sums over the channels, or compares images with each other, '
+    'before it compares networks?',
     'The distance between two points stays the same if you rename the axes.',
     'Only one of them asks which channel a value stands in.'])
 def check_shuffled_channels(answer):
@@ -60,16 +61,18 @@ def mean_of_pairs(found: Tensor) -> float:
     b = len(found)
     return found.sum().item()/(b*(b - 1))
 
-# %% ../../nbs/course/05_lesson_04.ipynb #e2b62793
+# %% ../../nbs/course/05_lesson_04.ipynb #fa184c42
 def _slips_of_distances(s, t):
     "What comes out of a step that was left out"
     S, T = distances_by_loops(s), distances_by_loops(t)
     def huber(a, b): return F.smooth_l1_loss(a, b).item()
     unit_s, unit_t = S/mean_of_pairs(S), T/mean_of_pairs(T)
     return [
-        Slip(huber(S, T), 'The distances are not yet in units of their mean: a tap twice as large would cost.'),
+        Slip(huber(S, T), 'The distances are not yet in units of their mean: '
+            'a tap twice as large would cost.'),
         Slip(huber(S/S.mean(), T/T.mean()),
-            'The mean must be that of *pairs*. An image is no pair with itself, so divide by b(b - 1), not b².'),
+            'The mean must be that of *pairs*. An image is no pair with itself, '
+            'so divide by b(b - 1), not b².'),
         Slip(huber(S/mean_of_pairs(T), T/mean_of_pairs(T)), 'Each network has a mean of its own.'),
         Slip(huber(unit_s**2, unit_t**2), 'These are squared distances.'),
         Slip(F.mse_loss(unit_s, unit_t).item(), "Huber's loss was asked for, `F.smooth_l1_loss`.")]
@@ -108,19 +111,20 @@ def contrast_by_loops(
         total += (torch.stack(scores).logsumexp(0) - own).item()
     return total/len(s)
 
-# %% ../../nbs/course/05_lesson_04.ipynb #8bc6991c
+# %% ../../nbs/course/05_lesson_04.ipynb #8e6bf0fc
 def _need_unit(f, s, t, y):
     for who, pair in (('student', (5*s, t)), ('teacher', (s, 5*t))):
         a, b = number(run(f, s, t, y), 'one number'), number(run(f, *pair, y), 'one number')
         if abs(a - b) > 1e-3*max(1, abs(a)):
-            raise Wrong(f"Make the {who}'s vectors five times as long: your loss goes from {a:.3f} to {b:.3f}. "
-                "Only directions may count.")
+            raise Wrong(f"Make the {who}'s vectors five times as long: "
+                f"your loss goes from {a:.3f} to {b:.3f}. Only directions may count.")
 
-# %% ../../nbs/course/05_lesson_04.ipynb #c0ab3b24
+# %% ../../nbs/course/05_lesson_04.ipynb #096b344a
 @exercise('4.3', 'Its own worst enemy', wants='a function `contrast(s, t, y)` that gives one number', hints=[
     'Make the vectors of one network ten times as long. What should happen to the loss, and what does?',
     'In a batch of 40 there are about four images of each class. Which of them is the loss pushing away?',
-    '`scores.masked_fill(strangers_no_more, -torch.inf)`: no own-class neighbors in the sum, but keep the diagonal.'])
+    '`scores.masked_fill(same_class, -torch.inf)`: nobody of the same class in the sum, '
+    'but keep the diagonal.'])
 def check_contrast(answer):
     need_function(answer, 'contrast(s, t, y)')
     y = torch.arange(12) % 4
@@ -132,10 +136,12 @@ def check_contrast(answer):
         'Lengths no longer count. But two boots still push each other apart: '
         'among the strangers are images of the same class.')],
         f"For 12 random vectors of 4 classes it is {truth:.4f}; yours is {got:.4f}.")
-    return 'Stretched by five on either side, and compared with loops in which no image of the same class competes.'
+    return ('Stretched by five on either side, and compared with loops '
+        'in which no image of the same class competes.')
 
-# %% ../../nbs/course/05_lesson_04.ipynb #cfb205d4
-@exercise('4.4', 'A blind spot', wants='a function `blind(hint)` that gives a tensor of the same shape', hints=[
+# %% ../../nbs/course/05_lesson_04.ipynb #9a2762c1
+@exercise('4.4', 'A blind spot', wants='a function `blind(hint)` that gives a tensor of the same shape',
+    hints=[
     'What does each of the two losses do to a value first? One squares it, the other multiplies two images.',
     'A product of two numbers stays the same if you change something about both of them.'])
 def check_blind_spot(answer):
@@ -146,8 +152,9 @@ def check_blind_spot(answer):
     need(ok, f'finite maps of shape {tuple(hint.shape)}', out)
     seen = {name: blind_to_order[name](out, hint).item() for name in ('attention', 'similarity', 'mimic')}
     for name in ('attention', 'similarity'):
-        if seen[name] > 1e-6: raise Wrong(f"The {name} loss is {seen[name]:.2g}; it has to be 0 to six digits.")
+        if seen[name] > 1e-6:
+            raise Wrong(f"The {name} loss is {seen[name]:.2g}; it has to be 0 to six digits.")
     if seen['mimic'] < 1:
-        raise Wrong(f"Both are blind to it, but the mimic loss is only {seen['mimic']:.3f}; it has to be above 1, "
-            "worse than the best constant.")
+        raise Wrong(f"Both are blind to it, but the mimic loss is only {seen['mimic']:.3f}; "
+            "it has to be above 1, worse than the best constant.")
     return f"Attention and similarity see no difference at all, and the mimic loss is {seen['mimic']:.1f}."

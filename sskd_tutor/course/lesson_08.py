@@ -48,7 +48,7 @@ def check_first_stage(answer):
     raise Wrong(f"Trained twice just now, with the same seed: {differ} tensors differ, you say {guess:g}. "
         "What stands before stage 1?")
 
-# %% ../../nbs/course/09_lesson_08.ipynb #d6d54cb9
+# %% ../../nbs/course/09_lesson_08.ipynb #ea57aaf5
 def bounds(
     own: list,       # of each stage
     factors: list,   # of each stage but the first
@@ -66,10 +66,12 @@ def _slips_of_bounds(own, factors):
     for factor in factors: inherited.append(factor*inherited[-1])
     one_back = [own[0]] + [f*o + e for f, o, e in zip(factors, own, own[1:])]
     return [
-        Slip([sum(own[:i+1]) for i in k], 'The errors are added up, but no stage stretches what it inherits.'),
+        Slip([sum(own[:i+1]) for i in k],
+            'The errors are added up, but no stage stretches what it inherits.'),
         Slip(shifted, "A stage's own error is made behind it: it must not be stretched by the stage itself."),
         Slip(inherited, 'The first error is stretched all the way, but every stage adds one of its own.'),
-        Slip(one_back, "A stage inherits the whole *bound* before it, not the earlier stage's own error alone."),
+        Slip(one_back,
+            "A stage inherits the whole *bound* before it, not the earlier stage's own error alone."),
         Slip(bounds(own, factors)[-1], 'That is the last one. Give one for each stage.')]
 
 # %% ../../nbs/course/09_lesson_08.ipynb #ddde1a70
@@ -100,26 +102,30 @@ def stretch_by_differences(
     with torch.no_grad(): moved = (stage(h + eps*d) - stage(h - eps*d))/(2*eps)
     return (moved.norm()/d.norm()).item()
 
-# %% ../../nbs/course/09_lesson_08.ipynb #dc9c907b
+# %% ../../nbs/course/09_lesson_08.ipynb #30c23938
 def some_stage() -> tuple:   # (a stage, a tap, a direction), in double precision
     "A smooth stage, with other sizes in front of it and behind it"
-    stage = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Softplus(), nn.Conv2d(6, 4, 1), nn.Tanh()).double()
+    layers = nn.Conv2d(3, 6, 3, padding=1), nn.Softplus(), nn.Conv2d(6, 4, 1), nn.Tanh()
+    stage = nn.Sequential(*layers).double()
     return stage, torch.randn(2, 3, 5, 5).double(), 4*torch.randn(2, 3, 5, 5).double()
 
-# %% ../../nbs/course/09_lesson_08.ipynb #0214204e
+# %% ../../nbs/course/09_lesson_08.ipynb #bc8a697a
 def _slips_of_stretch(stage, h, d):
     with torch.no_grad(): step = stage(h + d) - stage(h)
     by_step = (step.norm()/d.norm()).item()
     truth = stretch_by_differences(stage, h, d)
     return [
-        Slip(by_step, 'That is a step of full size. For small errors take the derivative, not the difference.'),
+        Slip(by_step,
+            'That is a step of full size. For small errors take the derivative, not the difference.'),
         Slip(truth*d.norm().item(), 'The size of what comes out; divide by the size of what went in.'),
         Slip(truth**2, 'The square of it: norms, not squared norms.'),
         Slip(1/truth, 'Upside down.')]
 
-# %% ../../nbs/course/09_lesson_08.ipynb #4574fa73
-@exercise('8.3', 'The factor, by autograd', wants='a function `amplification(stage, h, d)` that gives one number',
-    hints=['You need the derivative of the stage at `h` along `d`: the Jacobian times `d`, never the Jacobian itself.',
+# %% ../../nbs/course/09_lesson_08.ipynb #763bed84
+@exercise('8.3', 'The factor, by autograd',
+    wants='a function `amplification(stage, h, d)` that gives one number', hints=[
+    'You need the derivative of the stage at `h` along `d`: the Jacobian times `d`, '
+    'never the Jacobian itself.',
     '`torch.func.jvp(stage, (h,), (d,))` gives (what the stage gives, its derivative along d).',
     'The factor is the norm of the derivative over the norm of `d`.'])
 def check_amplification(answer):
@@ -134,9 +140,10 @@ def check_amplification(answer):
         if abs(longer - got) > 1e-3*got:
             raise Wrong(f"A direction three times as long gives {longer:.4f} instead of {got:.4f}; "
                 "a factor does not depend on the length.")
-    return 'Compared with differences of a millionth, for two random stages; a longer direction has the same factor.'
+    return ('Compared with differences of a millionth, for two random stages; '
+        'a longer direction has the same factor.')
 
-# %% ../../nbs/course/09_lesson_08.ipynb #d5626373
+# %% ../../nbs/course/09_lesson_08.ipynb #01d54f4a
 def _error(tap, hint): return mimic_nmse(tap, hint).sqrt().item()
 
 @torch.no_grad()
@@ -150,20 +157,22 @@ def _slips_of_own(student, teacher, x, k):
     hint, stage = teacher.forward_to(x, k), student.stage_names[k]
     before = x if k == 0 else teacher.forward_to(x, k - 1)
     prefix = _error(student.eval().forward_to(x, k), hint)
-    in_train = [_error(copy.deepcopy(net).train()(images), hint)
-                for net, images in ((student.stages[stage], before),)]
+    in_train = _error(copy.deepcopy(student.stages[stage]).train()(before), hint)
     both = _error(copy.deepcopy(student).train().forward_to(x, k), hint)
     own = own_error_of(student, teacher, x, k)
     return [
         Slip(both, 'Neither bug is fixed: the student\'s own earlier stages feed it, in train mode.'),
         Slip(prefix, "The mode is right. But the stage still reads what the student's earlier stages give, "
             'errors included.'),
-        Slip(in_train[0], "The input is right. But in train mode the batch's statistics are used, not the stage's own."),
+        Slip(in_train, "The input is right. But in train mode the batch's statistics are used, "
+            "not the stage's own."),
         Slip(own**2, 'That is the squared error; its root was asked for.')]
 
-# %% ../../nbs/course/09_lesson_08.ipynb #74597a23
-@exercise('8.4', 'Whose error is it?', wants='a function `own_error(student, teacher, x, k)` that gives one number',
-    hints=["What does `student.forward_to(x, k)` run? Which of that has nothing to do with stage k's *own* error?",
+# %% ../../nbs/course/09_lesson_08.ipynb #9bb01084
+@exercise('8.4', 'Whose error is it?',
+    wants='a function `own_error(student, teacher, x, k)` that gives one number', hints=[
+    "What does `student.forward_to(x, k)` run? "
+    "Which of that has nothing to do with stage k's *own* error?",
     "The stage alone is `student.stages[student.stage_names[k]]`; its input is the teacher's tap k - 1, "
     "or the images if k is 0.",
     'And how must the student stand: train or eval?'])
@@ -176,4 +185,5 @@ def check_own_error(answer):
         got = number(run(answer, copy.deepcopy(student).train(), teacher, x, k), 'one number')
         same_or_tell(got, truth, _slips_of_own(copy.deepcopy(student), teacher, x, k),
             f"For stage {k + 1} of a random pair it is {truth:.4f}; yours is {got:.4f}.")
-    return "Compared on a random pair whose batch norms have lived: a later stage, and the first, which reads images."
+    return ("Compared on a random pair whose batch norms have lived: "
+        "a later stage, and the first, which reads images.")

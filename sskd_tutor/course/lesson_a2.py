@@ -14,8 +14,9 @@ from torch import Tensor
 from .grading import Wrong, exercise, need, need_function, number, run
 from .probes import Slip, near, same_or_tell
 
-# %% ../../nbs/course/15_lesson_a2.ipynb #f0b4f6f0
-@exercise('A2.1', 'Too good to be true', wants='a function `pairs(seqs, context)` that gives (windows, next)', hints=[
+# %% ../../nbs/course/15_lesson_a2.ipynb #1e4389ed
+@exercise('A2.1', 'Too good to be true',
+    wants='a function `pairs(seqs, context)` that gives (windows, next)', hints=[
     'Write down by hand what it gives for the sequence 0 1 2 3 4 5 and a context of 2.',
     'The window [0, 1] must stand beside 2, and the last window of all has nothing behind it.'])
 def check_pairs(answer):
@@ -39,9 +40,10 @@ def check_pairs(answer):
         if int(windows[0, 0, 0]) != 0: raise Wrong("The first window begins with the first character.")
     return 'On counted sequences, for two contexts: each window stands beside the character that comes next.'
 
-# %% ../../nbs/course/15_lesson_a2.ipynb #a3e652a3
+# %% ../../nbs/course/15_lesson_a2.ipynb #11154917
 @exercise('A2.2', 'One of two', wants='a number of bits', hints=[
-    'Only characters that the student itself says count in KL(student || teacher). Here that is one character.',
+    'Only characters that the student itself says count in KL(student || teacher). '
+    'Here that is one character.',
     'The sum has one term: 1 · log₂(1/p), where p is what the teacher gives that character.'])
 def check_one_of_two(answer):
     guess = number(answer, 'a finite number of bits')
@@ -51,7 +53,8 @@ def check_one_of_two(answer):
         Slip(.6931, 'That is in nats. One bit is log 2 nats.')],
         'There is one term in the sum: 1 · log₂(1/p).', tol=5e-3)
     return ('One bit, however many characters the teacher would also like. '
-        'The other way around it is infinite: the student gives zero to what the teacher says half of the time.')
+        'The other way around it is infinite: '
+        'the student gives zero to what the teacher says half of the time.')
 
 # %% ../../nbs/course/15_lesson_a2.ipynb #9be60fe5
 def kl_by_sums(
@@ -91,8 +94,9 @@ def accepted_by_sorting(
     rows = [int(token) in row.argsort(descending=True)[:K].tolist() for token, row in zip(proposal, scores)]
     return torch.tensor(rows)
 
-# %% ../../nbs/course/15_lesson_a2.ipynb #3e8c1fc6
-@exercise('A2.4', "The teacher's veto", wants='a function `accepted(proposal, scores, K)` that gives (b,) bools', hints=[
+# %% ../../nbs/course/15_lesson_a2.ipynb #bb7d4d57
+@exercise('A2.4', "The teacher's veto",
+    wants='a function `accepted(proposal, scores, K)` that gives (b,) bools', hints=[
     'How many tokens does the teacher like better than the proposed one? That is its rank, 0 for the best.',
     '`scores.gather(1, proposal[:, None])` is the score of each proposal.',
     'A proposal is accepted if its rank is below K. Then K = 0 accepts nothing and K = v everything.'])
@@ -107,10 +111,12 @@ def check_accepted(answer):
         truth = accepted_by_sorting(proposal, scores, K) if K else torch.zeros(b, dtype=torch.bool)
         if torch.equal(out, truth): continue
         if K == 0: raise Wrong("K = 0 must accept nothing: then every token is the teacher's.")
-        if K == v: raise Wrong(f"K = {v}, the whole vocabulary, must accept everything: then it is on-policy.")
+        if K == v:
+            raise Wrong(f"K = {v}, the whole vocabulary, must accept everything: then it is on-policy.")
         one_more = accepted_by_sorting(proposal, scores, K + 1)
         if torch.equal(out, one_more): raise Wrong(f"One too many: for K = {K} you accept the {K + 1} best.")
         if torch.equal(out, ~truth): raise Wrong("The other way around: you say which are refused.")
         wrong = int((out != truth).sum())
-        raise Wrong(f"For K = {K}, {wrong} of {b} random proposals are judged otherwise by sorting the scores.")
+        raise Wrong(f"For K = {K}, {wrong} of {b} random proposals are judged otherwise "
+            "by sorting the scores.")
     return 'Forty random proposals, judged as by sorting, for K = 0, 1, 4, 11 and 12 of 12 tokens.'
