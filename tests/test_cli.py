@@ -49,7 +49,7 @@ def test_demo_leaves_a_run(first):
     run = load_run(first[2]/'runs/first')
     assert 'multiply-adds, 10⁹, planned' in (run.path/'report.html').read_text()
     assert all(r['planned_seconds'] > 0 and r['planned_gmacs'] == pytest.approx(r['gmacs']) for r in run.info['stages'])
-    left = {'student.safetensors', 'metrics.csv', 'settings.json', 'run.json', 'report.html', 'alignment.csv', 'alignment.json', 'alignment.npz'}
+    left = {'student.safetensors', 'metrics.csv', 'settings.json', 'run.json', 'report.html', 'alignment.csv', 'alignment.json', 'alignment.npz', 'look.json'}
     assert set(run.info['files']) == left == {f.name for f in run.path.iterdir()}
     student = load_weights(tutorial_resnet(width=32, blocks=1), run.path/'student.safetensors')
     assert tensors_sha256(student) == run.info['student_sha256'] == first[1]['student_sha256']
@@ -146,7 +146,7 @@ def test_plan(tmp_path, capsys):
     ('demo --epochs 0', '1 or more'), ('demo --teacher big', "--teacher is 'big'; expected one of ['full', 'same-data']"), ('demo --seed -1', 'seed is -1'), ('demo --device warp', "device 'warp'"),
     ('demo --like nowhere/run.json', 'no run folder'), ('demo --like a/run.json --quick --seed 1', 'leave out --quick, --seed'),
     ('demo --out file', 'is a file'), ('demo --out full', 'no run'), ('demo --out full --overwrite', 'no run'),
-    ('info resnet18', 'package.module:function'), ('info tutorial:widht=3', "did you mean 'width'"),
+    ('info resnet18', "did you mean 'timm:resnet18' or 'torchvision:resnet18'?"), ('info tutorial:widht=3', "did you mean 'width'"),
     ('info tutorial:width=x', 'whole number'),
     ('info tutorial:width=0', 'whole number'), ('info no.such:net', 'ModuleNotFoundError'), ('info json:loads', 'gives no network'),
     ('info collections:OrderedDict', 'expected a StagedNet'), ('info tutorial --input 3x28x28', '--input'),
@@ -166,10 +166,21 @@ def test_bad_use(line, says, tmp_path, monkeypatch, capsys):
     assert (tmp_path/'file').read_text() == (tmp_path/'full/mine.txt').read_text() == 'mine'
     assert len(list(tmp_path.iterdir())) == 2
 
-@pytest.mark.parametrize('line', ['', 'dem', 'demo --images many', 'info', 'doctor --jsn'])
+@pytest.mark.parametrize('line', ['dem', 'demo --images many', 'info', 'doctor --jsn', 'demo --epoch 3'])
 def test_unknown_words(line, capsys):
     with pytest.raises(SystemExit) as e: main(line.split())
-    assert e.value.code == 2 and 'usage: sskd_tutor' in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert e.value.code == 2 and len(err.splitlines()) == 2 and '--help says what there is' in err
+
+def test_no_word_is_help(capsys):
+    assert main([]) == 0 and 'usage: sskd_tutor' in capsys.readouterr().out
+
+def test_explore_is_quiet_too(tmp_path, capsys):
+    example = root/'sskd_tutor/data_files/example_recording'
+    line = ['explore', str(example), '--out', str(tmp_path/'page.html'), '--no-browser', '--quiet']
+    assert main(line) == 0
+    out, err = capsys.readouterr()
+    assert out.strip() == str(tmp_path/'page.html') and err == ''
 
 def test_nan_is_a_failure(monkeypatch, capsys, tmp_path):
     import sskd_tutor.runs.job

@@ -27,14 +27,17 @@ lessons = {  # number, 'A1' for an appendix, 'M' for the bug museum -> Lesson
     '1': Lesson('A better student in ten lines', 'lesson_01'),
     '2': Lesson('Knowledge distillation in ten lines', 'lesson_02'),
     '3': Lesson('Features, not logits', 'lesson_03'),
+    '4': Lesson('The families of feature distillation', 'lesson_04'),
     '5': Lesson('One stage at a time', 'lesson_05'),
     '6': Lesson('The whole recipe', 'lesson_06'),
     '7': Lesson('Watch a student learn to see', 'lesson_07'),
+    '8': Lesson('Where does the error come from?', 'lesson_08'),
     '9': Lesson('Is it really better?', 'lesson_09'),
     '10': Lesson('Does the student really copy?', 'lesson_10'),
     '11': Lesson('Fewer labels, or none', 'lesson_11'),
     '12': Lesson('Your own network on your own GPU', 'lesson_12'),
     'A1': Lesson('A lightweight teacher', 'lesson_a1'),
+    'A2': Lesson('Distilling a language model', 'lesson_a2'),
     'M': Lesson('The bug museum', 'museum')}
 
 def load_checks(

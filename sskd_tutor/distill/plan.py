@@ -419,10 +419,10 @@ def labels_only(self: Plan) -> float:
 def shown(
     table: pd.DataFrame,
 ) -> str:
-    "A table for a terminal: bytes in units, numbers short"
+    "A table for a terminal of 80 columns: bytes in units, numbers short"
     in_words = {column: table[column].map(in_units) for column in table.columns if 'bytes' in column}
     def short(value): return f'{value:,.3g}' if value < 10 else f'{value:,.0f}'
-    return table.assign(**in_words).to_string(float_format=short)
+    return table.assign(**in_words).to_string(float_format=short, line_width=80)
 
 @patch
 def sums(self: Plan) -> str:

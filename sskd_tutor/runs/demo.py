@@ -26,15 +26,16 @@ from ..core.settings import Settings, option
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records, tidy
 from ..data.loaders import fashion_dls
-from ..data.images import fashion_sha256, mean, std
+from ..data.images import fashion_sha256, mean, std, vocab
 from ..distill.costs import step_macs
 from ..distill.plan import Plan
 from ..measure.recorder import RecordAlignment
 from ..nets.small import tutorial_resnet
 from ..nets.staged import StagedNet
 from ..nets.weights import fashion_teacher, load_weights, save_weights, teachers
-from .export import ToExport
-from .job import Run, RunJob, load_run, run, settings_of_run, usable_device
+from .export import ToExport, sizes
+from .job import Run, RunJob, load_run, run, settings_of_run, usable_device, write_json
+from .look import answers_of, look_file, looked_at
 from .progress import EpochLines, showing, work
 
 # %% ../../nbs/runs/04_demo.ipynb #5e6cc2db
@@ -146,7 +147,7 @@ def opening(self: DemoJob) -> str:
             f"{s.seed}\n"
             f"plan      {plural(s.epochs, 'epoch')} a stage, {s.head_epochs} for the head, then labels only "
             "at about the "
-            f"same cost: 2 x {self.planned.gmacs:,.0f} G multiply-adds\n"
+            f"same cost: 2 x {self.planned.gmacs:,.0f} GMACs\n"
             f"machine   {s.device}, {torch.get_num_threads()} threads\n")
 
 # %% ../../nbs/runs/04_demo.ipynb #801f650a
@@ -154,8 +155,8 @@ def opening(self: DemoJob) -> str:
 def examine(self: DemoJob) -> dict:
     "How good is the teacher?"
     dls = new_learner(self.settings).dls
-    sizes = dict(n_train=len(dls.train_ds), n_valid=len(dls.valid_ds))
-    return dict(accuracy=percent_right(self.teacher, dls), **sizes)
+    counts = dict(n_train=len(dls.train_ds), n_valid=len(dls.valid_ds))
+    return dict(accuracy=percent_right(self.teacher, dls), **counts)
 
 @patch
 def distill(self: DemoJob) -> dict:
@@ -166,6 +167,9 @@ def distill(self: DemoJob) -> dict:
         run = learn.fit_sskd(self.teacher, s.epochs, s.head_epochs, s.lr, cbs=cbs, plan=self.planned)
     save_weights(run.student, self.files/'student.safetensors', overwrite=True)
     run.record.save(self.files, overwrite=True)
+    nets = dict(teacher=self.teacher, student=run.student)
+    x = learn.dls.valid.one_batch()[0][:2].as_subclass(torch.Tensor)
+    write_json(self.files/look_file, looked_at(sizes(nets, x, seconds=.1), answers_of(nets, learn.dls)))
     self.keep_history('distilled', run.history)
     return dict(accuracy=percent_right(run.student, learn.dls), gmacs=run.gmacs, fit_sskd=run.settings,
                 stages=records(run.stages.astype(dict(epochs=int))), sha256=tensors_sha256(run.student))
@@ -185,14 +189,14 @@ def info(self: DemoJob) -> dict:
     "What run.json says"
     s, found = self.settings, self.found
     distilled, labels = found['distilled'], found['labels_only']
-    sizes = {k: found['teacher'][k] for k in ('n_train', 'n_valid')}
+    counts = {k: found['teacher'][k] for k in ('n_train', 'n_valid')}
     info = dict(
         title='Stage by stage on Fashion-MNIST',
         results={k: found[k]['accuracy'] for k in ('teacher', 'labels_only', 'distilled')},
         stages=distilled['stages'], cost=dict(distilled=distilled['gmacs'], labels_only=labels['gmacs']),
         labels_only={k: labels[k] for k in ('epochs', 'sha256')}, student_sha256=distilled['sha256'],
         fit_sskd=distilled['fit_sskd'], teacher=teacher_card(s.teacher),
-        data=dict(name='Fashion-MNIST, embedded', sha256=fashion_sha256, **sizes),
+        data=dict(name='Fashion-MNIST, embedded', sha256=fashion_sha256, **counts),
         environment=environment(s.device),
         phase_seconds={k: found[k]['seconds'] for k in ('distilled', 'labels_only')},
         command=f"sskd_tutor demo --like {self.folder.name}/run.json")
@@ -258,4 +262,4 @@ def to_export(cls: DemoJob,
     teacher = fashion_teacher(s.teacher, device='cpu')
     return ToExport(student, dict(teacher=teacher, student=student), torch.rand(2, 1, 28, 28), (mean, std),
                     'Apache-2.0; images: MIT, Zalando SE',
-                    loaders=lambda: fashion_dls(n=1000, bs=64, device='cpu'))
+                    loaders=lambda: fashion_dls(n=1000, bs=64, device='cpu'), classes=vocab)

@@ -154,7 +154,7 @@ def check_widgets(device):
     lacking = [p for p in wanted if p not in found]
     words = ', '.join(f'{k} {v}' for k, v in found.items())
     if not lacking: return 'ok', words
-    status = 'warn' if lacking == ['anywidget'] else 'fail'
+    status = 'warn' if set(lacking) <= {'anywidget', 'jupyterlab'} else 'fail'   # Colab is its own lab
     return status, f"{words}; missing: pip install {' '.join(lacking)}"
 
 # %% ../../nbs/runs/09_doctor.ipynb #a471c6ad
@@ -182,9 +182,11 @@ checks = {'packages': check_packages, 'device': check_device, 'widgets': check_w
 
 def examine(
     device=None,  # fastai's default device if None
+    say=None,     # told the name of each check before it begins
 ):                # yields dicts with name, status ('ok', 'warn' or 'fail') and detail
     "All checks, one after another; a check that raises has failed"
     for name, check in checks.items():
+        if say: say(name)
         try: status, detail = check(device)
         except Exception as e: status, detail = 'fail', f'{type(e).__name__}: {e}'
         yield dict(name=name, status=status, detail=detail)

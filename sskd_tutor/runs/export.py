@@ -292,3 +292,4 @@ class ToExport:
     license: str = 'not stated'
     warning: str = ''    # what the user should know
     loaders: Callable | None = None   # () -> the run's DataLoaders, if its images may still be there
+    classes: list | tuple = ()        # names of the answers, if they are classes

@@ -21,12 +21,13 @@ from fastcore.all import patch
 from safetensors import SafetensorError
 from torch import nn
 
-from ..core.device import Bf16
+from ..core.device import Bf16, quiet
 from ..core.files import file_sha256, write_whole
 from ..core.settings import Settings, as_words, option
 from .job import write_json
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records
+from ..core.units import counted
 from ..data.folders import allowed, folder_dls
 from ..distill.adapters import adapter_kinds, default_adapter
 from ..distill.cache import CacheFeatures
@@ -41,6 +42,7 @@ from ..nets.words import build_model, check_from_file
 from .demo import percent_right
 from .export import ToExport, export_student, model_card, sizes
 from .job import Run, RunJob, settings_of_run, usable_device, write_report
+from .look import answers_of, look_file, looked_at
 from .progress import EpochLines, showing, work
 
 # %% ../../nbs/runs/05_folder.ipynb #81a6c788
@@ -54,6 +56,8 @@ class FolderSettings(Settings):
                           from_file=check_from_file)
     student: str = option(help='as for info; likewise', metavar='NET', from_file=check_from_file)
     teacher_weights: str | None = option(None, 'its state_dict, .safetensors or of PyTorch', metavar='FILE')
+    train_teacher: int | None = option(
+        None, 'first train the teacher on the labels of your images, for so many epochs', at_least=1)
     size: int = option(64, 'side of the images, pixels', at_least=1)
     epochs: int = option(8, 'of each stage', at_least=1)
     head_epochs: int = option(4, 'of the head', at_least=1)
@@ -181,9 +185,9 @@ def build_teacher(
     net = build_model(word)
     if s.teacher_weights is None:
         untrained = s.teacher.partition(':')[0] in n_classes_option
-        if untrained and not s.weak_teacher:
+        if untrained and not s.weak_teacher and not s.train_teacher:
             raise ValueError(f"teacher_weights is missing: {s.teacher} alone has random weights, "
-                             "from which nothing can be learned")
+                             "from which nothing can be learned; or train it first, e.g. train_teacher=8")
         return net, {}
     found = weights_note(s.teacher_weights)
     if 'classes' in found: check_classes(s.teacher_weights, found['classes'], classes)
@@ -218,7 +222,9 @@ class FolderJob(RunJob):
     cure = 'its images are normalized otherwise (`teacher_mean`, `teacher_std`), or it was not trained'
     teacher_accuracy = None   # %
 
-    def parts(self): return dict(distilled=self.distill)
+    def parts(self):
+        first = dict(teacher=self.learn_teacher) if self.settings.train_teacher else {}
+        return first | dict(distilled=self.distill)
     def loaders(self): return folder_images(self.settings, self.say)
     def command(self) -> str: return shlex.join(['sskd_tutor', 'distill', *as_words(self.settings)])
 
@@ -230,6 +236,7 @@ def pair(self: FolderJob):
     with allowed(): self.dls = self.loaders()
     self.classes = [str(c) for c in self.dls.train_ds.vocab]
     teacher, found = build_teacher(s, self.classes)
+    self.own_teacher = teacher   # in its own class
     self.labels_seen = found.get('labels_seen')
     set_seed(s.seed, reproducible=True)
     self.student = build_model(with_classes(s.student, len(self.classes)))
@@ -270,7 +277,9 @@ def examine_teacher(self: FolderJob):
 def prepare(self: FolderJob):
     "Everything that a run needs, checked and not trained"
     self.pair()
-    self.examine_teacher()
+    epochs = self.settings.train_teacher
+    if epochs: self.say(f"the teacher learns from the labels first, {counted(epochs, 'epoch')}")
+    else: self.examine_teacher()
     return self
 
 # %% ../../nbs/runs/05_folder.ipynb #0150d5ab
@@ -293,11 +302,33 @@ def count(self: FolderJob) -> Plan:
     self.say(f"\n{self.planned.text()}\n")
     return self.planned
 
+# %% ../../nbs/runs/05_folder.ipynb #bcb76a39
+@patch
+def learn_teacher(self: FolderJob) -> dict:
+    "Train the teacher on labels, and keep its weights"
+    s, teacher = self.settings, self.pairing.teacher
+    set_seed(s.seed, reproducible=True)
+    learn = Learner(self.dls, teacher.train().requires_grad_(True), metrics=accuracy,
+                    cbs=[Bf16()] if s.bf16 else None)
+    with quiet(learn): learn.fit_one_cycle(s.train_teacher, s.lr)
+    self.examine_teacher()
+    path = self.files/'teacher.safetensors'
+    save_weights(self.own_teacher, path, dict(classes=self.classes), overwrite=True)
+    return dict(accuracy=self.teacher_accuracy, labels_seen=len(self.dls.train_ds), sha256=file_sha256(path))
+
+@patch
+def trained_teacher(self: FolderJob):
+    "The teacher that this run has trained, also after an interrupt"
+    load_weights(self.own_teacher, self.files/'teacher.safetensors')
+    self.teacher_accuracy = self.found['teacher']['accuracy']
+    self.labels_seen = self.found['teacher']['labels_seen']
+
 # %% ../../nbs/runs/05_folder.ipynb #35946986
 @patch
 def distill(self: FolderJob) -> dict:
     "The student, stage by stage"
     s, learn = self.settings, self.learner()
+    if s.train_teacher: self.trained_teacher()
     lines = EpochLines(work(self.planned)) if self.progress else None
     cbs = [RecordAlignment(sample=128, points=128, final=False), self.checkpoint('distilled')]
     set_seed(s.seed, reproducible=True)
@@ -308,6 +339,9 @@ def distill(self: FolderJob) -> dict:
     save_weights(self.student, self.files/'student.safetensors', overwrite=True)
     self.check_saved(run.student)
     run.record.save(self.files, overwrite=True)
+    nets = dict(teacher=self.pairing.teacher, student=run.student)
+    x = self.pairing.x[:2].to(self.dls.device)
+    write_json(self.files/look_file, looked_at(sizes(nets, x, seconds=.1), answers_of(nets, self.dls)))
     self.keep_history('distilled', run.history)
     return dict(accuracy=accuracy, gmacs=run.gmacs, fit_sskd=run.settings,
                 sha256=tensors_sha256(self.student),
@@ -349,7 +383,9 @@ def images_note(self: FolderJob) -> dict:
 def info(self: FolderJob) -> dict:
     "What run.json says"
     s, distilled, images = self.settings, self.found['distilled'], self.dls.train_ds
-    if s.teacher_weights: sha256 = file_sha256(s.teacher_weights)
+    if s.train_teacher: self.trained_teacher()
+    if s.train_teacher: sha256 = self.found['teacher']['sha256']
+    elif s.teacher_weights: sha256 = file_sha256(s.teacher_weights)
     else: sha256 = tensors_sha256(self.pairing.split['teacher'])
     return dict(
         title=f'{s.student}, distilled from {s.teacher}',
@@ -396,6 +432,7 @@ def teacher_again(
     net = build_model(with_classes(s.teacher, len(images['classes'])))
     beside = run.path.parent/'teacher/student.safetensors'   # a recipe's, moved
     places = [Path(s.teacher_weights), beside] if s.teacher_weights else []
+    if s.train_teacher: places = [run.path/'teacher.safetensors']
     path = next((p for p in places if p.is_file() and file_sha256(p) == wanted), None)
     if path: load_weights(net, path)
     own = Pairing.load(run.path/'pairing.json')['teacher_input'] or {}
@@ -418,4 +455,4 @@ def to_export(cls: FolderJob,
             "the teacher is measured with random weights")
     return ToExport(student, {name: teacher, 'student': student}, x, (images['mean'], images['std']),
                     s.license, '' if complete else lost,
-                    loaders=lambda: folder_images(replace(s, device='cpu'), print))
+                    loaders=lambda: folder_images(replace(s, device='cpu'), print), classes=images['classes'])

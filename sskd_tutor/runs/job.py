@@ -30,6 +30,7 @@ from ..core.state import differences, tensors_sha256
 from ..distill.checkpoint import Checkpoint
 from ..measure.recording import Recording, record_files
 from ..nets.weights import save_weights
+from .look import look_section
 from .report import planned, report_html, result_text, sections
 
 # %% ../../nbs/runs/02_job.ipynb #5fb59bf2
@@ -215,7 +216,7 @@ def write_report(
         run = load_run(folder)
         history, info = run.history, run.info
     recorded = any((folder/f).exists() for f in record_files)
-    more = sections(Recording.load(folder)) if recorded else []
+    more = look_section(folder) + (sections(Recording.load(folder)) if recorded else [])
     path = report_html(history, info, folder/'report.html', more + planned(info))
     if (folder/'run.json').exists(): _note_file(folder, path.name)
     return path

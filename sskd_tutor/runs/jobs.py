@@ -21,6 +21,7 @@ from .folder import FolderJob
 from .int8 import add_int8
 from .job import load_run
 from .recipe import RecipeJob
+from .space import write_space
 from .task import FaceJob, StreetJob
 
 # %% ../../nbs/runs/08_jobs.ipynb #8b6b7c46
@@ -34,8 +35,8 @@ def _ready_for_int8(leaving, formats, folder):
     if 'int8' not in formats: return None
     if 'onnx' not in formats: raise ValueError("int8 is made from the ONNX file; give formats onnx and int8")
     if leaving.loaders is None:
-        raise ValueError("int8 needs images that set the ranges of its numbers, and the run at "
-                         f"{folder} does not say where its images are; export onnx, then use sskd_tutor.runs.int8.quantize")
+        raise ValueError(f"int8 needs images that set the ranges of its numbers, and the run at {folder} "
+                         "does not say where its images are; export onnx, then use runs.int8.quantize")
     return leaving.loaders()
 
 def _with_int8(out, dls, stats):
@@ -44,6 +45,13 @@ def _with_int8(out, dls, stats):
     except BaseException:
         shutil.rmtree(out)
         raise
+
+def _check_space(leaving, formats, folder):
+    "A page needs the ONNX file and names for the answers"
+    if 'onnx' not in formats: raise ValueError("`space` shows the ONNX file, and formats lacks onnx")
+    if not leaving.classes:
+        raise ValueError(f"space names classes, and the student of {folder} answers with none; "
+                         "leave `space` out")
 
 # %% ../../nbs/runs/08_jobs.ipynb #6a703567
 def export_run(
@@ -54,6 +62,7 @@ def export_run(
     say=print,                   # told what the user should know
     allow_code: bool = False,    # its networks may be package.module:function, whose code then runs
     base_model: str | None = None,   # for the card: the teacher on the Hub, USER/NAME
+    space: bool = False,         # also a folder `space`: a page that shows the student
 ) -> pd.DataFrame:               # a row a format, as from `export_student`
     "Write the student of a run as files that need neither the teacher nor this package"
     run = load_run(folder)
@@ -65,8 +74,13 @@ def export_run(
     leaving = jobs[kind].to_export(run, allow_code)
     if leaving.warning: say(leaving.warning)
     dls = _ready_for_int8(leaving, formats, folder)
+    if space: _check_space(leaving, formats, folder)
     card = model_card(run.info, sizes(leaving.nets, leaving.x), license or leaving.license, base_model)
     checked = [form for form in formats if form != 'int8']
     table = export_student(leaving.student, leaving.x, out, checked, leaving.stats, card)
     if dls is not None: say(_with_int8(out, dls, leaving.stats).to_string())
+    if space:
+        mode = 'L' if leaving.x.shape[1] == 1 else 'RGB'
+        write_space(Path(out)/'student.onnx', Path(out)/'space', leaving.classes, leaving.x.shape[-1], mode,
+                    run.info['title'])
     return table

@@ -7,7 +7,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/report.html.md"""
 # %% auto #0
 __all__ = ['card', 'row', 'number', 'result_text', 'stage_lines', 'seen', 'standard_error', 'points', 'outcome', 'Section',
            'themed', 'said', 'section', 'cell_text', 'html_table', 'main_figure', 'stage_table', 'main_sections',
-           'Film', 'film_section', 'sections', 'planned', 'in_script', 'report_html']
+           'Opening', 'film_section', 'sections', 'planned', 'in_script', 'report_html']
 
 # %% ../../nbs/runs/01_report.ipynb #dd71ef25
 import json
@@ -55,7 +55,7 @@ def result_text(
     lines = [row(['', info.get('measure', 'accuracy'), 'multiply-adds', 'labels seen'], widths), '─'*64]
     for name, percent in info['results'].items():
         seen = info['teacher']['labels_seen'] if name == 'teacher' else n
-        cells = [names.get(name, name), f"{percent:.2f} %", number(cost.get(name), '{:,.0f} G'),
+        cells = [names.get(name, name), f"{percent:.2f} %", number(cost.get(name), '{:,.0f} GMACs'),
                  'unknown' if seen is None else f"{seen:,}"]
         lines.append(row(cells, widths))
     return '\n'.join([*lines, '', *stage_lines(info['stages'])])
@@ -68,7 +68,7 @@ def stage_lines(stages):
         stitched = r.get('stitched')
         percent = number(stitched and 100*stitched, '{:.2f} %')
         cells = [r['stage'], number(r.get('mimic_loss'), '{:.4f}'), percent, str(r['epochs']),
-                 f"{r['gmacs']:,.0f} G"]
+                 f"{r['gmacs']:,.0f} GMACs"]
         lines.append(row(cells, widths))
     return lines
 
@@ -237,14 +237,14 @@ def main_sections(
 
 # %% ../../nbs/runs/01_report.ipynb #f3ebafca
 @dataclass
-class Film(Section):
-    "The run to be played; it stands at the top of the page"
+class Opening(Section):
+    "What stands at the top of the page"
 
-def film_section(rec: Recording) -> Film:
+def film_section(rec: Recording) -> Opening:
     "A recorded run, with every moment and every recorded channel"
     text = ('Press play. One stage after the other learns to see what its teacher sees; then it is locked. '
             'Choose an image to see all its recorded channels.')
-    return Film(said('Watch it learn', text) + player(rec).html)
+    return Opening(said('Watch it learn', text) + player(rec).html)
 
 # %% ../../nbs/runs/01_report.ipynb #dff51f21
 def sections(
@@ -312,13 +312,13 @@ def report_html(
 ) -> Path:
     "Write one self-contained page of a run"
     main = main_sections(history, info)
-    film = [part for part in more if isinstance(part, Film)]
-    more = [part for part in more if not isinstance(part, Film)]
+    first = [part for part in more if isinstance(part, Opening)]
+    more = [part for part in more if not isinstance(part, Opening)]
     figures = [f for part in [*main, *more] for f in part.figures]
     page = Template((pkg_data/'report_page.html').read_text(encoding='utf-8'))
     parts = dict(
         title=info['title'], subtitle=_subtitle(info), cards=_cards(info['results']), seen=seen(info),
-        film=Markup('').join(part.html for part in film),
+        first=Markup('').join(part.html for part in first),
         momentscss=Markup(asset('moments.css')), moments=Markup(asset('moments.js')),
         main=Markup('\n\n').join(part.html for part in main),
         more=Markup('\n').join(part.html for part in more),

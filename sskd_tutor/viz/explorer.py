@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from IPython.display import display
 from fastcore.all import patch
 from markupsafe import Markup
+from traitlets import link
 
 from ..core.errors import nearest
 from ..distill.fit import SSKDRun
@@ -130,6 +131,9 @@ def _make_controls(self: Explorer):
     partners = [(f"teacher's {stage}", stage) for stage in self.partners.values()]
     self.partner = choice(partners, 'against', "teacher's stage, for CKA")
     self.step.value = len(rec.steps) - 1
+    self.play = W.Play(min=0, max=len(rec.steps) - 1, value=len(rec.steps) - 1, interval=700, repeat=True,
+                       tooltip='play the training')
+    link((self.play, 'value'), (self.step, 'index'))
     if 'stitched' in [value for _, value in self.measure.options]: self.measure.value = 'stitched'
 
 # %% ../../nbs/viz/10_explorer.ipynb #845f6a24
@@ -276,7 +280,7 @@ def widget(self: Explorer) -> W.VBox:
     if self.figures is None:
         self.figures = {name: panel(self.view(name)) for name in views()}
         self.changed('channel')
-    return framed(self.css, laid('row', self.stage, self.step), self.image,
+    return framed(self.css, laid('row', self.stage, self.step, self.play), self.image,
                   laid('row', self.channel, self.measure, self.partner), self.says, *self._rows(),
                   theme=self.theme)
 

@@ -1,6 +1,8 @@
 """fastai's own learners, made by `vision_learner`, distill as they are, and remain what they were."""
+import re, shutil
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from fastai.vision.all import (ImageDataLoaders, Learner, Normalize, PILImage, accuracy, imagenet_stats, load_learner, resnet18,
@@ -8,6 +10,7 @@ from fastai.vision.all import (ImageDataLoaders, Learner, Normalize, PILImage, a
 from PIL import Image
 from torch import nn
 
+from conftest import root
 from helpers.pairs import moved, snapshot
 from sskd_tutor.core.device import quiet
 from sskd_tutor.data.images import embedded_fashion
@@ -188,3 +191,28 @@ def test_an_interrupt_leaves_the_learner_whole(folder):
     with quiet(learn), pytest.raises(KeyboardInterrupt): learn.fit_sskd(small_net(16), epochs=1, cbs=Stop())
     assert (learn.model, learn.splitter, learn.opt) == was
     with quiet(learn): learn.fit_one_cycle(1)
+
+# --- the first example of the README
+
+@pytest.mark.slow
+def test_the_first_example_runs(folder, tmp_path, monkeypatch):
+    "As it stands there, but for small images, random weights, one epoch"
+    nb = nbformat.read(root/'nbs/index.ipynb', 4)
+    cell = next(c.source for c in nb.cells if 'fit_sskd(teacher)' in c.source and '```python' in c.source)
+    code = re.search(r'```python\n(.*?)```', cell, re.S)[1]
+    assert re.search(r'vision_learner.*vision_learner.*\.fit_sskd\(teacher\)', code, re.S)
+    small = {'Resize(224)': 'Resize(64), num_workers=0, device="cpu"', 'resnet34,': 'resnet34, pretrained=False,',
+             'resnet18,': 'resnet18, pretrained=False,', 'fine_tune(3)': 'fine_tune(1)', 'fit_sskd(teacher)': 'fit_sskd(teacher, 1, 1)'}
+    for old, new in small.items():
+        assert old in code
+        code = code.replace(old, new)
+    for path in folder.glob('*.png'):
+        to = tmp_path/'photos'/path.name[0]
+        to.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, to)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(code, 'README.md', 'exec'), names)
+    label = load_learner(tmp_path/'student.pkl').predict(next((tmp_path/'photos').rglob('*.png')))[0]
+    assert label in '01'
+    names['learn'].fine_tune(1)

@@ -1,7 +1,7 @@
 """Own teacher, student and pictures, on the command line: looked at, distilled, resumed; what is wrong is told in one line."""
 import json, re, resource, shutil, signal, subprocess
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -67,6 +67,20 @@ def prepared(s):
     "Everything checked, nothing trained"
     return FolderJob(s).prepare()
 
+# --- a teacher that is still to be made
+
+def test_the_teacher_is_trained_first(work, tmp_path):
+    "For your own images there is often no teacher yet; 0.1 refused the run"
+    s = settings(work, teacher_weights=None, train_teacher=6, lr=1e-2)
+    assert FolderJob(replace(s)).plan().gmacs > 0, "a plan trains nothing and asks for no weights"
+    found = run(FolderJob(s), tmp_path/'run')
+    assert found.info['results']['teacher'] > 60 and found.info['teacher']['labels_seen'] == len(FolderJob(s).prepare().dls.train_ds)
+    path = tmp_path/'run/teacher.safetensors'
+    assert file_sha256(path) == found.info['teacher']['sha256'] and weights_note(path)['classes'] == classes
+    leaving = FolderJob.to_export(load_run(tmp_path/'run'))
+    assert list(leaving.nets) == ['teacher', 'student'] and leaving.warning == ''
+    with pytest.raises(ValueError, match='train_teacher=8'): prepared(settings(work, teacher_weights=None))
+
 # --- from end to end
 
 @pytest.fixture(scope='module')
@@ -87,7 +101,7 @@ def test_what_is_said(first):
 
 def test_what_is_left(first, work):
     _, table, run = first
-    left = {'student.safetensors', 'metrics.csv', 'run.json', 'report.html', 'alignment.csv', 'alignment.json', 'alignment.npz',
+    left = {'student.safetensors', 'metrics.csv', 'run.json', 'report.html', 'alignment.csv', 'alignment.json', 'alignment.npz', 'look.json',
             'pairing.json', 'images.json', 'classes.txt', 'export', 'settings.json'}
     assert {p.name for p in run.path.iterdir()} == left == set(run.info['files'])
     assert (run.path/'classes.txt').read_text().splitlines() == classes == weights_note(run.path/'student.safetensors')['classes']

@@ -1,5 +1,5 @@
 """The site as it is built from the notebooks: every page, every link, every figure, in Chromium and without a network."""
-import importlib, json, os, re, subprocess, sys, threading
+import importlib, json, os, re, shutil, subprocess, sys, threading
 from functools import partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -231,6 +231,11 @@ def test_front_page_plays_a_run(page, url):
     page.keyboard.press('End')
     page.wait_for_function("document.querySelector('.sskd-film').dataset.step === '34'")
     assert film.locator('.block .lock').count() == 3
+    for width in (1300, 390):  # the site's own style sheets must not bend the maps
+        page.set_viewport_size(dict(width=width, height=1000))
+        boxes = page.evaluate("[...document.querySelectorAll('.sskd-film .line canvas')].map(c => c.getBoundingClientRect())")
+        assert all(abs(b['width'] - b['height']) < 1 for b in boxes) and max(b['width'] for b in boxes) > 40
+    page.set_viewport_size(dict(width=1300, height=1000))
     switch(page, 'dark')
     assert film.get_attribute('data-step') == '34', 'the moment is kept when the theme changes'
     swap = page.locator('.swap')
@@ -246,6 +251,20 @@ def test_other_sites_know_what_it_is(site, pages):
         meta = {a.get('name') or a.get('property'): a.get('content') for t, a in p.tags if t == 'meta'}
         assert meta['description'] and meta['og:image'].endswith('/_static/card.png') and meta['og:title'], name
     assert (site/'_static/card.png').stat().st_size < 300_000
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_front_page_by_lighthouse(url, tmp_path, chromium):
+    "Performance, accessibility, best practices, SEO: at least 95 of 100 each, by Google's own measure, on loopback"
+    if not shutil.which('npm'): pytest.skip("needs npm, which brings lighthouse")
+    quiet = dict(cwd=tmp_path, check=True, capture_output=True, timeout=400)
+    subprocess.run(['npm', 'install', '--silent', '--no-audit', '--no-fund', 'lighthouse@12'], **quiet)
+    found = tmp_path/'found.json'
+    subprocess.run(['node_modules/.bin/lighthouse', f'{url}/index.html', '--quiet', '--output=json', f'--output-path={found}',
+                    '--only-categories=performance,accessibility,best-practices,seo', '--preset=desktop',
+                    '--chrome-flags=--headless --no-sandbox --disable-gpu'], env=os.environ | dict(CHROME_PATH=chromium), **quiet)
+    scores = {name: round(100*c['score']) for name, c in json.loads(found.read_text())['categories'].items()}
+    assert len(scores) == 4 and min(scores.values()) >= 95, scores
 
 @pytest.mark.browser
 def test_search(page, url):

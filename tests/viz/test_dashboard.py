@@ -137,6 +137,13 @@ def test_anywidget_is_named_with_its_cure(monkeypatch):
 
 # --- explorer
 
+def test_it_plays(rec):
+    ex = Explorer(rec)
+    ex.play.value = 3
+    assert ex.step.value == 3 and "stage1, epoch 3" in ex.says.value
+    ex.step.value = 5
+    assert ex.play.value == 5
+
 def test_every_control_redraws_what_follows_it(rec):
     ex = Explorer(rec)
     assert ex.widget is not None
