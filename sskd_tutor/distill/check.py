@@ -169,8 +169,8 @@ def check_trainable(
     "Refuse a student that has a frozen part where it should learn, or a head without weights"
     if head and not list(student.head.parameters()):
         raise ValueError("the student's head has no weights, so it cannot learn the labels; end the last "
-                         "stage earlier, e.g. as_stages(net, stages=..., head=...), or pass head_epochs=0 for "
-                         "the teacher's head")
+                         "stage earlier, e.g. as_stages(net, stages=..., head=...), or pass head_epochs=0 "
+                         "for the teacher's head")
     for name in frozen_parts(student):
         if name == 'head' and not head: continue
         raise ValueError(f"{name} of the student is frozen, so it cannot learn; "

@@ -125,7 +125,8 @@ def _check_optimizer(learn):
                      "opt_func=partial(OptimWrapper, opt=torch.optim.SGD)")
 
 def _check_head_epochs(n):
-    if not isinstance(n, Integral): raise ValueError(f"head_epochs is {n!r}; expected a whole number, 0 or more")
+    if isinstance(n, Integral): return
+    raise ValueError(f"head_epochs is {n!r}; expected a whole number, 0 or more")
 
 def _check_lengths(lengths, epochs, head_epochs):
     whole = all(isinstance(n, Integral) for n in [*lengths.values(), head_epochs])
