@@ -60,6 +60,7 @@ def one_of(pattern, html):
 def finished(html, page, cfg):
     "A page as search engines and other sites want it: one viewport, one h1, one title, a description, an image"
     html = one_of(r'\s*<meta [^>]*name="viewport"[^>]*>', html)
+    html = re.sub(r'<(?:script|link)[^>]*fontawesome\.js[^>]*>(?:</script>)?', '', html)   # 1.6 MB; the style sheet has the icons too
     head, body = html.split('</head>', 1)
     printed = re.compile(r'(?s)(id="jb-print-docs-body".*?)<h1>(.*?)</h1>')   # the theme's page head for printers
     body = printed.sub(r'\1<div class="h1">\2</div>', body, 1)

@@ -16,7 +16,7 @@ from pages import in_room, kinds, rooms_of
 
 lessons = re.compile(r'(?ms)^(## The course\n).*?(?=^## |\Z)')
 channel = 1   # of the recorded ones: its maps show outlines in all three stages
-levels = dict(basics=3, method=6, depth=99)   # the last lesson of each level
+levels = dict(basics=3, method=9, depth=99)   # the last lesson of each level
 
 def shown(html):
     "Markup on a page of the site; a markdown cell would end at its first blank line"

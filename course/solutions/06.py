@@ -21,18 +21,6 @@ def with_teachers_head(student, adapter, teacher):
 # note: Without the deepcopy all is well until somebody fine-tunes the student.
 
 # %% 6.4
-def save(net, opt):
-    "All that is needed to go on from here"
-    return copy.deepcopy(dict(net=net.state_dict(), opt=opt.state_dict()))
-
-def resume(net, opt, state):
-    "Put net and opt back to where they were"
-    net.load_state_dict(state['net'])
-    opt.load_state_dict(state['opt'])
-# note: state_dict() holds references: what was saved goes on learning. And without the optimizer's state AdamW starts again with empty running means and step 0.
-# note: A file written by torch.save at once would have hidden the first bug. What else must a real run remember? The schedule, the order and views of the images, the random generators.
-
-# %% 6.5
 def fair_epochs(run, student, x, y, images):
     "Epochs on labels only that cost as much as the run"
     net = copy.deepcopy(student)

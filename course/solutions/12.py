@@ -25,6 +25,18 @@ settings = dict(epochs=8, head_epochs=4, views=2, budget='150 MB', half=True)
 # note: remembered too.
 
 # %% 12.5
+def save(net, opt):
+    "All that is needed to go on from here"
+    return copy.deepcopy(dict(net=net.state_dict(), opt=opt.state_dict()))
+
+def resume(net, opt, state):
+    "Put net and opt back to where they were"
+    net.load_state_dict(state['net'])
+    opt.load_state_dict(state['opt'])
+# note: state_dict() holds references: what was saved goes on learning. And without the optimizer's state AdamW starts again with empty running means and step 0.
+# note: A file written by torch.save at once would have hidden the first bug. What else must a real run remember? The schedule, the order and views of the images, the random generators.
+
+# %% 12.6
 def answers(net, images, mean, std):
     "The logits of images that come from a camera"
     x = (images/255 - mean)/std

@@ -44,7 +44,7 @@ const draw = box => box.busy = (box.busy ?? Promise.resolve()).then(() => paint(
 
 const near = new IntersectionObserver(seen => {
   for (const { target, isIntersecting } of seen) if (isIntersecting) { near.unobserve(target); draw(target) }
-}, { rootMargin: '600px' })
+}, { rootMargin: '120px' })  // 5 MB of plotly come when the first figure does, not before
 document.querySelectorAll('.figure').forEach(box => near.observe(box))
 new MutationObserver(() => document.querySelectorAll('.figure[data-drawn]').forEach(box => box.dataset.drawn !== (isDark() ? 'dark' : 'light') && draw(box)))
   .observe(document.documentElement, { attributes: true, attributeFilter: ['data-theme'] })

@@ -257,7 +257,7 @@ def progress_file() -> Path:
 
 # %% ../../nbs/course/00_grading.ipynb #c2a10002
 # exercises of version 0.1 that went elsewhere
-moved = {'1.4': '2.1', '1.5': '1.4', '4.4': '12.6', '4.5': '6.4'}
+moved = {'1.4': '2.1', '1.5': '1.4', '4.4': '12.5', '4.5': '6.4', '10.5': '12.6'}
 lessons_today = {  # lesson of version 0.1 -> the same lesson now
     '2': '3', '3': '5', '4': '6', '5': '7', '6': '9', '7': '10', '8': '11', '9': 'A1', '10': '12'}
 

@@ -6,7 +6,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/course/lesson_06.html.md"""
 
 # %% auto #0
 __all__ = ['accuracy_of_strangers', 'check_accuracy_of_strangers', 'Pair', 'random_pair', 'Labeled', 'labeled_for',
-           'check_stitched', 'check_teachers_head', 'check_checkpoint', 'made_up_run', 'check_fair_epochs']
+           'check_stitched', 'check_teachers_head', 'made_up_run', 'check_fair_epochs']
 
 # %% ../../nbs/course/07_lesson_06.ipynb #72ace0e0
 import copy
@@ -207,63 +207,6 @@ def check_teachers_head(answer):
     return ("Same logits as student, adapter and the teacher's head one after the other, on fresh images; "
         "and the teacher stays as it is when the new network learns.")
 
-# %% ../../nbs/course/07_lesson_06.ipynb #c8a869e6
-def _train(net, opt, batches):
-    for x, y in batches:
-        F.cross_entropy(net(x), y).backward()
-        opt.step()
-        opt.zero_grad()
-
-# %% ../../nbs/course/07_lesson_06.ipynb #1e59f9e1
-def _fresh(state=None):
-    net = thin(width=4)
-    if state: net.load_state_dict(state)
-    return net, torch.optim.AdamW(net.parameters(), lr=.01)
-
-# %% ../../nbs/course/07_lesson_06.ipynb #80657557
-def _need_as_saved(net, at_save, after_detour):
-    "Raise `Wrong` unless the network is as it was when the checkpoint was made"
-    if not changed(after_detour, net):
-        raise Wrong("Resumed, the network has the weights of two steps after the checkpoint: "
-            "what was saved has changed since.")
-    moved = changed(at_save, net)
-    if moved:
-        raise Wrong(f"Resumed, {len(moved)} tensors are not those of the moment when the checkpoint was "
-            f"made, for example `{moved[0]}`.")
-
-# %% ../../nbs/course/07_lesson_06.ipynb #22f0d27d
-@exercise('6.4', 'A checkpoint that forgets', wants='two functions, `(save, resume)`', hints=[
-    'Look at a weight inside the checkpoint, train one step, and look again.',
-    '`state_dict()` hands out the tensors themselves. `copy.deepcopy` makes a copy.',
-    'What else than the network changes with each step? AdamW keeps two running means for each weight, '
-    'and counts its steps.'])
-def check_checkpoint(answer):
-    is_pair = isinstance(answer, (tuple, list)) and len(answer) == 2
-    need(is_pair and all(map(callable, answer)), 'two functions, `(save, resume)`', answer)
-    save, resume = answer
-    batches = [(noise(8), torch.randint(10, (8,))) for _ in range(6)]
-    first = bits(_fresh()[0])
-    whole, opt = _fresh(first)
-    _train(whole, opt, batches)
-
-    net, opt = _fresh(first)
-    _train(net, opt, batches[:3])
-    at_save, state = bits(net), run(save, net, opt)
-    _train(net, opt, batches[3:5])
-    after_detour = bits(net)
-
-    net, opt = _fresh()
-    run(resume, net, opt, state)
-    _need_as_saved(net, at_save, after_detour)
-    _train(net, opt, batches[3:])
-    moved = changed(bits(whole), net)
-    if moved:
-        raise Wrong("Right after resuming every weight is right. "
-            f"Three steps later {len(moved)} tensors differ from those of the run without a break: "
-            "something else must be remembered, as it was at that moment.")
-    return ('Six steps without a break, and three with a lost detour in between: '
-        'all tensors are equal to the bit.')
-
 # %% ../../nbs/course/07_lesson_06.ipynb #45d1c185
 def made_up_run(
     student: StagedNet,
@@ -305,7 +248,7 @@ def _check_epochs(answer, width, images, epochs):
     raise Wrong(f"{told}; labels only would be starved.")
 
 # %% ../../nbs/course/07_lesson_06.ipynb #ec63b942
-@exercise('6.5', 'A fair opponent', wants='a function `fair_epochs(run, student, x, y, images)`', hints=[
+@exercise('6.4', 'A fair opponent', wants='a function `fair_epochs(run, student, x, y, images)`', hints=[
     '`run.gmacs` is all that the run has spent, in units of 10^9 multiply-adds, the teacher included. '
     'What does one epoch of training on labels cost?',
     'A training step is a forward and a backward pass. `count_macs(f)` counts what the call `f()` makes.',

@@ -6,12 +6,13 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/course/lesson_12.html.md"""
 
 # %% auto #0
 __all__ = ['most_weights', 'room', 'gmacs_allowed', 'settings_allowed', 'need_fit', 'need_learning', 'check_own_net',
-           'two_orders', 'check_order', 'check_gigabytes', 'planned', 'check_plan', 'check_camera']
+           'two_orders', 'check_order', 'check_gigabytes', 'planned', 'check_plan', 'check_checkpoint', 'check_camera']
 
 # %% ../../nbs/course/13_lesson_12.ipynb #2fa2ab75
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ import sskd_tutor.distill.fit  # noqa: F401, gives Learner its sskd_plan
 from ..core.state import bits, changed, kept
 from ..core.units import in_units
 from .grading import Wrong, exercise, need, need_function, number, run
-from .probes import Slip, random_statistics, shipped, slip_of, thin
+from .probes import Slip, noise, random_statistics, shipped, slip_of, thin
 from ..data.loaders import ImageSet, fashion_dls
 from ..data.images import balanced, embedded_fashion
 from ..distill.cache import CacheFeatures
@@ -201,6 +202,63 @@ def check_plan(answer):
     return (f"Planned as a training run would be: at most {held} held, {plan.gmacs:,.0f} GMACs, "
         f"{plan.views} views.")
 
+# %% ../../nbs/course/13_lesson_12.ipynb #c8a869e6
+def _train(net, opt, batches):
+    for x, y in batches:
+        F.cross_entropy(net(x), y).backward()
+        opt.step()
+        opt.zero_grad()
+
+# %% ../../nbs/course/13_lesson_12.ipynb #1e59f9e1
+def _fresh(state=None):
+    net = thin(width=4)
+    if state: net.load_state_dict(state)
+    return net, torch.optim.AdamW(net.parameters(), lr=.01)
+
+# %% ../../nbs/course/13_lesson_12.ipynb #80657557
+def _need_as_saved(net, at_save, after_detour):
+    "Raise `Wrong` unless the network is as it was when the checkpoint was made"
+    if not changed(after_detour, net):
+        raise Wrong("Resumed, the network has the weights of two steps after the checkpoint: "
+            "what was saved has changed since.")
+    moved = changed(at_save, net)
+    if moved:
+        raise Wrong(f"Resumed, {len(moved)} tensors are not those of the moment when the checkpoint was "
+            f"made, for example `{moved[0]}`.")
+
+# %% ../../nbs/course/13_lesson_12.ipynb #22f0d27d
+@exercise('12.5', 'A checkpoint that forgets', wants='two functions, `(save, resume)`', hints=[
+    'Look at a weight inside the checkpoint, train one step, and look again.',
+    '`state_dict()` hands out the tensors themselves. `copy.deepcopy` makes a copy.',
+    'What else than the network changes with each step? AdamW keeps two running means for each weight, '
+    'and counts its steps.'])
+def check_checkpoint(answer):
+    is_pair = isinstance(answer, (tuple, list)) and len(answer) == 2
+    need(is_pair and all(map(callable, answer)), 'two functions, `(save, resume)`', answer)
+    save, resume = answer
+    batches = [(noise(8), torch.randint(10, (8,))) for _ in range(6)]
+    first = bits(_fresh()[0])
+    whole, opt = _fresh(first)
+    _train(whole, opt, batches)
+
+    net, opt = _fresh(first)
+    _train(net, opt, batches[:3])
+    at_save, state = bits(net), run(save, net, opt)
+    _train(net, opt, batches[3:5])
+    after_detour = bits(net)
+
+    net, opt = _fresh()
+    run(resume, net, opt, state)
+    _need_as_saved(net, at_save, after_detour)
+    _train(net, opt, batches[3:])
+    moved = changed(bits(whole), net)
+    if moved:
+        raise Wrong("Right after resuming every weight is right. "
+            f"Three steps later {len(moved)} tensors differ from those of the run without a break: "
+            "something else must be remembered, as it was at that moment.")
+    return ('Six steps without a break, and three with a lost detour in between: '
+        'all tensors are equal to the bit.')
+
 # %% ../../nbs/course/13_lesson_12.ipynb #06d6a246
 def _run_and_watch(net, f, *args):
     "(what the learner's function gives, the inputs of the network)"
@@ -211,7 +269,7 @@ def _run_and_watch(net, f, *args):
     finally: handle.remove()
 
 # %% ../../nbs/course/13_lesson_12.ipynb #786c77e6
-@exercise('12.5', 'The answer of a camera', wants='a function `answers(net, images, mean, std)`', hints=[
+@exercise('12.6', 'The answer of a camera', wants='a function `answers(net, images, mean, std)`', hints=[
     'What is the largest pixel of a uint8 image, and for which range are `mean` and `std`?',
     'In which of its two modes does a network come out of training, and what does batch norm do there?',
     'Ask for an image alone, and for the same image beside others. Do the answers agree?'])

@@ -49,7 +49,7 @@
       s.block = make('div', { className: 'block', role: 'img' })
       s.head = make('div', { className: 'head' })
       s.block.append(s.head)
-      s.rows = rows.map((name, i) => make('div', { className: `row map ${i > 1 ? 'learner' : ''}` }))
+      s.rows = rows.map((name, i) => make('div', { className: `line map ${i > 1 ? 'learner' : ''}` }))
       s.block.append(...s.rows)
       blocks.append(s.block)
       s.button = make('button', { type: 'button', title: `to the start of ${s.name}`, style: `flex: ${s.steps} 1 0` })
@@ -59,6 +59,53 @@
     const bar = make('div', { className: 'bar' }, play, chapters, range)
     root.append(say, blocks, bar)
     if (film.curve) bar.append(under)
+
+    // each place has its size before anything is decoded, so that the page does not jump
+    const blank = () => make('canvas', { width: images.w, height: images.h })
+    const columns_of = (s, n) => {
+      s.block.style.setProperty('--n', n)
+      for (const row of s.rows) while (row.childElementCount !== n) row.childElementCount < n ? row.append(blank()) : row.lastChild.remove()
+    }
+    for (const s of stages) {
+      columns_of(s, images.shown.length)
+      s.head.append(make('b', {}, s.name), make('br'), '\u00a0')
+      s.button.append(s.name)
+    }
+    stages[0].block.classList.add('shown')
+    say.textContent = steps[0].say
+    const thumbs = images.names.map(blank)
+
+    // one image: all its channels
+    if (images.names.length > 1) {
+      const choose = (i, props, ...inside) => {
+        const b = make('button', { type: 'button', value: String(i), ...props }, ...inside)
+        b.onclick = () => { state.image = i; show() }
+        pick.append(b)
+      }
+      choose(-1, {}, 'several images')
+      images.names.forEach((name, i) => choose(i, { className: 'image', title: `only image ${i}: ${name}`, 'aria-label': `only image ${i}: ${name}` }, thumbs[i]))
+      root.append(pick)
+    }
+
+    // the curve below the slider
+    if (film.curve) {
+      const top = Math.max(1.05, ...film.curve.lines.flat().filter(v => v !== null).map(v => Math.min(v, 1.3)))
+      const y = v => 100*(1 - Math.min(v, top)/top)
+      const path = line => line.map((v, i) => v === null ? '' : `${i && line[i - 1] !== null ? 'L' : 'M'}${100*film.curve.x[i]} ${y(v)}`).join('')
+      under.innerHTML = `<div>${film.curve.words}</div><svg class="curve" viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="${film.curve.words}">`
+        + `<line class="zero" x1="0" x2="100" y1="100" y2="100"/><line class="zero" x1="0" x2="100" y1="${y(1)}" y2="${y(1)}" stroke-dasharray="4 4"/>`
+        + film.curve.lines.map((line, i) => `<path d="${path(line)}" stroke="${stages[i].color}"/>`).join('') + '<line class="now" y1="0" y2="100"/></svg>'
+    }
+
+    // inks for the paper that it lies on
+    const tint = () => {
+      const [r, g, b] = getComputedStyle(root).color.match(/[\d.]+/g).map(Number), dark = r + g + b > 384
+      for (const s of stages) for (const el of [s.block, s.button]) { el.style.setProperty('--c', s.color); el.style.setProperty('--ct', s.ink[+dark]) }
+      if (head) head.style.setProperty('--c', film.head.color)
+    }
+    tint()
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', tint)
+    for (const el of [document.documentElement, document.body]) new MutationObserver(tint).observe(el, { attributes: true, attributeFilter: ['data-theme', 'data-jp-theme-light', 'class'] })
 
     // what it shows
     const [picture, ...sprites] = await Promise.all([pixels(images.sprite), ...stages.flatMap(s => [pixels(s.teacher), pixels(s.student)])])
@@ -74,9 +121,7 @@
 
     function redraw(s) {
       const columns = pairs(s), { w, h } = s, one = s.channels.length
-      s.block.style.setProperty('--n', columns.length)
-      for (const row of s.rows) while (row.childElementCount !== columns.length)
-        row.childElementCount < columns.length ? row.append(make('canvas')) : row.lastChild.remove()
+      columns_of(s, columns.length)
       const at = s.of[state.step]*h
       columns.forEach(([i, c], k) => {
         const x0 = (i*one + c)*w, [low, high, far] = s.range[c]
@@ -133,42 +178,7 @@
     for (const s of stages) s.button.onclick = jump(s.first)
     if (head) head.onclick = jump(film.head.first)
 
-    // one image: all its channels
-    if (images.names.length > 1) {
-      const choose = (i, label, ...inside) => {
-        const b = make('button', { type: 'button', value: String(i), className: i < 0 ? '' : 'image', title: label, 'aria-label': label }, ...inside)
-        b.onclick = () => { state.image = i; show() }
-        pick.append(b)
-      }
-      choose(-1, `${images.shown.length} images, one channel`, 'several images')
-      images.names.forEach((name, i) => {
-        const canvas = make('canvas')
-        shot(canvas, i)
-        choose(i, `only image ${i}: ${name}`, canvas)
-      })
-      root.append(pick)
-    }
-
-    // the curve below the slider
-    if (film.curve) {
-      const top = Math.max(1.05, ...film.curve.lines.flat().filter(v => v !== null).map(v => Math.min(v, 1.3)))
-      const y = v => 100*(1 - Math.min(v, top)/top)
-      const path = line => line.map((v, i) => v === null ? '' : `${i && line[i - 1] !== null ? 'L' : 'M'}${100*film.curve.x[i]} ${y(v)}`).join('')
-      under.innerHTML = `<div>${film.curve.words}</div><svg class="curve" viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="${film.curve.words}">`
-        + `<line class="zero" x1="0" x2="100" y1="100" y2="100"/><line class="zero" x1="0" x2="100" y1="${y(1)}" y2="${y(1)}" stroke-dasharray="4 4"/>`
-        + film.curve.lines.map((line, i) => `<path d="${path(line)}" stroke="${stages[i].color}"/>`).join('') + '<line class="now" y1="0" y2="100"/></svg>'
-    }
-
-    // inks for the paper that it lies on
-    const tint = () => {
-      const [r, g, b] = getComputedStyle(root).color.match(/[\d.]+/g).map(Number), dark = r + g + b > 384
-      for (const s of stages) for (const el of [s.block, s.button]) { el.style.setProperty('--c', s.color); el.style.setProperty('--ct', s.ink[+dark]) }
-      if (head) head.style.setProperty('--c', film.head.color)
-    }
-    tint()
-    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', tint)
-    for (const el of [document.documentElement, document.body]) new MutationObserver(tint).observe(el, { attributes: true, attributeFilter: ['data-theme', 'data-jp-theme-light', 'class'] })
-
+    thumbs.forEach(shot)
     const link = root.dataset.link === undefined ? null : new URLSearchParams(location.hash.slice(1))
     if (link?.get('image') && images.names[+link.get('image')]) state.image = +link.get('image')
     go(link?.get('step') ? +link.get('step') || 0 : root.dataset.play === undefined ? +(root.dataset.at ?? steps.length - 1) : 0)

@@ -158,6 +158,7 @@ def carry_out(
         return 130
     result = replace(result, path=own(result.path))
     page = f"{result.info['seconds']:.0f} s. Open {result.path/'report.html'}"
+    if (result.path/'alignment.json').exists(): page += f", or play it: sskd_tutor explore {result.path}"
     colored(f"\n{result}\n\n{end(result)}\n\n{page}", file=sys.stderr if a.json else sys.stdout)
     if a.json: print_json(result.summary())
     return 0

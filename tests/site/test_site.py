@@ -231,6 +231,11 @@ def test_front_page_plays_a_run(page, url):
     page.keyboard.press('End')
     page.wait_for_function("document.querySelector('.sskd-film').dataset.step === '34'")
     assert film.locator('.block .lock').count() == 3
+    for width in (1300, 390):  # the site's own style sheets must not bend the maps
+        page.set_viewport_size(dict(width=width, height=1000))
+        boxes = page.evaluate("[...document.querySelectorAll('.sskd-film .line canvas')].map(c => c.getBoundingClientRect())")
+        assert all(abs(b['width'] - b['height']) < 1 for b in boxes) and max(b['width'] for b in boxes) > 40
+    page.set_viewport_size(dict(width=1300, height=1000))
     switch(page, 'dark')
     assert film.get_attribute('data-step') == '34', 'the moment is kept when the theme changes'
     swap = page.locator('.swap')

@@ -37,8 +37,8 @@ def test_names_are_text(rec, file):
     evil = replace(rec, vocab=['</script><script>alert(1)</script>', *rec.vocab[1:]])
     assert 'alert(1)</script>' not in player(evil, [1]).html
 
-shown = """() => [...document.querySelectorAll('.sskd-film .row canvas')].map(c => c.getBoundingClientRect()).filter(r => r.width)"""
-inks = "i => { const c = document.querySelectorAll('.block.shown .row')[i].querySelector('canvas'); return c.toDataURL() }"
+shown = """() => [...document.querySelectorAll('.sskd-film .line canvas')].map(c => c.getBoundingClientRect()).filter(r => r.width)"""
+inks = "i => { const c = document.querySelectorAll('.block.shown .line')[i].querySelector('canvas'); return c.toDataURL() }"
 
 @pytest.mark.browser
 def test_it_plays_and_obeys_the_keyboard(page, file):
