@@ -68,7 +68,8 @@ def _kind(
 def _stamp(path):
     "Bytes and time of the last change in ns; of a link that leads nowhere, its own"
     try: found = os.stat(path)
-    except FileNotFoundError: found = os.lstat(path)
+    except PermissionError: raise
+    except OSError: found = os.lstat(path)   # also of links in a circle
     return found.st_size, found.st_mtime_ns
 
 @allowed()
