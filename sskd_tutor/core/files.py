@@ -6,8 +6,8 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/core/files.html.md"""
 
 # %% auto #0
 __all__ = ['pkg_data', 'most_text', 'snapshot_format', 'n_kept', 'damaged', 'file_sha256', 'verified', 'bounded_text',
-           'write_synced', 'replace_whole', 'write_whole', 'pack', 'unpack', 'snapshots', 'remove_snapshot',
-           'clear_halves', 'write_snapshot', 'read_snapshot']
+           'plain_text', 'write_synced', 'replace_whole', 'write_whole', 'pack', 'unpack', 'snapshots',
+           'remove_snapshot', 'clear_halves', 'write_snapshot', 'read_snapshot']
 
 # %% ../../nbs/core/01_files.ipynb #f1bda8f7
 import hashlib, json, os, platform, re, shutil, tempfile, warnings
@@ -69,6 +69,14 @@ def bounded_text(
     size = os.stat(path).st_size
     if size > most: raise ValueError(f"it has {size:,} bytes; expected {most:,} at most")
     return Path(path).read_text(encoding='utf-8')
+
+def plain_text(
+    path: str | Path,
+    cure: str,   # what to do about a file that is no text
+) -> str:
+    "The same, or an error that names the file"
+    try: return bounded_text(path)
+    except ValueError as e: raise damaged(path, f"no text that can be read ({e})", cure) from e
 
 # %% ../../nbs/core/01_files.ipynb #42440d0a
 def write_synced(
@@ -146,12 +154,27 @@ def write_whole(
 def temporary_folder(
     kind: str,   # what it is for, e.g. 'taps'
 ) -> Path:
-    "A new folder in the system's place for such; those of the same kind that killed processes have left are removed"
+    "A new folder in the system's place for such; those that killed processes have left are removed"
     start = f'sskd_tutor-{kind}-'
     for found in Path(tempfile.gettempdir()).glob(f'{start}*'):
         mark, _, _ = found.name.removeprefix(start).rpartition('-')
         if is_left(mark): remove(found)
     return Path(tempfile.mkdtemp(prefix=f'{start}{process_mark()}-'))
+
+# %% ../../nbs/core/01_files.ipynb #dca84bf9
+def _seal(info: dict) -> str:
+    rest = {name: value for name, value in info.items() if name != 'seal'}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+def sealed(
+    info: dict,   # ready for JSON
+) -> dict:        # the same, with its seal
+    "A manifest that tells whether it was changed"
+    return info | dict(seal=_seal(info))
+
+def is_intact(info: dict) -> bool:
+    "Is a manifest, as it was read, the one that was written? One without a seal is believed"
+    return 'seal' not in info or info['seal'] == _seal(info)
 
 # %% ../../nbs/core/01_files.ipynb #743a057e
 def _keep(t, kind, tensors, name):

@@ -52,13 +52,14 @@ def opinions(
         fig.add_bar(y=names, x=p, orientation='h', marker_color=colors, showlegend=False, row=1, col=i,
                     hovertemplate='%{y}: %{x:.1f} %<extra></extra>')
         fig.update_xaxes(range=[0, 103], title='probability, %', row=1, col=i)
-    return _with_image(styled(fig, title or 'One image, and what is said of it', 'light', 400), image)
+    fig = styled(fig, title or 'One image, and what is said of it', 'light', 400)
+    return _with_image(fig, image, .65/(1 + len(shares)))
 
 # %% ../../nbs/course/18_figures.ipynb #f190000a
-def _with_image(fig, image):
-    "Put the image into the first of the subplots"
-    fig.add_layout_image(source=in_ink(image), xref='x domain', yref='y domain', x=0, y=1,
-                         sizex=1, sizey=.9, xanchor='left', yanchor='top')
+def _with_image(fig, image, width):
+    "Put the image where the first of the subplots would be; `width` is a share of the whole"
+    fig.add_layout_image(source=in_ink(image), xref='paper', yref='paper', x=0, y=1, layer='below',
+                         sizex=width, sizey=.9, xanchor='left', yanchor='top')
     fig.update_annotations(font_size=14)
     fig.update_xaxes(visible=False, row=1, col=1).update_yaxes(showgrid=False, autorange='reversed')
     fig.update_yaxes(visible=False, row=1, col=1)
@@ -85,7 +86,8 @@ def _add_network(fig, name, net, x, y):
     "A network as one line of boxes"
     fig.add_shape(type='line', x0=62, x1=640, y0=y, y1=y, line=dict(color=gray, width=1), layer='below')
     words = dict(showarrow=False, xanchor='left', align='left', font_size=13)
-    fig.add_annotation(x=0, y=y + 15, text=f'<b>{name}</b>', yanchor='bottom', **words)
+    fig.add_annotation(x=0, y=y + 15, text=f'<b>{name.replace(" ", "<br>")}</b>', yanchor='bottom',
+                       **words)
     fig.add_annotation(x=646, y=y, text='head:<br>10 scores', **words)
     for start, color, stage in zip([84, 204, 372], stage_colors, net.stage_names):
         shape = net.forward_to(x, stage).shape[1:]
@@ -169,23 +171,38 @@ def softened(
     return fig.update_layout(margin=dict(l=92, r=16, t=56, b=84), template='none')
 
 # %% ../../nbs/course/18_figures.ipynb #f1900019
+def _place(name, lines):
+    "Where a line's name stands at its end: names of lines that end close to each other part"
+    ends = {who: list(ys)[-1] for who, (_, ys) in lines.items()}
+    spread = max(max(ys) for _, ys in lines.values()) - min(min(ys) for _, ys in lines.values())
+    others = [y for who, y in ends.items() if who != name and abs(y - ends[name]) < .06*spread]
+    if not others: return 'middle right'
+    return 'top right' if ends[name] >= max(others) else 'bottom right'
+
+def _add_named_line(fig, name, xs, ys, color, place):
+    xs, ys = list(xs), list(ys)
+    fig.add_scatter(x=xs, y=ys, mode='lines+markers', name=name, showlegend=False, marker_size=9,
+                    line=dict(color=color, width=3),
+                    hovertemplate=f'{name}<br>%{{x}}: %{{y:.2f}}<extra></extra>')
+    fig.add_scatter(x=xs[-1:], y=ys[-1:], mode='text', text=[f'  <b>{name}</b>'], textposition=place,
+                    textfont=dict(color=color, size=13), showlegend=False, hoverinfo='skip', cliponaxis=False)
+
+# %% ../../nbs/course/18_figures.ipynb #f190001b
 def named_lines(
     lines: dict,        # name -> (xs, ys)
     title: str,         # the finding
     x_title: str,
     y_title: str,
     colors: list = stage_colors,
-    log_x: bool = False,
-    height: int = 400,
+    log_x: bool = False,   # then there is a tick at each x
+    height: int = 400,     # pixels
 ) -> go.Figure:
     "A few lines, each with its name at its right end"
     fig = styled(go.Figure(), title, 'light', height)
     for color, (name, (xs, ys)) in zip(colors, lines.items()):
-        fig.add_scatter(x=list(xs), y=list(ys), mode='lines+markers', name=name, showlegend=False,
-                        line=dict(color=color, width=3), marker_size=9,
-                        hovertemplate=f'{name}<br>%{{x}}: %{{y:.2f}}<extra></extra>')
-        fig.add_scatter(x=[list(xs)[-1]], y=[list(ys)[-1]], mode='text', text=[f'  <b>{name}</b>'],
-                        textposition='middle right', textfont=dict(color=color, size=13),
-                        showlegend=False, hoverinfo='skip', cliponaxis=False)
-    fig.update_xaxes(title=x_title, type='log' if log_x else 'linear').update_yaxes(title=y_title)
+        _add_named_line(fig, name, xs, ys, color, _place(name, lines))
+    fig.update_xaxes(title=x_title).update_yaxes(title=y_title)
+    if log_x:
+        at = sorted({x for xs, _ in lines.values() for x in xs})
+        fig.update_xaxes(type='log', tickvals=at, ticktext=[f'{x:g}' for x in at])
     return fig.update_layout(margin_r=150, template='none')

@@ -68,7 +68,8 @@ def _kind(
 def _stamp(path):
     "Bytes and time of the last change in ns; of a link that leads nowhere, its own"
     try: found = os.stat(path)
-    except FileNotFoundError: found = os.lstat(path)
+    except PermissionError: raise
+    except OSError: found = os.lstat(path)   # also of links in a circle
     return found.st_size, found.st_mtime_ns
 
 @allowed()
@@ -87,7 +88,8 @@ def files_of(
 # %% ../../nbs/data/03_folders.ipynb #20bac88d
 def _may_be_image(entry):
     "Does this name count? A folder does not, whatever it is called"
-    return is_image_name(entry.name) and not entry.is_dir()
+    try: return is_image_name(entry.name) and not entry.is_dir()
+    except OSError: return True   # a link in a circle; reading it says so
 
 def _class_files(folder):
     "class -> sorted names of its files"

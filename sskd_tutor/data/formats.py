@@ -23,6 +23,7 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from ..core.errors import Registry, few_names
+from ..core.files import plain_text
 from .folders import Skip, folder_dls
 from .images import Images
 from .lists import Rows, by_parent, csv_dls, listed_dls, read_table
@@ -107,7 +108,7 @@ def read_cifar(
     if lacking:
         raise FileNotFoundError(f"{folder} has no {few_names(lacking)}; unpack the binary version from "
                                 f"{cifar_page}")
-    lines = (folder/known.names).read_text(encoding='utf-8').splitlines()
+    lines = plain_text(folder/known.names, f'Get it again from {cifar_page}').splitlines()
     classes = [line.strip() for line in lines if line.strip()]
     train = _cifar_part(folder, known.train, known, classes)
     return train, _cifar_part(folder, [known.test], known, classes), classes
@@ -169,7 +170,7 @@ def _devkit_labels(folder):
         raise FileNotFoundError(f"{folder}/data has no {few_names(lacking)}; unpack "
                                 "ILSVRC2012_devkit_t12.tar.gz again")
     ids = _synsets(meta)
-    numbers = truth.read_text().split()
+    numbers = plain_text(truth, 'Unpack ILSVRC2012_devkit_t12.tar.gz again').split()
     try: return {f'ILSVRC2012_val_{i:08d}': ids[int(number)] for i, number in enumerate(numbers, 1)}
     except (KeyError, ValueError) as e:
         raise ValueError(f"{truth} holds {e}, which is no class of {meta.name}") from e

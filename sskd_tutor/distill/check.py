@@ -30,8 +30,8 @@ def _drawn(dl):
     try: return dl.one_batch() if hasattr(dl, 'one_batch') else next(iter(dl))
     except (StopIteration, ValueError) as e:
         if not isinstance(e, StopIteration) and 'does not have any batches' not in str(e): raise
-        raise ValueError("the loader gives no batch: its set is empty, or smaller than a batch while the last "
-                         "one is dropped; make bs smaller, or drop_last False") from e
+        raise ValueError("the loader gives no batch: its set is empty, or smaller than a batch while the "
+                         "last one is dropped; make bs smaller, or drop_last False") from e
     except (RuntimeError, TypeError, KeyError) as e:   # mostly of items that do not make a batch
         raise ValueError(f"the loader cannot make a batch ({type(e).__name__}: {e}); expected images of one "
                          "size, each with its label. Try it alone: next(iter(learn.dls.train))") from e
@@ -40,7 +40,7 @@ def _check_images(batch):
     if len(batch) and isinstance(batch[0], Tensor): return
     given = type(batch[0]).__name__ if len(batch) else 'nothing'
     raise TypeError(f"the loader's batches begin with a {given}; expected (images, labels), images a tensor "
-                    "(b,c,h,w). With PyTorch's DataLoader a collate_fn of yours makes such a pair, e.g. of dicts")
+                    "(b,c,h,w). With PyTorch's DataLoader a collate_fn of yours makes such a pair of a dict")
 
 # %% ../../nbs/distill/05_check.ipynb #a149410d
 def plain_batch(
@@ -127,8 +127,8 @@ def _check_labels(learn, y, answer_shape):
                          "pass head_epochs=0 to keep the teacher's head")
     if not isinstance(y, Tensor):
         if not _picks_a_class(learn.loss_func): return   # a loss of one's own may take anything
-        raise TypeError(f"the labels of a batch are a {type(y).__name__}; expected a tensor with the number of "
-                        "a class for each image")
+        raise TypeError(f"the labels of a batch are a {type(y).__name__}; expected a tensor with the number "
+                        "of a class for each image")
     if not _are_classes(y, answer_shape, learn.loss_func): return
     n_out, (low, high) = answer_shape[0], _label_range(learn, y)
     if low >= 0 and high < n_out: return
@@ -168,9 +168,9 @@ def check_trainable(
 ) -> None:
     "Refuse a student that has a frozen part where it should learn, or a head without weights"
     if head and not list(student.head.parameters()):
-        raise ValueError("the student's head has no weights, so it cannot learn the labels; end the last stage "
-                         "earlier, e.g. as_stages(net, stages=..., head=...), or pass head_epochs=0 for the "
-                         "teacher's head")
+        raise ValueError("the student's head has no weights, so it cannot learn the labels; end the last "
+                         "stage earlier, e.g. as_stages(net, stages=..., head=...), or pass head_epochs=0 "
+                         "for the teacher's head")
     for name in frozen_parts(student):
         if name == 'head' and not head: continue
         raise ValueError(f"{name} of the student is frozen, so it cannot learn; "
@@ -253,15 +253,15 @@ def _check_head_can_move(student, teacher):
 def _check_counted(dl):
     try: len(dl)
     except TypeError as e:
-        raise TypeError(f"the training loader does not say how many batches it has ({e}), so neither an epoch "
-                        "nor the learning rate's course is known; give its data set a __len__") from e
+        raise TypeError(f"the training loader does not say how many batches it has ({e}), so neither an "
+                        "epoch nor the learning rate's course is known; give its data set a __len__") from e
 
 def _check_inputs(learn, batch):
     "fastai takes all parts of a batch but the last as inputs, unless `n_inp` says otherwise"
     n_inputs = getattr(learn.dls, 'n_inp', max(1, len(batch) - 1))
     if n_inputs == 1: return
-    raise ValueError(f"a batch has {len(batch)} parts, and fastai gives the first {n_inputs} to the network; a "
-                     "StagedNet takes the images alone. Give batches of (images, labels), or set "
+    raise ValueError(f"a batch has {len(batch)} parts, and fastai gives the first {n_inputs} to the network; "
+                     "a StagedNet takes the images alone. Give batches of (images, labels), or set "
                      "learn.dls.train.n_inp = learn.dls.valid.n_inp = 1")
 
 def _check_pixels(x):

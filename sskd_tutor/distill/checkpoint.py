@@ -373,6 +373,8 @@ def end_run(self: Checkpoint, learn: Learner, run: Any) -> None: self.distillati
 def claim(self: Checkpoint) -> None:
     "Refuse a folder in which a checkpoint would be lost; clear away what a killed process left half-written"
     if rank_distrib(): return
+    if self.folder.exists() and not self.folder.is_dir():
+        raise FileExistsError(f"{self.folder} is a file; name a folder for the checkpoints")
     found = snapshots(self.folder)
     if found and not (self.resume or self.overwrite):
         raise FileExistsError(

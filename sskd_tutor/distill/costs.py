@@ -26,6 +26,14 @@ from .losses import bound, mimic_nmse
 from ..nets.staged import StagedNet, count_macs
 
 # %% ../../nbs/distill/06_costs.ipynb #7ac9c82d
+def _check_loss(value: Any) -> None:
+    "Refuse what a loss gives if no step can follow from it"
+    if not isinstance(value, Tensor): given = f"a {type(value).__name__}"
+    elif value.dim(): given = f"a tensor of shape {tuple(value.shape)}, perhaps a number for each image"
+    elif not value.requires_grad: given = "a number that no weight moves, perhaps by a detach()"
+    else: return
+    raise TypeError(f"the loss gives {given}; expected a scalar tensor with a gradient, e.g. loss.mean()")
+
 def step_macs(
     net: StagedNet,            # what trains
     train: list,               # the parts of it that learn, as for `FreezeStages`
@@ -37,7 +45,9 @@ def step_macs(
     "Count one training step without changing anything"
     def step():
         with torch.no_grad(): hint = target(x)
-        loss(net(x), hint).backward()
+        value = loss(net(x), hint)
+        _check_loss(value)
+        value.backward()
 
     gradients = [p.grad for p in net.parameters()]
     for p in net.parameters(): p.grad = None  # else backward adds to the tensors that are put back

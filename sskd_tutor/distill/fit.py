@@ -9,12 +9,13 @@ __all__ = ['Run', 'SSKDRun']
 
 # %% ../../nbs/distill/13_fit.ipynb #55c7469c
 import copy
+import inspect
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from numbers import Number
+from numbers import Integral, Number
 from typing import Any
 
 import pandas as pd
@@ -25,6 +26,7 @@ from fastcore.all import delegates, patch
 from torch import nn
 
 from ..core.device import learner_device
+from ..core.errors import nearest
 from ..core.events import RunCallback
 from ..core.state import described, kept
 from ..core.tables import columns
@@ -122,10 +124,28 @@ def _check_optimizer(learn):
     raise ValueError("learn.opt_func is an optimizer already bound to parameters; each stage needs its own: "
                      "opt_func=partial(OptimWrapper, opt=torch.optim.SGD)")
 
+def _check_head_epochs(n):
+    if isinstance(n, Integral): return
+    raise ValueError(f"head_epochs is {n!r}; expected a whole number, 0 or more")
+
 def _check_lengths(lengths, epochs, head_epochs):
-    if min(lengths.values()) >= 1 and head_epochs >= 0: return
-    raise ValueError(f"epochs is {epochs}, head_epochs {head_epochs}; "
-                     "expected at least 1 a stage, 0 or more for the head")
+    whole = all(isinstance(n, Integral) for n in [*lengths.values(), head_epochs])
+    if whole and min(lengths.values()) >= 1 and head_epochs >= 0: return
+    raise ValueError(f"epochs is {epochs!r}, head_epochs {head_epochs!r}; "
+                     "expected whole numbers, at least 1 a stage, 0 or more for the head")
+
+def _check_rates(lrs):
+    for phase, lr in lrs.items():
+        if lr is None or isinstance(lr, (Number, slice)): continue
+        raise TypeError(f"the lr of {phase} is {lr!r}; expected a number, e.g. 5e-3")
+
+def _check_words(fit, words):
+    "Does the fit take these arguments?"
+    known = inspect.signature(fit).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in known.values()): return
+    known = [*known, 'valid_every', 'fit', 'epochs', 'head_epochs', 'adapter', 'loss', 'feed', 'plan']
+    for word in words:
+        if word not in known: raise TypeError(f"fit_sskd takes no {word!r}; {nearest(word, known)}")
 
 def _for_json(setting):
     if isinstance(setting, dict): return {name: _for_json(value) for name, value in setting.items()}
@@ -297,6 +317,8 @@ def fit_sskd(self: Learner,
     **kwargs: Any,                      # `fit=` any of fastai's fits, and what it takes: wd, pct_start, ...
 ) -> SSKDRun:                           # history, a table of the stages, adapters, costs
     "Stage-by-stage knowledge distillation (Gao et al., 2018, arXiv 1812.01819)"
+    _check_head_epochs(head_epochs)
+
     # cut and pair networks that are not in stages, and begin again
     if not are_staged(self, teacher):
         with cut_and_paired(self, teacher, adapter, head_epochs) as pair:
@@ -313,6 +335,8 @@ def fit_sskd(self: Learner,
     check_layout(self, student, all_given(cbs))
     lengths, lrs = by_stage(epochs, names, 'epochs'), by_stage(lr, [*names, 'head'], 'lr')
     _check_lengths(lengths, epochs, head_epochs)
+    _check_rates(lrs)
+    _check_words(kwargs.get('fit', Learner.fit_one_cycle), kwargs)
     adapters = make_adapters(names, shapes.taps, shapes.hints, adapter)
     settings = dict(epochs=epochs, head_epochs=head_epochs, lr=lr, adapter=adapter, loss=loss,
                     opt_func=self.opt_func, **kwargs)

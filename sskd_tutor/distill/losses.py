@@ -133,7 +133,10 @@ def as_loss(
     loss: str | Callable,  # a name in `losses`, or the function itself
 ) -> Callable:             # (pred, hint) -> scalar, or a `NeedsTeacher`
     "A mimic loss from its name: `as_loss('mse')`"
-    return losses[loss].function if isinstance(loss, str) else loss
+    if isinstance(loss, str): return losses[loss].function
+    if not callable(loss):
+        raise TypeError(f"loss is {loss!r}; expected a function of (pred, hint), or one of {list(losses)}")
+    return loss
 
 # %% ../../nbs/distill/01_losses.ipynb #2727759b
 def check_temperature(T):

@@ -489,7 +489,8 @@ def load(cls: Pairing,
     try: saved = json.loads(bounded_text(path))
     except (ValueError, RecursionError) as e:
         raise ValueError(f"{path} is damaged ({e}); save the pairing again") from e
-    newer = isinstance(saved, dict) and isinstance(saved.get('format'), int) and saved['format'] > pairing_format
+    version = saved.get('format') if isinstance(saved, dict) else None
+    newer = isinstance(version, int) and version > pairing_format
     if not newer and not _is_pairing(saved):
         raise ValueError(f"{path} is no pairing; save one with Pairing.save")
     if newer:

@@ -28,13 +28,21 @@ def callbacks_of(
     phase: str,   # a stage, or 'head'
 ) -> list[Callback]:
     "Those that were given for a phase"
-    return list(L(cbs.get(phase))) if isinstance(cbs, dict) else list(L(cbs))
+    return _listed(cbs.get(phase) if isinstance(cbs, dict) else cbs)
+
+def _listed(cbs):
+    "As a list, each a callback or, as fastai allows, its class"
+    for cb in L(cbs):
+        is_one = isinstance(cb, Callback) or isinstance(cb, type) and issubclass(cb, Callback)
+        if is_one: continue
+        raise TypeError(f"cbs holds {cb!r}; expected fastai's callbacks, e.g. cbs=[GradientClip()]")
+    return list(L(cbs))
 
 def all_given(
     cbs: Any,
 ) -> list[Callback]:
     "Every callback that was given, once"
-    if not isinstance(cbs, dict): return list(L(cbs))
+    if not isinstance(cbs, dict): return _listed(cbs)
     found: list[Callback] = []
     for phase in cbs: found += [cb for cb in callbacks_of(cbs, phase) if cb not in found]
     return found

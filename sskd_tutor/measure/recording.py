@@ -19,7 +19,7 @@ import pandas as pd
 from fastcore.all import patch
 
 import sskd_tutor
-from ..core.files import bounded_text, file_sha256, most_text, write_whole
+from ..core.files import bounded_text, file_sha256, most_text, sealed, write_whole
 from ..core.tables import records
 
 # %% ../../nbs/measure/03_recording.ipynb #76fb8e5f
@@ -185,7 +185,7 @@ def save(self: Recording,
     elif run_json.exists():
         whole = json.loads(run_json.read_text(encoding='utf-8'))
         _note(whole, hashes)
-        write_whole(run_json, json.dumps(whole, indent=1, allow_nan=False, ensure_ascii=False))
+        write_whole(run_json, json.dumps(sealed(whole), indent=1, allow_nan=False, ensure_ascii=False))
     return paths
 
 # %% ../../nbs/measure/03_recording.ipynb #601589b4

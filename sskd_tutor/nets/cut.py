@@ -213,7 +213,8 @@ def _tensor_fault(tensor: Tensor, who: str) -> str:
         return (f"lies on the device 'meta', so it has a shape and no numbers; give {who} its weights: "
                 "net.to_empty(device='cpu'), then load_weights")
     if tensor.is_inference():
-        return "was made under torch.inference_mode, so it can never learn; copy.deepcopy(net) outside gives one that can"
+        return ("was made under torch.inference_mode, so it can never learn; "
+                "copy.deepcopy(net) outside of it gives one that can")
     return ''
 
 # %% ../../nbs/nets/05_cut.ipynb #d1ab211f
@@ -284,7 +285,7 @@ def _ways(model: nn.Module, seen: list[Seen]) -> list[tuple[set[str], list[str]]
     return [(around(named), named), *ways] if named else ways
 
 def _before_the_last_weights(root: nn.Module, graph: fx.Graph, cuts: list[Cut]) -> list[Cut]:
-    "The cuts behind which something can learn: a head without weights, as of SqueezeNet, could learn no labels"
+    "The cuts behind which something can learn: a head without weights, as of SqueezeNet, learns no labels"
     nodes = list(graph.nodes)
     last = max((i for i, node in enumerate(nodes) if _has_parameters(root, node)), default=-1)
     return [here for here in cuts if nodes.index(here.node) < last]

@@ -210,7 +210,7 @@ add_library(Library('cifar', cifar_net, _cifar_names, 'resnet20'), 'cifar:NAME[:
 
 # %% ../../nbs/nets/07_words.ipynb #734bf90c
 def _built(spec: str, source: NetSource, rest: str) -> nn.Module:
-    "What a registered source builds; what it cannot build is named, be it too large or an option that it has not"
+    "What a registered source builds; a network that is too large, or an unknown option, is named"
     try: return source.build(rest)
     except (RuntimeError, MemoryError, OverflowError, TypeError) as e:
         raise ValueError(f"{spec[:200]} gave no network: {type(e).__name__}: {str(e)[:200]}") from e

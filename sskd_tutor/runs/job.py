@@ -22,8 +22,8 @@ from fastcore.all import patch
 from torch import nn
 
 import sskd_tutor
-from ..core.files import (bounded_text, file_sha256, remove, replace_whole, temporary_folder,
-                                   unfinished_beside, write_whole)
+from ..core.files import (bounded_text, file_sha256, is_intact, remove, replace_whole, sealed,
+                                   temporary_folder, unfinished_beside, write_whole)
 from ..core.job import Job
 from ..core.settings import Settings, make_settings
 from ..core.state import differences, tensors_sha256
@@ -70,6 +70,9 @@ def read_info(
         raise ValueError(f"{path} was written by sskd_tutor 0.1 (format {info['format']}); this version "
                          "reads "
                          f"format {run_format}. Repeat the run, or read it with version 0.1")
+    if not is_intact(info):
+        raise ValueError(f"{path} is damaged or was changed after the run: its seal does not fit. Copy the "
+                         "run folder again, or repeat the run; if you changed it, remove its line `seal`")
     return info
 
 # %% ../../nbs/runs/02_job.ipynb #d6f24621
@@ -166,6 +169,7 @@ def complete(
     if extra: extra(files, history, info)
     info['files'] = sorted({p.name for p in files.iterdir()} | {'run.json'})
     info['sha256'] = {f: file_sha256(files/f) for f in sorted(files_below(files) - {'run.json'})}
+    info = sealed(info)
     write_json(files/'run.json', info)
     return info
 
@@ -222,7 +226,7 @@ def _note_file(folder, name):
     info = read_info(folder/'run.json')
     info['files'] = sorted({*info.get('files', run_files), name})
     info['sha256'] = info.get('sha256', {}) | {name: file_sha256(folder/name)}
-    write_json(folder/'run.json', info)
+    write_json(folder/'run.json', sealed(info))
 
 # %% ../../nbs/runs/02_job.ipynb #b8a99e71
 def usable_device(

@@ -48,7 +48,7 @@ def _with_int8(out, dls, stats):
 
 def _check_space(leaving, formats, folder):
     "A page needs the ONNX file and names for the answers"
-    if 'onnx' not in formats: raise ValueError("space shows the ONNX file; give formats onnx")
+    if 'onnx' not in formats: raise ValueError("`space` shows the ONNX file, and formats lacks onnx")
     if not leaving.classes:
         raise ValueError(f"space names classes, and the student of {folder} answers with none; "
                          "leave `space` out")

@@ -34,7 +34,8 @@ def write_space(
 ) -> Path:
     "Write a folder that shows a student: then `pip install -r requirements.txt` and `python app.py` in it"
     folder, student = Path(folder), Path(student)
-    if not student.is_file(): raise FileNotFoundError(f"{student} is not there; export the student as ONNX first")
+    if not student.is_file():
+        raise FileNotFoundError(f"{student} is not there; export the student as ONNX first")
     if folder.exists(): raise FileExistsError(f"{folder} is there already; name a new folder")
     folder.mkdir(parents=True)
     for name, to in {'app.txt': 'app.py', 'requirements.txt': 'requirements.txt'}.items():
@@ -42,6 +43,6 @@ def write_space(
     shutil.copyfile(student, folder/'student.onnx')
     about = dict(title=title, classes=list(classes), size=size, mode=mode)
     (folder/'student.json').write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding='utf-8')
-    readme = f'{space_head(title)}\nDrop an image; a small student answers. `python app.py` runs it here.\n'
+    readme = f'{space_head(title)}\nDrop an image; a student answers. `python app.py` runs it here.\n'
     (folder/'README.md').write_text(readme, encoding='utf-8')
     return folder

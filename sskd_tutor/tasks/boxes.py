@@ -30,6 +30,9 @@ _lists = dict(images=('id', 'file_name', 'width', 'height'),
               annotations=('id', 'image_id', 'category_id', 'bbox'),
               categories=('id', 'name'))
 
+_kinds = dict(file_name=str, name=str, width=int | float, height=int | float,
+              id=int | str, image_id=int | str, category_id=int | str)
+
 def _check_list(path, found, name):
     "One list of the file: is it there, with all that its entries need?"
     if not isinstance(found, dict) or not isinstance(found.get(name), list):
@@ -37,9 +40,15 @@ def _check_list(path, found, name):
                          f"expected COCO's format, with the lists {list(_lists)}")
     keys = _lists[name]
     for i, entry in enumerate(found[name]):
+        if not isinstance(entry, dict):
+            raise ValueError(f"{path}: number {i} of {name} is {entry!r:.40}; expected {list(keys)} in each")
         lacks = [key for key in keys if key not in entry]
         if lacks:
             raise ValueError(f"{path}: number {i} of {name} lacks {lacks}; expected {list(keys)} in each")
+        for key in keys:
+            if isinstance(entry[key], _kinds.get(key, object)): continue
+            raise ValueError(f"{path}: number {i} of {name} has the {key} {entry[key]!r:.40}; expected "
+                             f"{'text' if _kinds[key] is str else 'a number'}")
 
 def _read(path):
     if not path.exists():

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.errors import Registry, few_names
+from ..core.files import plain_text
 from ..data.images import Images
 from .faces import embed, identities
 
@@ -69,6 +70,8 @@ def _fetch(function, data_home, download, **kwargs):
     except (IndexError, OSError, ValueError) as e: raise _why_not(home, lacked, e) from e
 
 # %% ../../nbs/tasks/06_lfw.ipynb #2fbe6f88
+_again = 'Get it again from http://vis-www.cs.umass.edu/lfw'
+
 def _named_in(line):
     "The images of a pair, below lfw_funneled; none in a line that is no pair"
     parts = line.split('\t')
@@ -79,12 +82,12 @@ def _named_in(line):
 def _check_listed(home, subset):
     "Is each image there that a list of pairs names?"
     path = home/lfw_lists[subset]
-    named = {image for line in path.read_text(encoding='utf-8').splitlines() for image in _named_in(line)}
+    named = {image for line in plain_text(path, _again).splitlines() for image in _named_in(line)}
     absent = sorted(image for image in named if not (home/'lfw_funneled'/image).is_file())
     if not absent: return
     raise FileNotFoundError(f"{path} names {len(absent)} images that are not in {home/'lfw_funneled'}: "
-                            f"{few_names(absent)}. Unpack LFW again; another image of the person would be taken "
-                            "in their place")
+                            f"{few_names(absent)}. Unpack LFW again; another image of the person would be "
+                            "taken in their place")
 
 # %% ../../nbs/tasks/06_lfw.ipynb #0c3adaa6
 class Pairs(NamedTuple):
@@ -116,7 +119,7 @@ def lfw_names(
     data_home=None,
 ) -> list:              # in order
     "Everybody who is in a list of pairs"
-    text = (lfw_home(data_home)/lfw_lists[subset]).read_text(encoding='utf-8')
+    text = plain_text(lfw_home(data_home)/lfw_lists[subset], _again)
     names = set()
     for line in text.splitlines():
         parts = line.split('\t')

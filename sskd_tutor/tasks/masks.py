@@ -25,6 +25,7 @@ from ..data.loaders import DeviceDL, ImageSet
 from ..data.images import Images, mean, std, vocab
 from ..data.views import Views
 from ..core.errors import few_names
+from ..core.files import plain_text
 from ..data.opening import mode_fault, suffixes
 from ..data.made import Scenes
 
@@ -87,7 +88,8 @@ def _look(image, mask, n):
 def _lines(path, what):
     "The lines of a list"
     if not path.is_file(): raise FileNotFoundError(f"{path} is missing: {what}")
-    lines = [line.strip() for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
+    text = plain_text(path, f'Write it again: {what}')
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines: raise ValueError(f"{path} is empty: {what}")
     return lines
 

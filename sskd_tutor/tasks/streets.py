@@ -24,6 +24,7 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.transforms.functional import pil_to_tensor
 
 from ..core.errors import Registry, few_names
+from ..core.files import plain_text
 from ..data.formats import channel_stats
 from ..data.images import Images
 from ..data.views import Views
@@ -36,7 +37,8 @@ street_parts = 'train', 'val', 'test'
 def _named(path):
     "The names in a list, none if there is no such file"
     if not path.is_file(): return set()
-    return {line.strip() for line in path.read_text(encoding='utf-8').splitlines() if line.strip()}
+    lines = plain_text(path, 'Write it again: the name of an image a line').splitlines()
+    return {line.strip() for line in lines if line.strip()}
 
 def camvid_parts(
     folder: str | Path,   # as for `read_camvid`

@@ -353,3 +353,18 @@ def test_weights_without_numbers():
     with torch.device('meta'): empty = staged(8)
     with pytest.raises(ValueError, match="weights of the teacher lie on the device 'meta'"):
         new_learner(staged(4)).fit_sskd(empty, 1, 1)
+
+# --- settings of another type
+
+class Loud(nn.Module):
+    def forward(self, pred, hint): return (pred - hint).square().flatten(1).mean(1)
+
+@pytest.mark.parametrize('kwargs, error, match', [
+    (dict(epochs=1.5), ValueError, 'epochs is 1.5.*expected whole numbers'), (dict(epochs='2'), ValueError, "epochs is '2'"),
+    (dict(head_epochs=None), ValueError, 'head_epochs is None'), (dict(lr='0.1'), TypeError, "the lr of stage1 is '0.1'; expected a number"),
+    (dict(lr=[.1, .2]), TypeError, 'expected a number'), (dict(cbs='GradientClip'), TypeError, "cbs holds 'GradientClip'; expected"),
+    (dict(epoch=3), TypeError, "takes no 'epoch'; did you mean 'epochs'"),
+    (dict(loss=3), TypeError, 'loss is 3; expected a function'), (dict(loss=Loud()), TypeError, r'shape \(\d+,\), perhaps a number for each image'),
+    (dict(loss=lambda p, h: 3.), TypeError, 'the loss gives a float; expected a scalar tensor'),
+    (dict(loss=lambda p, h: (p - h).square().mean().detach()), TypeError, 'a number that no weight moves')])
+def test_settings_of_another_type(kwargs, error, match): refused(error, match, **kwargs)

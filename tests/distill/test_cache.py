@@ -1,6 +1,5 @@
 import os, random, resource, shutil, time, warnings
 from concurrent.futures import ThreadPoolExecutor
-import os, random, resource, shutil, warnings
 
 import pytest
 import torch

@@ -67,9 +67,9 @@ names = st.sampled_from(['flour', 'heat', 'minutes', 'layers', 'glazed', 'note',
 def test_settings(found):
     made = []
     told(lambda: made.append(make_settings(Cake, found, 'cake.json')))
-    for settings in made:
-        assert settings.minutes >= 1 and 0 < settings.heat < float('inf') and settings.flour in ('rye', 'wheat')
-        assert all(isinstance(word, str) for word in as_words(settings))
+    for cake in made:
+        assert cake.minutes >= 1 and 0 < cake.heat < float('inf') and cake.flour in ('rye', 'wheat')
+        assert all(isinstance(word, str) for word in as_words(cake))
 
 @few
 @given(st.one_of(st.text('0123456789.-einfaGMKTBib ', max_size=8), st.floats(), st.integers()))

@@ -231,3 +231,11 @@ def test_int8_needs_onnx_and_images(run_folder, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='does not say where its images are'):
         jobs.export_run(run_folder, tmp_path/'out', ['onnx', 'int8'])
     assert not (tmp_path/'out').exists()
+
+def test_space_is_an_option(run_folder, tmp_path, capsys):
+    line = ['export', str(run_folder), '--out', str(tmp_path/'out'), '--space', '--quiet']
+    assert main([*line, '--formats', 'onnx']) == 0
+    about = json.loads((tmp_path/'out/space/student.json').read_text())
+    assert (about['size'], about['mode'], len(about['classes'])) == (28, 'L', 10)
+    assert main(['export', str(run_folder), '--out', str(tmp_path/'b'), '--space', '--formats', 'torch']) == 2
+    assert '--space' in capsys.readouterr().err and not (tmp_path/'b').exists()

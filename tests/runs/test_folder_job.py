@@ -19,7 +19,7 @@ from sskd_tutor.runs.folder import FolderJob, FolderSettings, folder_images, wei
 from sskd_tutor.nets.words import build_model
 from sskd_tutor.distill.losses import mimic_mse
 from sskd_tutor.distill.pairing import Pairing
-from sskd_tutor.core.files import file_sha256
+from sskd_tutor.core.files import file_sha256, sealed
 from sskd_tutor.nets.staged import count_macs
 from sskd_tutor.nets.weights import load_weights, save_weights
 from sskd_tutor.core.state import tensors_sha256
@@ -281,7 +281,7 @@ def test_export_without_the_teachers_weights(first, work, tmp_path, capsys):
     info = json.loads((run/'run.json').read_text())
     for weights in ('nowhere.safetensors', str(tmp_path/'w.safetensors')):
         info['settings']['teacher_weights'] = weights
-        (run/'run.json').write_text(json.dumps(info))
+        (run/'run.json').write_text(json.dumps(sealed(info)))
         (tmp_path/'w.safetensors').write_bytes(b'others')
         _, card, err = exported(run, tmp_path/weights.split('/')[-1][:3], capsys, '--formats', 'safetensors')
         assert f'{weights} is no longer there, or was changed' in err
@@ -298,7 +298,7 @@ def test_the_teacher_is_measured_as_it_was_fed(first, work, tmp_path):
     info['settings'] |= words
     info['teacher']['sha256'] = file_sha256(tmp_path/'w.pth')
     info['sha256']['pairing.json'] = file_sha256(run/'pairing.json')
-    (run/'run.json').write_text(json.dumps(info))
+    (run/'run.json').write_text(json.dumps(sealed(info)))
     found = FolderJob.to_export(load_run(run))
     mean, std = map(torch.tensor, found.stats)
     x = (found.x - mean)/std
@@ -308,7 +308,7 @@ def test_what_is_no_distillation_is_not_exported(first, tmp_path, capsys):
     run = shutil.copytree(first[2].path, tmp_path/'run')
     info = json.loads((run/'run.json').read_text())
     del info['job']
-    (run/'run.json').write_text(json.dumps(info))
+    (run/'run.json').write_text(json.dumps(sealed(info)))
     told_in_one_line(['export', str(run), '--out', str(tmp_path/'out')], 'is no run of demo, distill, recipe, coco', capsys)
     assert not (tmp_path/'out').exists()
 

@@ -17,6 +17,7 @@ from sskd_tutor.runs.recipe import (LabelsJob, RecipeJob, RecipeSettings, beside
     recipes, table_md, unlike, weights_file)
 from sskd_tutor.runs.job import load_run
 from sskd_tutor.nets.weights import load_weights, save_weights
+from sskd_tutor.core.files import sealed
 from sskd_tutor.core.state import tensors_sha256
 from sskd_tutor.core.tables import records
 from helpers.command import call, cmd, env
@@ -306,7 +307,7 @@ def test_a_share(first, data, tmp_path):
     out = shutil.copytree(first[0]/'out', tmp_path/'out')
     found = json.loads((out/'student/run.json').read_text())
     found['settings']['share'] = .25
-    (out/'student/run.json').write_text(json.dumps(found))
+    (out/'student/run.json').write_text(json.dumps(sealed(found)))
     rows = beside(r, out).set_index('network')
     assert rows.loc['labels only, a quarter of the data', ['published', 'last']].notna().all()
     assert pd.isna(rows['last']['labels only'])

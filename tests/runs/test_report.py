@@ -207,6 +207,16 @@ def test_each_changed_file_is_named(whole, name):
     (whole/name).unlink()
     with pytest.raises(FileNotFoundError, match=f'has no {name}'): load_run(whole)
 
+def test_a_changed_manifest_is_named(whole):
+    path = whole/'run.json'
+    text = path.read_text()
+    assert '86.6' in text
+    path.write_text(text.replace('86.6', '96.6'))
+    with pytest.raises(ValueError, match='run.json is damaged or was changed after the run: its seal'): load_run(whole)
+    without = {name: value for name, value in json.loads(text).items() if name != 'seal'}
+    path.write_text(json.dumps(without))
+    load_run(whole)
+
 def test_a_users_file_below_is_not_overwritten(whole, net):
     (whole/'export/mine.txt').write_text('years of work')
     with pytest.raises(FileExistsError, match='no run made: export/mine.txt'): check_folder(whole, overwrite=True)

@@ -9,14 +9,16 @@ from torch import nn
 
 from sskd_tutor.core.files import pkg_data
 from sskd_tutor.core.tables import tidy
+from sskd_tutor.distill.fit import SSKDRun
 from sskd_tutor.distill.pairing import pair_stages
 from sskd_tutor.measure.recording import Recording
 from sskd_tutor.nets.staged import StagedNet
 from sskd_tutor.runs.report import outcome, report_html, sections
-from sskd_tutor.viz.dashboard import Board, chips
+from sskd_tutor.viz.board import Board, chips
 from sskd_tutor.viz.explorer import Explorer
 from sskd_tutor.viz.pairing import PairingEditor
 from sskd_tutor.viz.panels import line
+from sskd_tutor.viz.player import player_page
 
 bad = '<img src=x onerror="document.hacked=1">'
 
@@ -134,6 +136,59 @@ def test_the_report_in_a_browser(tmp_path, chromium):
         drawn, wanted = page.locator('.js-plotly-plot').count(), page.locator('.figure').count()
         assert drawn == wanted > 4 and not page.evaluate('document.hacked') and page.locator('img').count() == 0
         assert page.locator('h1').inner_text() == bad
+        browser.close()
+
+def shown_in_a_notebook():
+    "The HTML of everything that a notebook, Voila or the site shows of a run, with a hostile text in each field"
+    rec = hostile()
+    ex = Explorer(rec)
+    for step in range(len(rec.steps)):
+        ex.step.value = step
+        yield ex.says.value
+    first, second, *_ = rec.stages
+    yield chips(rec.schedule, second, [first], rec)
+    board = Board(rec.schedule, live=False, rec=rec, phase=second, machine=bad, state=bad, learning=True)
+    yield from [board.html(), board.facts_html(), *(board.maps_html(stage) for stage in rec.stages)]
+    def net(): return StagedNet({f's{i}{bad}'.replace('.', ','): nn.Conv2d(1 + (i > 1), 2, 3) for i in (1, 2)}, nn.Flatten())
+    editor = PairingEditor(pair_stages(net(), net(), torch.rand(2, 1, 8, 8)))
+    yield editor.says.value
+    yield editor.pairing._repr_html_()
+    run = SSKDRun(net(), net(), {}, {}, {f's1{bad}': 1, 'head': 0})
+    rows = [dict(phase='mimic', stage=f's1{bad}', epoch=0, measure=m, value=.5) for m in ('valid_loss', 'nmse', 'stitched', 'seconds')]
+    run.add(f's1{bad}', rows, 1, 1., images=4)
+    yield run._repr_html_()
+    yield run.history._repr_html_()
+
+@pytest.mark.browser
+def test_a_notebooks_output_in_a_browser(tmp_path, chromium):
+    "Explorer, dashboard, pairing editor and runs as a page would hold them"
+    from playwright.sync_api import sync_playwright
+    pieces = list(shown_in_a_notebook())
+    path = tmp_path/'page.html'
+    path.write_text('<!doctype html><meta charset=utf-8>' + ''.join(f'<section>{piece}</section>' for piece in pieces))
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=['--headless', '--no-sandbox', '--disable-gpu'])
+        page = browser.new_page()
+        page.goto(path.as_uri())
+        page.wait_for_timeout(300)
+        assert page.locator('section').count() == len(pieces) > 8, "no piece has opened or closed an element of the page"
+        assert not page.evaluate('document.hacked') and page.locator('img[src="x"], script, iframe').count() == 0
+        assert page.get_by_text('onerror').count() > 3   # it is read as text
+        browser.close()
+
+@pytest.mark.browser
+def test_the_player_in_a_browser(tmp_path, chromium):
+    "The film of a run, as the site's first page shows it"
+    from playwright.sync_api import sync_playwright
+    path = tmp_path/'player.html'
+    path.write_text(player_page(hostile(), bad, bad))
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=['--headless', '--no-sandbox', '--disable-gpu'])
+        page = browser.new_page()
+        page.goto(path.as_uri())
+        page.wait_for_timeout(1_500)   # it plays
+        assert not page.evaluate('document.hacked') and page.locator('img[src="x"]').count() == 0
+        assert page.get_by_text('onerror').count() > 1
         browser.close()
 
 def test_above_or_below_the_teacher():
