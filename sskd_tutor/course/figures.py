@@ -52,13 +52,14 @@ def opinions(
         fig.add_bar(y=names, x=p, orientation='h', marker_color=colors, showlegend=False, row=1, col=i,
                     hovertemplate='%{y}: %{x:.1f} %<extra></extra>')
         fig.update_xaxes(range=[0, 103], title='probability, %', row=1, col=i)
-    return _with_image(styled(fig, title or 'One image, and what is said of it', 'light', 400), image)
+    fig = styled(fig, title or 'One image, and what is said of it', 'light', 400)
+    return _with_image(fig, image, .65/(1 + len(shares)))
 
 # %% ../../nbs/course/18_figures.ipynb #f190000a
-def _with_image(fig, image):
-    "Put the image into the first of the subplots"
-    fig.add_layout_image(source=in_ink(image), xref='x domain', yref='y domain', x=0, y=1,
-                         sizex=.7, sizey=.9, xanchor='left', yanchor='top')
+def _with_image(fig, image, width):
+    "Put the image where the first of the subplots would be; `width` is a share of the whole"
+    fig.add_layout_image(source=in_ink(image), xref='paper', yref='paper', x=0, y=1, layer='below',
+                         sizex=width, sizey=.9, xanchor='left', yanchor='top')
     fig.update_annotations(font_size=14)
     fig.update_xaxes(visible=False, row=1, col=1).update_yaxes(showgrid=False, autorange='reversed')
     fig.update_yaxes(visible=False, row=1, col=1)
@@ -85,7 +86,8 @@ def _add_network(fig, name, net, x, y):
     "A network as one line of boxes"
     fig.add_shape(type='line', x0=62, x1=640, y0=y, y1=y, line=dict(color=gray, width=1), layer='below')
     words = dict(showarrow=False, xanchor='left', align='left', font_size=13)
-    fig.add_annotation(x=0, y=y + 15, text=f'<b>{name}</b>', yanchor='bottom', **words)
+    fig.add_annotation(x=0, y=y + 15, text=f'<b>{name.replace(" ", "<br>")}</b>', yanchor='bottom',
+                       **words)
     fig.add_annotation(x=646, y=y, text='head:<br>10 scores', **words)
     for start, color, stage in zip([84, 204, 372], stage_colors, net.stage_names):
         shape = net.forward_to(x, stage).shape[1:]

@@ -88,7 +88,8 @@ def files_of(
 # %% ../../nbs/data/03_folders.ipynb #20bac88d
 def _may_be_image(entry):
     "Does this name count? A folder does not, whatever it is called"
-    return is_image_name(entry.name) and not entry.is_dir()
+    try: return is_image_name(entry.name) and not entry.is_dir()
+    except OSError: return True   # a link in a circle; reading it says so
 
 def _class_files(folder):
     "class -> sorted names of its files"

@@ -123,18 +123,20 @@ def film_values(
 def moving_image(
     rec: Recording,
     channel: int = 0,     # place among the recorded channels
-    width: int = 620,     # pixels
+    width: int = 440,     # pixels
 ) -> str:                 # 'data:image/webp;base64,...'
     "The film, small, for pages that run no script"
-    pages = [frame(rec, step, channel) for step in range(len(rec.steps))]
+    n = len(rec.steps)
+    steps = np.linspace(0, n - 1, min(n, 18)).round().astype(int)   # it shows that there is something to see
+    pages = [frame(rec, int(step), channel) for step in steps]
     height = round(width*pages[0].height/pages[0].width)
     small = [page.resize((width, height), Image.Resampling.LANCZOS) for page in pages]
     file = io.BytesIO()
-    small[0].save(file, 'WEBP', save_all=True, append_images=small[1:], duration=330, loop=0, quality=45)
+    small[0].save(file, 'WEBP', save_all=True, append_images=small[1:], duration=500, loop=0, quality=20)
     return 'data:image/webp;base64,' + base64.b64encode(file.getvalue()).decode()
 
 # %% ../../nbs/viz/08a_player.ipynb #59526d8c
-@dataclass
+@dataclass(repr=False)   # else a notebook would store the page twice
 class Player:
     "A recorded run as a piece of a page; a notebook shows it as the last value of a cell"
     html: Markup

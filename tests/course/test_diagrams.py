@@ -8,7 +8,8 @@ import pytest
 from conftest import root
 
 sys.path.insert(0, str(root/'tools'))
-from diagrams import drawings, filled, ink, line, on, paper, part_colors, soft, write
+from diagrams import drawings, write
+from drawing import filled, ink, line, on, paper, part_colors, soft
 
 from sskd_tutor.viz.style import contrast
 

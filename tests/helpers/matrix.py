@@ -1,5 +1,6 @@
 """A row of the matrix of hard cases: it ends *right* or *named*. `python tools/robustness.py` keeps the rows."""
 import os
+import re
 import time
 import traceback
 from datetime import date
@@ -44,7 +45,7 @@ def check(room, name, f, expect=('right', 'named')):
     "A case; a failure unless it ends as expected"
     start = time.perf_counter()
     end = judged(f)
-    first_line = end.says.splitlines()[0][:160] if end.says else ''
+    first_line = re.sub(r'\S*/pytest-\d+/', '', end.says).splitlines()[0][:160] if end.says.strip() else ''
     print(f'{room} | {name} | {end.ends} in {time.perf_counter() - start:.1f} s | {first_line}')
     path = os.environ.get('SSKD_ROBUSTNESS')
     row = dict(room=room, case=name, ends=end.ends, says=first_line, date=date.today().isoformat(), torch=torch.__version__)

@@ -23,6 +23,7 @@ def file(rec, tmp_path_factory):
 def test_every_moment_is_kept_and_the_page_stays_small(rec, file):
     assert len(player(rec, [1]).html) < 200_000 and file.stat().st_size < 600_000
     assert player(rec, [1]).html.count('"say"') == len(rec.steps)
+    assert len(repr(player(rec, [1]))) < 300, "a notebook stores it beside the page"
 
 def test_nothing_is_lost_where_maps_repeat(rec):
     for stage in rec.stages:
