@@ -1,5 +1,5 @@
 """Whatever stops a distillation: going on gives the student of an unbroken run, to the bit, and trains nothing twice."""
-import ast, hashlib, inspect, io, itertools, json, multiprocessing, os, random, resource, signal, subprocess, sys, textwrap, time, warnings
+import ast, hashlib, inspect, io, itertools, json, multiprocessing, os, platform, random, resource, signal, subprocess, sys, textwrap, time, warnings
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -546,7 +546,7 @@ def test_killed_while_it_fills_the_disk_cache(n, lost, tmp_path, unbroken, proce
     for f in taps.glob('*.tap') if lost else (): f.unlink()
     whole = {f: os.stat(f).st_ino for f in taps.glob('*.tap')}
     assert lost or len(whole) > 2
-    (taps/f'{p.pid}-note.tmp').write_text('{')
+    (taps/f'{platform.node()}-{p.pid}-note.tmp').write_text('{')
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         result = on_disk(tmp_path)
