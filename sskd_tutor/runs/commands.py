@@ -45,12 +45,12 @@ def colored(
     style: str = '',   # of rich's
     file=None,         # stdout if None
 ):
-    "Print it, in color where the terminal has it and rich is installed; numbers stand out there"
+    "Print it, in color where the terminal has it; numbers stand out there"
     out = file or sys.stdout
-    try: from rich.console import Console
-    except ImportError: Console = None
-    if Console is None or not out.isatty(): return print(text, file=out, flush=True)
+    if not out.isatty(): return print(text, file=out, flush=True)
+    from rich.console import Console
     Console(file=out).print(text, style=style, markup=False, soft_wrap=True)
+
 def nobody(line): "Told nothing, says nothing"
 
 def listener(a) -> Callable:

@@ -147,10 +147,12 @@ def test_every_import_is_declared(module, core, extras):
     assert not {t for t in tops(ast.walk(ast.parse(source_of(module)))) if known.isdisjoint(declared_as(t))}
 
 def test_an_extra_is_named_where_it_is_needed(core, extras):
-    "A module that imports a package of an extra says `with_extra(...)` of one that has it"
+    "A module that imports a package of an extra says `with_extra(...)` of one that has it, or lets `need_packages` say it"
     for module in modules:
         tree = ast.parse(source_of(module))
-        said = {n.args[0].value for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, 'id', '') == 'with_extra'}
+        calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)]
+        said = {n.args[0].value for n in calls if getattr(n.func, 'id', '') == 'with_extra'}
+        if any(getattr(n.func, 'id', '') == 'need_packages' for n in calls): said.add('export')
         for top in tops(ast.walk(tree)):
             if not core.isdisjoint(declared_as(top)): continue
             having = {name for name, packages in extras.items() if packages & declared_as(top)}
