@@ -45,7 +45,7 @@ def check(room, name, f, expect=('right', 'named')):
     "A case; a failure unless it ends as expected"
     start = time.perf_counter()
     end = judged(f)
-    first_line = re.sub(r'\S*/pytest-\d+/', '', end.says).splitlines()[0][:160] if end.says.strip() else ''
+    first_line = re.sub(r'\S*/pytest-(\d+/|of-\S*$)', '', end.says, flags=re.M).splitlines()[0][:160] if end.says.strip() else ''
     print(f'{room} | {name} | {end.ends} in {time.perf_counter() - start:.1f} s | {first_line}')
     path = os.environ.get('SSKD_ROBUSTNESS')
     row = dict(room=room, case=name, ends=end.ends, says=first_line, date=date.today().isoformat(), torch=torch.__version__)
