@@ -395,7 +395,7 @@ def told_in_one_line(*args, **kwargs): assert '\n' not in told_in_lines(*args, *
 @pytest.mark.parametrize('change, says', [
     (dict(epochs=0), '--epochs is 0'), (dict(lr=-1.), '--lr is -1'), (dict(teacher_mean=[.5]), 'both or neither'),
     (dict(device='warp'), "'warp'"), (dict(teacher_weights=None), '--teacher-weights is missing'),
-    (dict(teacher='timm:resnet_10t'), 'did you mean'), (dict(student='resnet18'), 'expected tutorial'),
+    (dict(teacher='timm:resnet_10t'), 'did you mean'), (dict(student='resnet18'), "did you mean 'timm:resnet18'"),
     (dict(teacher_weights='nowhere.pth'), 'no weights at nowhere.pth'), (dict(data='nowhere'), 'nowhere is no folder'),
     (dict(bs=500), 'fewer than a batch'),
     (dict(teacher='tutorial:width=8'), "lacks 'stages.stage1.4.conv1.weight'.*for the folder's 3 classes"),
