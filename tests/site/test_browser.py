@@ -71,14 +71,14 @@ def page(browser, request):
 @pytest.fixture(scope='module')
 def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp('lab')
-    for nb in lessons.glob('*.ipynb'): shutil.copy(nb, folder)
+    for name in ('lessons', 'images'): shutil.copytree(root/'nbs'/name, folder/name)   # lessons show drawings
     options = '--ip=127.0.0.1', '--port-retries=0', '--IdentityProvider.token=', '--allow-root', '--LabApp.news_url=None'
     with served(folder, 'jupyterlab', *options) as url: yield url
 
 # --- what a reader does
 
 def run_all(page, lab, name):
-    page.goto(f'{lab}/lab/workspaces/auto-{name}/tree/{name}.ipynb?reset')
+    page.goto(f'{lab}/lab/workspaces/auto-{name}/tree/lessons/{name}.ipynb?reset')
     page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(state='attached')
     page.locator('.jp-CodeCell').first.wait_for()
     for _ in range(10):  # `?reset` may give the notebook a second kernel, and the first one's cells are dropped
@@ -216,9 +216,9 @@ def test_watch_lesson(page, lab):
     page.evaluate("""live => { globalThis.looks = new Set(); globalThis.states = new Set()
         const look = p => p.querySelector('.plot-container')?.innerHTML.length + p.textContent
         setInterval(() => {
-            const plots = [...live.querySelectorAll('.js-plotly-plot')]
-            if (plots.length < 4) return
-            looks.add(plots.map(look).join())
+            const plots = [...live.querySelectorAll('.js-plotly-plot')], maps = [...live.querySelectorAll('.sskd-block img')]
+            if (!maps.length) return
+            looks.add([...maps.map(m => m.src), ...plots.map(look)].join())
             states.add(live.querySelector('.state').textContent) }, 100) }""", live)
     await_in(page, "document.querySelector('.sskd .state').textContent === 'finished'")
     assert page.evaluate('looks.size') >= 5, "the live figures must change at least five times during training"

@@ -34,7 +34,7 @@ def make_lab(clone, folder):
     env.pop('JPY_SESSION_NAME', None)
     args = f'--no-browser --ip=127.0.0.1 --port={port} --port-retries=0 --IdentityProvider.token= --LabApp.news_url=None'
     with open(folder/'server.log', 'w') as log:
-        server = subprocess.Popen(['make', '-o', '.venv/.dev', 'lab', f'ARGS={args}'], cwd=clone, env=env, stdout=log, stderr=log,
+        server = subprocess.Popen(['make', '-o', '.venv/.core', 'lab', f'ARGS={args}'], cwd=clone, env=env, stdout=log, stderr=log,
                                   stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         for _ in range(600):
@@ -73,7 +73,7 @@ def test_a_newcomers_path(page, browser, clone, tmp_path):
         front.close()
         page.goto(f'{url}/lab/workspaces/auto-lesson/tree/lessons/01_first.ipynb?reset')
         page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(state='attached')
-        page.locator('.jp-Notebook h1:has-text("Why distill")').wait_for()
+        page.locator('.jp-Notebook h1:has-text("A better student")').wait_for()
         page.wait_for_timeout(2_000)
         page.click('.lm-MenuBar-itemLabel:text-is("Run")')
         page.click('.lm-Menu-item[data-command="runmenu:run-all"]')
@@ -107,10 +107,10 @@ def test_voila_serves_a_lesson(browser, tmp_path, monkeypatch):
     page.on('pageerror', lambda e: said.append(str(e)))
     with served(tmp_path, 'voila', '01_first.ipynb', '--Voila.ip=127.0.0.1', '--show_tracebacks=True') as url:
         page.goto(url, timeout=240_000)
-        await_in(page, "document.querySelectorAll('.sskd-verdict').length === 5")
-        await_in(page, "document.querySelectorAll('.js-plotly-plot .gtitle').length >= 6")
+        await_in(page, "document.querySelectorAll('.sskd-verdict').length === 4")
+        await_in(page, "document.querySelectorAll('.js-plotly-plot .gtitle').length >= 5")
         text = page.locator('body').inner_text()
-        assert 'Why distill' in text and 'Traceback' not in text and 'What you should take along' in text
+        assert 'A better student' in text and 'Traceback' not in text and 'What you should take along' in text
         page.screenshot(path=shots/'voila_lesson.png')
         assert {u for u in asked if not re.match(r'(data|blob):|http://127\.0\.0\.1:', u)} == set()
         known = 'setData is not a function'  # how Voila greets plotly, which draws all the same
