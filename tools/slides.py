@@ -56,7 +56,15 @@ def with_math(text):
     text = re.sub(r'\$\$(.+?)\$\$', lambda m: convert(m[1], display='block'), text, flags=re.S)
     return re.sub(r'\$([^$\n]+)\$', lambda m: convert(m[1]), text)
 
-def as_html(text): return markdown2html_mistune(with_math(text)).replace('&#182;', '').replace('¶', '')
+def with_images(html):
+    "Drawings of the notebooks inside the page, which needs no network then"
+    kinds = dict(svg='image/svg+xml', png='image/png', gif='image/gif')
+    def inside(found):
+        file = Path(__file__).parents[1]/'nbs/images'/found[1]
+        return f'src="data:{kinds[file.suffix[1:]]};base64,{b64encode(file.read_bytes()).decode()}"'
+    return re.sub(r'src="https://raw\.githubusercontent\.com/[^"]*/nbs/images/([\w.]+)"', inside, html)
+
+def as_html(text): return with_images(markdown2html_mistune(with_math(text)).replace('&#182;', '').replace('¶', ''))
 
 def blocks(text):  # paragraphs, lists, tables, fences; each whole
     return [b for b in re.split(r'\n\s*\n(?![ \t])', text.strip()) if b.strip()]
