@@ -4,15 +4,15 @@ const sskdMoments = (() => {
   const make = (tag, props, ...children) => { const el = Object.assign(document.createElement(tag), props); el.append(...children); return el }
   const now = { mode: 'immediate', frame: { duration: 0, redraw: true }, transition: { duration: 0 } }
 
-  function controls(plot, stops, prefix) {
+  function controls(plot, stops, prefix, first) {
     if (plot.moments) return plot.moments
     const play = make('button', { type: 'button', textContent: '▶', ariaLabel: 'Play' })
-    const range = make('input', { type: 'range', min: 0, max: stops.length - 1, step: 1, value: stops.length - 1, ariaLabel: 'moment of the training' })
+    const range = make('input', { type: 'range', min: 0, max: stops.length - 1, step: 1, value: first, ariaLabel: 'moment of the training' })
     const said = make('output', {})
     const bar = make('div', { className: 'moments' }, play, range, said)
     plot.after(bar)
     let due = 0
-    const state = { bar, range, at: stops.length - 1, stops }
+    const state = { bar, range, at: first, stops }
     const tell = () => { range.value = state.at; said.textContent = prefix + stops[state.at].label; range.setAttribute('aria-valuetext', stops[state.at].label) }
     const go = at => { state.at = at; tell(); follow(plot) }
     const pause = () => { clearTimeout(due); due = 0; play.textContent = '▶'; play.ariaLabel = 'Play' }
@@ -27,9 +27,14 @@ const sskdMoments = (() => {
     if (!slider?.steps?.length) return fig
     const { sliders, updatemenus, ...layout } = fig.layout
     const below = (slider.pad?.t ?? 0) - 4, less = (layout.margin?.b ?? 80) - below   // what `animated` had added for them
-    controls(plot, slider.steps, slider.currentvalue?.prefix ?? '')
+    controls(plot, slider.steps, slider.currentvalue?.prefix ?? '', slider.active ?? 0)
     return { ...fig, layout: { ...layout, height: layout.height - less, margin: { ...layout.margin, b: below } } }
   }
-  const follow = plot => plot.moments && Plotly.animate(plot, plot.moments.stops[plot.moments.at].args[0], now).catch(() => {})  // a later one may come between
+  function follow(plot) {
+    if (!plot.moments) return
+    const stop = plot.moments.stops[plot.moments.at]
+    if (stop.method === 'animate') return Plotly.animate(plot, stop.args[0], now).catch(() => {})   // a later one may come between
+    return Plotly[stop.method](plot, ...structuredClone(stop.args))   // 'update', 'restyle', 'relayout': no frames
+  }
   return { native, follow }
 })()
