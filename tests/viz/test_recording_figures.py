@@ -420,7 +420,8 @@ def test_page_plays_offline(folder, chromium, repo, rec):
                 fig = moving.nth(i)
                 look = lambda: fig.evaluate("e => e.querySelector('.cartesianlayer').innerHTML")
                 before = look()
-                fig.evaluate("e => Plotly.animate(e, ['0'], {mode: 'immediate', frame: {duration: 0, redraw: true}})")
+                fig.locator('+ .moments input').focus()
+                page.keyboard.press('Home')
                 titled(fig, 'before training')
                 assert look() != before
             assert 'undefined' in cka.text_content() and 'NaN' not in page_text()
