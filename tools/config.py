@@ -25,7 +25,8 @@ def addresses(
 ):         # every form in which a page may link there
     git, docs = (u.rstrip('/') for u in urls)
     slug = git.removeprefix('https://github.com/')
-    return [git, docs, f'colab.research.google.com/github/{slug}', f'raw.githubusercontent.com/{slug}']
+    return [git, docs, f'colab.research.google.com/github/{slug}', f'raw.githubusercontent.com/{slug}',
+            f'mybinder.org/v2/gh/{slug}']
 
 def move_links(old, new):
     for f in subprocess.check_output(['git', 'ls-files', '-z', '-co', '--exclude-standard'], text=True).split('\0'):
