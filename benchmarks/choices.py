@@ -5,7 +5,7 @@
 
 One row a run in sskd_tutor/data_files/benchmarks/results/choices.csv; float32, one thread, the 2,000 embedded test images.
 """
-import argparse, csv, time, tomllib
+import argparse, time, tomllib
 from datetime import date
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from fastai.callback.core import Callback
 from fastai.learner import Learner
 from fastai.metrics import accuracy
 from fastai.torch_core import set_seed
+from rows import append_rows, read_rows
 from scipy.stats import ttest_rel
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
@@ -69,15 +70,6 @@ def run_one(how, variant, seed):
                 gmacs=round(run.stages.gmacs.sum(), 1), seconds=seconds, evaluated_on='official-2000',
                 device=environment('cpu')['device_name'], date=date.today())
 
-def read_rows(path): return list(csv.DictReader(path.open())) if path.exists() else []
-
-def append_row(path, row):
-    is_new = not path.exists()
-    with path.open('a', newline='') as f:
-        writer = csv.DictWriter(f, COLUMNS, lineterminator='\n')
-        if is_new: writer.writeheader()
-        writer.writerow(row)
-
 def verdicts(how, rows):
     "Each primary comparison: mean difference in points, its 95 % interval, p, and p after Holm"
     table = pd.DataFrame(rows).astype(dict(accuracy=float)).pivot(index='seed', columns='variant', values='accuracy').dropna()
@@ -101,7 +93,7 @@ def main():
         for variant in how['variants']:
             if any(r['variant'] == variant and r['seed'] == str(seed) for r in read_rows(a.csv)): continue
             row = run_one(how, variant, seed)
-            append_row(a.csv, row)
+            append_rows(a.csv, COLUMNS, [row])
             print(f"{variant}, seed {seed}: {row['accuracy']} %, {row['seconds']} s", flush=True)
 
 if __name__ == '__main__': main()

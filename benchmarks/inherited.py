@@ -6,16 +6,16 @@
 Two rows a run in sskd_tutor/data_files/benchmarks/results/inherited.csv, one for each teacher that the student is measured against.
 Teachers are kept in --folder. float32, one thread, the 2,000 embedded test images.
 """
-import argparse, csv, time, tomllib
+import argparse, time, tomllib
 from datetime import date
 from pathlib import Path
 
 import pandas as pd
 import torch
-from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.metrics import accuracy
 from fastai.torch_core import set_seed
+from rows import append_rows, read_rows
 from scipy.stats import ttest_1samp
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
@@ -37,7 +37,7 @@ COLUMNS = ('method taught_by measured_against seed accuracy agreement kl slope f
            'evaluated_on device date').split()
 
 def loaders(how, seed):
-    dls = fashion_dls(bs=how['bs'], seed=seed, views=Views(seed=seed), device='cpu')
+    dls = fashion_dls(n=how['images'], bs=how['bs'], seed=seed, views=Views(seed=seed), device='cpu')
     set_seed(seed, reproducible=True)
     dls.train.set_epoch(0)
     return dls
@@ -78,23 +78,13 @@ def run_one(how, teachers, letter, method, seed):
     "The rows of a run"
     dls = loaders(how, seed)
     student = tutorial_resnet(**how['student'])
-    watched = DataLoaders(dls.train, dls.valid, device=dls.device)
-    trial = Trial(student, teachers[letter], watched, watched, how['lr'], how['views'])
+    trial = Trial(student, teachers[letter], dls, dls, how['lr'], how['views'])
     begin = time.time()
     train(method, trial, dict(gmacs=how['gmacs']))
     seconds = round(time.time() - begin)
     common = dict(method=method, taught_by=letter, seed=seed, gmacs=round(trial.gmacs, 1), seconds=seconds, evaluated_on='official-2000',
                   device=environment('cpu')['device_name'], date=date.today())
     return [common | dict(measured_against=other) | likeness(how, trial.student.eval(), net, dls.valid) for other, net in teachers.items()]
-
-def read_rows(path): return list(csv.DictReader(path.open())) if path.exists() else []
-
-def append_rows(path, rows):
-    is_new = not path.exists()
-    with path.open('a', newline='') as f:
-        writer = csv.DictWriter(f, COLUMNS, lineterminator='\n')
-        if is_new: writer.writeheader()
-        writer.writerows(rows)
 
 def verdicts(how, rows):
     "Own teacher minus other teacher: mean difference, its 95 % interval, p, and p after Holm"
@@ -128,7 +118,7 @@ def main():
                 known = [r for r in read_rows(a.csv) if (r['method'], r['taught_by'], r['seed']) == (method, letter, str(seed))]
                 if known: continue
                 rows = run_one(how, teachers, letter, method, seed)
-                append_rows(a.csv, rows)
+                append_rows(a.csv, COLUMNS, rows)
                 print(f"{method} by {letter}, seed {seed}: {rows[0]['accuracy']} %, {rows[0]['seconds']} s", flush=True)
 
 if __name__ == '__main__': main()

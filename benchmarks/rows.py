@@ -1,0 +1,16 @@
+"""Rows of a study's file: read, and added to as runs are finished."""
+import csv
+from pathlib import Path
+
+def read_rows(
+    path: Path,   # need not be there
+) -> list:        # of dicts, all values as text
+    return list(csv.DictReader(path.open())) if path.exists() else []
+
+def append_rows(path: Path, columns: list, rows: list):
+    "Add rows; a new file begins with its head"
+    is_new = not path.exists()
+    with path.open('a', newline='') as f:
+        writer = csv.DictWriter(f, columns, lineterminator='\n')
+        if is_new: writer.writeheader()
+        writer.writerows(rows)
