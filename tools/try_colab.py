@@ -4,6 +4,7 @@ stand-in for the module `google.colab` alone. `make test-colab` makes the enviro
     python tools/try_colab.py [07_watch ...]
 """
 import json, os, re, shutil, subprocess, sys, tempfile, time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -50,7 +51,9 @@ def need(ok, what):
     if not ok: raise RuntimeError(what)
 
 def tried(path, away):
-    "A lesson that ran, and what its first cell said"
+    "A lesson that ran in a folder of its own, and what its first cell said"
+    away = away/path.stem
+    away.mkdir()
     nb = run(Path(shutil.copy(path, away)), away)
     first = ''.join(o.text for o in nb.cells[1].outputs if o.output_type == 'stream').strip()
     need('GPU' in first and 'No live widgets' not in first, f'the first cell of {path.name} said {first!r}')
@@ -60,6 +63,13 @@ def tried(path, away):
         need('widget-view+json' not in said and 'Plotly.newPlot' in said, 'no static figures in place of the widgets')
     return first
 
+def outcome(path, away):
+    "(name, seconds, what was said, whether it failed)"
+    start = time.perf_counter()
+    try: said, failed = tried(path, away), False
+    except RuntimeError as e: said, failed = f'FAILED\n{e}\n', True
+    return path.stem, time.perf_counter() - start, said, failed
+
 def main(names):
     failed, paths = [], [p for p in sorted((root/'colab').glob('*.ipynb')) if not names or p.stem in names]
     with tempfile.TemporaryDirectory() as d:
@@ -67,13 +77,10 @@ def main(names):
         print(f'{len(paths)} lessons, the wheel beside {install(away)}', flush=True)
         where = call(bin/'python', '-c', 'import sskd_tutor; print(sskd_tutor.__file__)', cwd=away).strip()
         if Path(where).is_relative_to(root/'sskd_tutor'): raise RuntimeError(f'{where} is the clone, not the wheel')
-        for p in paths:
-            start = time.perf_counter()
-            try: said = tried(p, away)
-            except RuntimeError as e:
-                failed.append(p.stem)
-                said = f'FAILED\n{e}\n'
-            print(f'{p.stem:18} {time.perf_counter() - start:4.0f} s  {said}', flush=True)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # a lesson has one thread: as many at once as there are cores
+            for name, seconds, said, bad in pool.map(lambda p: outcome(p, away), paths):
+                print(f'{name:18} {seconds:4.0f} s  {said}', flush=True)
+                if bad: failed.append(name)
     if failed: sys.exit(f'failed where Colab would run them: {failed}')
 
 if __name__ == '__main__': main(sys.argv[1:])
