@@ -3,7 +3,7 @@ only, a folder without a clone, and a stand-in for the module `google.colab` alo
 
     python tools/try_colab.py [07_watch ...]
 """
-import json, os, re, shutil, subprocess, sys, tempfile, time
+import json, os, shutil, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
