@@ -39,7 +39,8 @@ def read_curves(
     runs = pd.read_csv(path)
     lost = {'study', 'method', 'settings', 'budget', 'gmacs', 'accuracy'} - set(runs)
     if lost:
-        raise ValueError(f"{path} has no column {sorted(lost)}; expected a file that benchmarks/curves.py wrote")
+        raise ValueError(f"{path} has no column {sorted(lost)}; "
+                         "expected a file that benchmarks/curves.py wrote")
     examined = runs[runs.study != 'tuning']
     chosen = [_in_words(settings) for settings in examined.settings]
     named = examined.rename(columns=dict(accuracy='accuracy_last')).assign(chosen=chosen)
@@ -69,10 +70,12 @@ def _curve(runs):
 def _of(runs, method):
     "The runs of one method; an unknown name is an error"
     own = runs[runs.method == method].dropna(subset=['accuracy_last'])
-    if not len(own): raise ValueError(f"no run of method {method!r}; {nearest(method, runs.method.unique())}")
+    if not len(own):
+        raise ValueError(f"no run of method {method!r}; {nearest(method, runs.method.unique())}")
     if 'images' in own and own.images.nunique() > 1:
         found = sorted(own.images.unique().tolist())
-        raise ValueError(f"the runs have {found} images; a curve needs one number, e.g. runs[runs.images == {found[-1]}]")
+        raise ValueError(f"the runs have {found} images; a curve needs one number, "
+                         f"e.g. runs[runs.images == {found[-1]}]")
     return own
 
 def _log_interval(costs):
