@@ -39,7 +39,7 @@ def cut_short(notebook, to):
     return to
 
 def execute(python, notebook):
-    call(python, '-m', 'jupyter', 'nbconvert', '--to', 'notebook', '--execute', '--output', 'done', notebook, cwd=notebook.parent)
+    call(python, '-m', 'nbconvert', '--to', 'notebook', '--execute', '--output', 'done', notebook, cwd=notebook.parent)
     drawn = nbformat.read(notebook.parent/'done.ipynb', 4).cells[-1].outputs
     if not any('data' in o for o in drawn): raise SystemExit('the last cell has drawn nothing')
 

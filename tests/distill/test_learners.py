@@ -201,7 +201,7 @@ def test_the_first_example_runs(folder, tmp_path, monkeypatch):
     cell = next(c.source for c in nb.cells if 'fit_sskd(teacher)' in c.source and '```python' in c.source)
     code = re.search(r'```python\n(.*?)```', cell, re.S)[1]
     assert re.search(r'vision_learner.*vision_learner.*\.fit_sskd\(teacher\)', code, re.S)
-    small = {'Resize(224)': 'Resize(64), num_workers=0, device="cpu"', 'resnet34,': 'resnet34, pretrained=False,',
+    small = {'Resize(224)': 'Resize(64), bs=4, num_workers=0, device="cpu"', 'resnet34,': 'resnet34, pretrained=False,',
              'resnet18,': 'resnet18, pretrained=False,', 'fine_tune(3)': 'fine_tune(1)', 'fit_sskd(teacher)': 'fit_sskd(teacher, 1, 1)'}
     for old, new in small.items():
         assert old in code
@@ -213,6 +213,6 @@ def test_the_first_example_runs(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(compile(code, 'README.md', 'exec'), names)
-    label = load_learner(tmp_path/'student.pkl').predict(next((tmp_path/'photos').rglob('*.png')))[0]
+    label = load_learner(tmp_path/'photos/student.pkl').predict(next((tmp_path/'photos').rglob('*.png')))[0]
     assert label in '01'
     names['learn'].fine_tune(1)
