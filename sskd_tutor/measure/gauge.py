@@ -72,6 +72,27 @@ def _one_of_each_class_first(y: Tensor, n: int) -> list[int]:
     front = sorted(first.values())[:n]
     return front + sorted(set(range(len(y))) - set(front))
 
+# %% ../../nbs/measure/02_gauge.ipynb #36c7a48d
+def _says_sizes(batch: tuple) -> bool:
+    "Does a batch say how large each image is inside its padding, as a detector's do?"
+    if len(batch) < 3 or not isinstance(batch[1], Tensor): return False
+    return batch[1].shape == (len(batch[0]), 2) and not batch[1].is_floating_point()
+
+def _padded(x: Tensor, h: int, w: int) -> Tensor:
+    "With zeros to the right and below"
+    return F.pad(x, (0, w - x.shape[-1], 0, h - x.shape[-2]))
+
+def _all_images(batches: list) -> Tensor:
+    "The images of all batches, (n,c,h,w)"
+    images = [b[0] for b in batches]
+    shapes = {tuple(x.shape[1:]) for x in images}
+    if len(shapes) == 1: return torch.cat(images)
+    if not all(map(_says_sizes, batches)):
+        raise ValueError(f"the validation loader gives images of several sizes, {sorted(shapes)}; they are "
+                         "measured together, so give them one size, e.g. item_tfms=Resize(224)")
+    h, w = (max(x.shape[side] for x in images) for side in (-2, -1))
+    return torch.cat([_padded(x, h, w) for x in images])
+
 # %% ../../nbs/measure/02_gauge.ipynb #8dd4d191
 class Sample(NamedTuple):
     "Fixed images to measure on"
@@ -89,7 +110,7 @@ def fixed_sample(
     if not len(dl.dataset): raise ValueError("the validation set is empty; nothing can be measured on it")
     idx = torch.randperm(len(dl.dataset), generator=torch.Generator().manual_seed(seed))[:n].tolist()
     with same_rng(seed): batches = [b if isinstance(b, (list, tuple)) else (b,) for b in _loader_of(dl, idx)]
-    x = torch.cat([b[0] for b in batches])
+    x = _all_images(batches)
     image_class = type(batches[0][0])
     y = _class_labels(batches)
     if y is not None:

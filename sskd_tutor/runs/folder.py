@@ -9,7 +9,7 @@ __all__ = ['n_classes_option', 'FolderSettings', 'validation', 'folder_images', 
            'build_teacher', 'teacher_input', 'FolderJob', 'normalization_of', 'teacher_again']
 
 # %% ../../nbs/runs/05_folder.ipynb #0a8a1d83
-import json, shlex, shutil
+import shlex, shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ..core.device import Bf16, quiet
-from ..core.files import file_sha256, write_whole
+from ..core.files import bounded_text, file_sha256, parsed_json, write_whole
 from ..core.settings import Settings, as_words, option
 from .job import write_json
 from ..core.state import environment, tensors_sha256
@@ -141,6 +141,11 @@ def with_classes(
     return f"{word}{',' if has_options else ':'}{name}={n}"
 
 # %% ../../nbs/runs/05_folder.ipynb #2cdfe2a7
+def _fields(found) -> dict:
+    "What was read, if it is names and values"
+    if isinstance(found, dict): return found
+    raise ValueError(f"it holds a {type(found).__name__}; expected names and values")
+
 def weights_note(
     path: str | Path,  # weights
 ) -> dict:             # classes, size, mean, std, labels_seen: what is known
@@ -151,8 +156,8 @@ def weights_note(
         except SafetensorError: return {}  # `load_weights` says more
     note, names = path.with_name('images.json'), path.with_name('classes.txt')
     try:
-        if note.exists(): found |= json.loads(note.read_text(encoding='utf-8'))
-        elif names.exists(): found['classes'] = names.read_text(encoding='utf-8').split('\n')
+        if note.exists(): found |= _fields(parsed_json(bounded_text(note)))
+        elif names.exists(): found['classes'] = bounded_text(names).split('\n')
     except ValueError as e: raise ValueError(f"{note} is damaged ({e}); repair or remove it") from e
     return {k: found[k] for k in ('classes', 'size', 'mean', 'std', 'labels_seen') if k in found}
 
