@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from ..core.files import bounded_text, parsed_json
 from ..core.state import kept, same_rng
-from ..measure.gauge import fixed_sample
+from ..measure.sample import fixed_sample
 from .report import Opening, html_table, said
 from ..viz.walls import image_uri
 

@@ -349,11 +349,11 @@ class Between(nn.Module):
 @pytest.mark.parametrize('between, says', [('dropout', '(?s)in train mode the stages do not compute what Between does.*learns=False.*norm +BatchNorm2d'),
                                            ('aux', 'gives a tuple in train mode')])
 def test_stages_by_hand_are_tried_in_train_mode(between, says):
-    net, x = Between(between), torch.rand(1, 3, 32, 32)
+    net, plain, x = Between(between), Between('nothing'), torch.rand(1, 3, 32, 32)
     before, how, rng = snapshot(net), state(net), torch.get_rng_state()
     cut = dict(stages=dict(stage1=['a', 'norm'], stage2='b'), head='head')
     with pytest.raises(CannotCut, match=says): as_stages(net, x, **cut)
-    assert len(as_stages(net, x, **cut, learns=False).stages) == 2 == len(as_stages(Between('nothing'), x, **cut).stages)
+    assert len(as_stages(net, x, **cut, learns=False).stages) == 2 == len(as_stages(plain, x, **cut).stages)
     assert not moved(before, net) and state(net) == how and torch.equal(torch.get_rng_state(), rng)
 
 def test_what_a_network_draws_by_itself_is_drawn_again():
@@ -366,7 +366,7 @@ def test_what_a_network_draws_by_itself_is_drawn_again():
 
 @pytest.mark.parametrize('make', [torchvision.models.googlenet, torchvision.models.inception_v3])
 def test_a_teacher_may_have_auxiliary_heads(make):
-    net, x = make(num_classes=10, weights=None, init_weights=False), torch.rand(2, 3, 96, 96)
+    net, x = make(num_classes=10, weights=None, init_weights=False), torch.rand(2, 3, 128, 128)
     staged = as_stages(net, x, learns=False)
     assert len(staged.stages) > 2 and torch.equal(staged.eval()(x), net.eval()(x))
     assert {id(p) for p in staged.parameters()} == {id(p) for p in net.parameters()}

@@ -168,7 +168,7 @@ def test_a_retinanet_learns_too(pair):
 def test_a_distillation_can_be_recorded(ds):
     "Images of two forms too: batches that say how large each image is are padded, as they are among themselves"
     torch.manual_seed(0)
-    items = [(x[..., :64 + 32*(i % 2)], {k: v[:1].clamp(max=60) for k, v in target.items()}) for i, (x, target) in enumerate(ds)]
+    items = [(x[..., :64 + 32*(i % 2)], target | dict(boxes=target['boxes']*0 + torch.tensor([4., 4., 40., 40.]))) for i, (x, target) in enumerate(ds)]
     detector = small_detector(4)
     teacher, student = staged_pair(small_detector(8, 2), detector)
     learn = detection_learner(detection_dls(items[:8], items[8:16], detector, bs=2, device='cpu'), student, metrics=[])
