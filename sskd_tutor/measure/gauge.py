@@ -82,8 +82,9 @@ class Sample(NamedTuple):
 def fixed_sample(
     dl,               # the validation loader, fastai's or PyTorch's
     n: int = 512,     # images; all of them if there are fewer
-    pictures: int = 8,# how many are kept to be looked at
+    pictures: int = 8,# how many are kept to be looked at: one of each class first
     seed: int = 0,
+    shown: int = 0,   # how many are turned into pixels, if more than `pictures`
 ) -> Sample:
     "Draw the images to measure on, always the same ones"
     if not len(dl.dataset): raise ValueError("the validation set is empty; nothing can be measured on it")
@@ -95,7 +96,7 @@ def fixed_sample(
     if y is not None:
         order = _one_of_each_class_first(y, pictures)
         x, y = x[order], y[order]
-    seen = _image_bytes(x[:pictures].as_subclass(image_class), dl)
+    seen = _image_bytes(x[:max(pictures, shown)].as_subclass(image_class), dl)
     return Sample(x.as_subclass(Tensor), y, seen)
 
 # %% ../../nbs/measure/02_gauge.ipynb #ac8c4fce
@@ -566,6 +567,18 @@ def look(self: Gauge) -> dict[str, Any]:  # what `Recording.append` takes, by na
         projection={stage: look.points for stage, look in self.last.items()},
         match={stage: look.match for stage, look in self.last.items()},
         checksums=prints)
+
+# %% ../../nbs/measure/02_gauge.ipynb #b76a26aa
+@patch
+def sizes(self: Gauge) -> dict[str, dict[str, list[int]]]:  # 'teacher'|'student' -> stage -> [c,h,w]
+    "The size of each tap; of n tokens [c,1,n]"
+    def size(tap):
+        if tap.dim() != 4: tap = as_channels(tap)[:, :, None]
+        return list(tap.shape[1:])
+    nets = dict(teacher=self.teacher, student=self.student)
+    with self._measuring():
+        taps = {who: self._taps(net, self.x[0][:1]) for who, net in nets.items()}
+    return {who: {stage: size(tap) for stage, tap in found.items()} for who, found in taps.items()}
 
 # %% ../../nbs/measure/02_gauge.ipynb #f156df08
 @patch
