@@ -35,7 +35,7 @@ class Paper:
     arxiv: str
     links: list = field(default_factory=list)     # notebooks, relative to nbs/
     methods: list = field(default_factory=list)   # names in `compare`
-    studies: dict = field(default_factory=dict)   # study of benchmarks/gallery.toml -> the measure it is about
+    studies: dict = field(default_factory=dict)   # study of benchmarks/gallery.toml -> its measure
     verdict: str = ''   # what is shown without a study
     why: str = ''       # not here: why
     thumb: dict = field(default_factory=dict)     # a drawing of the idea
@@ -52,7 +52,7 @@ def _objection(given):
     if state not in states: return f"state is {state!r}; {nearest(state, states)}"
     asked = ['why'] if state == 'not here' else ['links', 'verdict', 'thumb']
     missing = [name for name in asked if not given.get(name)]
-    return f"a paper that is {state} needs {missing}" if missing else ''
+    return f'a paper that is {state} needs {missing}' if missing else ''
 
 def _paper(key, given):
     objection = _objection(given)
