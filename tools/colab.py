@@ -1,6 +1,6 @@
 """The lessons without outputs and directives, twice, both committed: for Google Colab into colab/, with a badge and a first cell
-that installs, looks for a GPU and switches widgets on; and for `sskd_tutor lessons` into the package's data. `make colab` writes
-them, a test compares them.
+that installs, looks for a GPU, switches widgets on and can keep progress on Drive; and for `sskd_tutor lessons` into the package's
+data, with the drawings beside them, so that they show without a network. `make colab` writes them, a test compares them.
 """
 import configparser, re, shutil, sys
 from functools import cache
@@ -18,6 +18,7 @@ wants_gpu = {'12_your_own'}          # lessons that are about a GPU; the others 
 loaded = {'ipykernel', 'ipython', 'ipywidgets', 'jupyter-server', 'pyzmq', 'tornado', 'traitlets'}   # by Colab's kernel: must stay
 not_there = {'jupyterlab', 'shtab'}   # needed by other ways in: Colab is its own lab and has no shell
 lessons, in_package = Path('nbs/lessons'), Path('sskd_tutor/data_files/lessons')
+drawings = Path('nbs/images')        # what lessons show; the folder images/ beside the copies in the package
 
 install = """\
 #@title Run this first: it installs sskd_tutor, looks for a GPU and switches widgets on
@@ -40,6 +41,16 @@ try:
     from google.colab import output
     output.enable_custom_widget_manager()
 except Exception as e: print(f'No live widgets here ({e}): figures stand in their place.')"""
+
+drive = """
+#@markdown Colab forgets what you solved when it ends a session. Tick this to keep it in a small file on your Google Drive, `MyDrive/sskd_tutor/progress.json`; Colab will ask for your permission. Tick it in every lesson, and what you solved in one counts in all.
+keep_progress_on_drive = False  #@param {type:"boolean"}
+if keep_progress_on_drive:
+    from google.colab import drive
+    drive.mount('/content/drive')
+    os.environ['SSKD_PROGRESS'] = '/content/drive/MyDrive/sskd_tutor/progress.json'"""
+
+folded_title = '#@title Code that draws or sums up (double-click to read it)\n'
 
 def pins():  # name -> version
     "What Colab has"
@@ -84,8 +95,15 @@ def badge(name): return f'[![Open in Colab](https://colab.research.google.com/as
 
 def first_cell(name):
     gpu = 'True  # this lesson is about one' if name in wants_gpu else chosen
-    code = install.format(line=install_line()) + device.format(gpu=gpu) + widgets
+    code = install.format(line=install_line()) + device.format(gpu=gpu) + widgets + drive
     return nbformat.v4.new_code_cell(code, id='in-colab', metadata=dict(cellView='form'))
+
+def folded(cell, copied):
+    "A cell whose source is hidden in JupyterLab is a form in Colab, which shows only its output"
+    if cell.metadata.get('jupyter', {}).get('source_hidden'):
+        copied.metadata['cellView'] = 'form'
+        copied.source = folded_title + copied.source
+    return copied
 
 def for_colab(
     path: Path,  # a lesson
@@ -93,7 +111,7 @@ def for_colab(
 ) -> dict:       # notebook
     "The copy for Colab"
     lesson = read_lesson(path)
-    cells = [cleaned(c, lessons.as_posix()) for c in lesson.nb.cells]
+    cells = [folded(c, cleaned(c, lessons.as_posix())) for c in lesson.nb.cells]
     here = re.escape(f'{get_config().git_url}/blob/{get_config().branch}/{lessons.as_posix()}/')
     def to_colab(m): return in_colab(m[1]) if m[1] in stay else m[0]
     for c in cells:
@@ -115,7 +133,21 @@ def for_wheel(
     cells = [cleaned(c, lessons.as_posix(), stay) for c in lesson.nb.cells]
     for c in cells:
         if c.cell_type == 'code': c.outputs = []
+        else: c.source = with_drawings_beside(c.source)
     return nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=lesson.nb.metadata.kernelspec))
+
+def with_drawings_beside(text):
+    "Images of the repository become files in the folder images/"
+    cfg = get_config()
+    raw = cfg.git_url.replace('github.com', 'raw.githubusercontent.com')
+    return text.replace(f']({raw}/{cfg.branch}/{drawings.as_posix()}/', '](images/')
+
+def write_drawings(notebooks, to):
+    "Every drawing that these notebooks show, into the folder images/"
+    text = '\n'.join(c.source for nb in notebooks for c in nb.cells if c.cell_type == 'markdown')
+    (to/'images').mkdir()
+    for name in sorted(set(re.findall(r'\]\(images/([\w.]+)\)', text))):
+        shutil.copyfile(get_config().config_path/drawings/name, to/'images'/name)
 
 def write_all(notebooks, to):
     "file name -> notebook, into a folder; what was there before goes"
@@ -129,6 +161,8 @@ def main():
     paths = sorted((root/lessons).glob('*.ipynb'))
     names = [p.name for p in paths]
     write_all({p.name: for_colab(p, names) for p in paths}, to/'colab')
-    write_all({p.name: for_wheel(p, names) for p in paths}, to/in_package)
+    in_wheel = {p.name: for_wheel(p, names) for p in paths}
+    write_all(in_wheel, to/in_package)
+    write_drawings(in_wheel.values(), to/in_package)
 
 if __name__ == '__main__': main()

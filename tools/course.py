@@ -3,6 +3,9 @@
     student/     as in the repository, exercises without outputs
     instructor/  with the solutions in place, and what is to be said about them
     both/        for tests: each exercise first as its skeleton, then with its solution
+    exam/        an exam with numbers of its own, and written derivations; their answers are in instructor/
+
+    python tools/course.py [folder] [seed]   # the same seed makes the same exam; without one it is drawn
 """
 import posixpath, re, shutil, sys
 from dataclasses import dataclass
@@ -10,6 +13,8 @@ from pathlib import Path
 
 import nbformat
 from nbdev.config import get_config
+
+from exam import new_seed, write_exam
 
 kinds = 'predict', 'fill in', 'find the bug', 'design'
 heading = re.compile(r'^#+ Exercise (\S+) · (.+)\n+\*(.+), level (\d+) of 3\*$', re.M)
@@ -153,8 +158,9 @@ def flag_of(cell):
     return found[1] if found else None
 
 def cleaned(cell, folder, stay=()):
-    "A cell without nbdev's directives, without prompt numbers"
-    c = nbformat.from_dict(dict(cell, metadata={}))
+    "A cell without nbdev's directives, without prompt numbers; what is hidden stays hidden"
+    hidden = {k: v for k, v in cell.metadata.items() if k == 'jupyter'}
+    c = nbformat.from_dict(dict(cell, metadata=hidden))
     if c.cell_type == 'markdown': c.source = absolute(c.source, folder, stay)
     if c.cell_type != 'code': return c
     flag = flag_of(c)
@@ -210,12 +216,34 @@ def write_course(
             (to/kind).mkdir(parents=True, exist_ok=True)
             nbformat.write(nb, to/kind/lesson.path.name)
 
+sheets = 'syllabus.ipynb', 'project.ipynb'   # of nbs/pages: what students get beside the lessons
+
+def write_sheets(pages, to, names):
+    "Syllabus and project, beside the lessons"
+    for name in sheets:
+        nb = nbformat.read(pages/name, 4)
+        cells = [cleaned(c, 'nbs/pages', sheets) for c in nb.cells]
+        for c in cells:
+            if c.cell_type == 'markdown': c.source = beside(c.source, names)
+        made = nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=nb.metadata.kernelspec))
+        for kind in ('student', 'instructor'): nbformat.write(made, to/kind/name)
+
+def beside(text, names):
+    "Links to lessons, which lie beside the copy"
+    cfg = get_config()
+    lessons = re.escape(f'{cfg.git_url}/blob/{cfg.branch}/nbs/lessons/')
+    def one(m): return m[1] if m[1].partition('#')[0] in names else m[0]
+    return re.sub(lessons + r'([\w.#-]+)', one, text)
+
 def main():
     root = get_config().config_path
     to = Path(sys.argv[1] if sys.argv[1:] else root/'_course')
+    seed = sys.argv[2] if sys.argv[2:] else new_seed()
     try: course, solved = read_course(root/'nbs/lessons', root/'course/solutions', registered())
     except CourseError as e: sys.exit(f'The course cannot be made. {e}')
     write_course(course, solved, to)
-    print(f'{to}: {len(course)} lessons, {len(solved)} exercises; student, instructor and both')
+    write_sheets(root/'nbs/pages', to, [lesson.path.name for lesson in course])
+    write_exam(to, seed)
+    print(f'{to}: {len(course)} lessons, {len(solved)} exercises; student, instructor, both and exam (seed {seed})')
 
 if __name__ == '__main__': main()

@@ -3,9 +3,10 @@ and submissions made ready, so that an answer is kept under its exercise's numbe
 
     python tools/for_otter.py 01_first assignment/           # assignment/tests/*.py and otter_config.json
     otter generate -t assignment/tests -c assignment/otter_config.json -o assignment/autograder.zip
-    python tools/for_otter.py --collect handed_in/*.ipynb  # in place
+    python tools/for_otter.py --collect handed_in/*.ipynb    # in place
+    python tools/for_otter.py --answers handed_in/*.ipynb    # the same, and only the cells that the answers need
 """
-import json, re, sys
+import json, re, symtable, sys
 from pathlib import Path
 
 import nbformat
@@ -53,9 +54,42 @@ def collected(
         c.source = '\n'.join([*lines[:-1], f"handed_in = {{**globals().get('handed_in', {{}}), {m[1]!r}: {answer}}}"])
     return nb
 
+def read_inside(table):
+    "Names that functions and classes of a cell read from outside"
+    for inner in table.get_children():
+        yield from (s.get_name() for s in inner.get_symbols() if s.is_global())
+        yield from read_inside(inner)
+
+def names_in(source):   # (names that a cell makes, names that it reads); None if it is more than Python
+    "What a cell gives to others and takes from them"
+    try: table = symtable.symtable(source, 'cell', 'exec')
+    except SyntaxError: return None
+    symbols = table.get_symbols()
+    made = {s.get_name() for s in symbols if s.is_assigned() or s.is_imported()}
+    read = {s.get_name() for s in symbols if s.is_referenced()}
+    return made, read | {*read_inside(table)}
+
+def answers_only(
+    nb,  # a notebook that keeps its answers, from `collected`
+):       # a copy with the exercises and whatever they need, directly or by another cell
+    "Without the rest of the lesson, which takes most of the time"
+    nb = nbformat.from_dict(nb)
+    names = {i: names_in(c.source) for i, c in enumerate(nb.cells) if c.cell_type == 'code'}
+    def must_stay(i): return names[i] is None or re.search(r'handed_in|import \*', nb.cells[i].source)
+    keep, more = set(), {i for i in names if must_stay(i)}
+    while more:
+        keep |= more
+        needed = {name for i in keep if names[i] for name in names[i][1]}
+        more = {i for i in names.keys() - keep if names[i][0] & needed}
+    nb.cells = [c for i, c in enumerate(nb.cells) if i in keep]
+    return nb
+
+def in_place(change, paths):
+    for p in paths: nbformat.write(change(nbformat.read(p, 4)), p)
+
 def main(args):
-    if args[:1] == ['--collect']:
-        for p in args[1:]: nbformat.write(collected(nbformat.read(p, 4)), p)
+    if args[:1] == ['--collect']: in_place(collected, args[1:])
+    elif args[:1] == ['--answers']: in_place(lambda nb: answers_only(collected(nb)), args[1:])
     else:
         lesson, to = args
         print(*write_assignment(get_config().config_path/f'nbs/lessons/{lesson}.ipynb', Path(to)))

@@ -1,15 +1,17 @@
-"""Run colab/*.ipynb as Colab would: another environment with an older torch, the wheel only, a folder without a clone, and a
-stand-in for the module `google.colab` alone. `make test-colab` makes the environment.
+"""Run colab/*.ipynb as Colab would: another environment with Colab's versions (tools/colab_pins.txt; Python is our own), the wheel
+only, a folder without a clone, and a stand-in for the module `google.colab` alone. `make test-colab` makes the environment.
 
     python tools/try_colab.py [07_watch ...]
 """
-import json, os, re, shutil, subprocess, sys, tempfile, time
+import json, os, shutil, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-from colab import missing
+from colab import missing, pins
 
 root = Path(__file__).resolve().parent.parent
 bin = root/'.venv-colab/bin'
@@ -20,7 +22,11 @@ def call(*cmd, **kw):
     if p.returncode: raise RuntimeError(f'{cmd[0]} gave {p.returncode}\n{p.stdout[-2000:]}\n{p.stderr[-4000:]}')
     return p.stdout
 
-def versions(): return dict(re.findall(r'^(torch|torchvision)==(\S+)', call(bin/'pip', 'freeze'), re.M))
+def versions():
+    "Of what Colab has and our first cell must leave alone"
+    held = pins().keys() - {Requirement(r).name for r in missing()}
+    found = dict(line.split('==') for line in call(bin/'pip', 'list', '--format=freeze').split())
+    return {name: version for name, version in found.items() if canonicalize_name(name) in held}
 
 def install(away):
     "The wheel, made of what git knows, into the environment; torch stays what it was"
@@ -31,8 +37,7 @@ def install(away):
         shutil.copy2(root/f, away/'src'/f)
     call(sys.executable, '-m', 'build', '--no-isolation', '--wheel', '--outdir', away/'dist', away/'src')
     before, wheel = versions(), next((away/'dist').glob('*.whl'))
-    call(bin/'pip', 'install', '--quiet', wheel, *missing())
-    call(bin/'pip', 'install', '--quiet', '--no-deps', '--force-reinstall', wheel)
+    call(bin/'pip', 'install', '--quiet', '--no-deps', '--force-reinstall', wheel, *missing())  # as the first cell of a copy does
     if versions() != before: raise RuntimeError(f'{before} became {versions()}: the wheel asks for more than Colab has')
     return before
 
@@ -74,7 +79,9 @@ def main(names):
     failed, paths = [], [p for p in sorted((root/'colab').glob('*.ipynb')) if not names or p.stem in names]
     with tempfile.TemporaryDirectory() as d:
         away = Path(d).resolve()
-        print(f'{len(paths)} lessons, the wheel beside {install(away)}', flush=True)
+        has = install(away)
+        named = {name: has[name] for name in ('torch', 'fastai', 'ipywidgets', 'pandas')}
+        print(f'{len(paths)} lessons, the wheel beside {named}', flush=True)
         where = call(bin/'python', '-c', 'import sskd_tutor; print(sskd_tutor.__file__)', cwd=away).strip()
         if Path(where).is_relative_to(root/'sskd_tutor'): raise RuntimeError(f'{where} is the clone, not the wheel')
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # a lesson has one thread: as many at once as there are cores

@@ -6,7 +6,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/viz/tradeoffs.html.md"""
 
 # %% auto #0
 __all__ = ['place_names', 'accuracy_against_cost', 'fidelity_against_accuracy', 'push_apart', 'accuracy_against_labels',
-           'accuracy_against_width', 'sensitivity']
+           'accuracy_against_width', 'accuracy_against_compute', 'sensitivity']
 
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #5daac1a0
 import numpy as np
@@ -208,6 +208,33 @@ def accuracy_against_width(
     "Accuracy against the student's width, a line a method"
     may_differ, words = ('width', 'pair', 'budget', 'study'), 'width of the student, channels'
     return _lines(runs, 'width', words, 'Accuracy against width', measure, teacher, theme, may_differ)
+
+# %% ../../nbs/viz/05b_tradeoffs.ipynb #96ccd5f9
+def accuracy_against_compute(
+    runs: pd.DataFrame,              # comparable but for the budget; gmacs
+    teacher: float = None,           # its accuracy, %
+    measure: str = 'accuracy_last',
+    theme: Theme = 'light',
+) -> go.Figure:
+    "Accuracy against multiply-adds on a logarithmic axis, a line a method"
+    by = ['method', 'budget']
+    m, table = means_of(runs, measure, tuple(by), ('budget', 'epochs'))
+    if table.budget.nunique() < 2:
+        raise ValueError(f"budget is {table.budget.iloc[0]} in every run; a line needs two or more")
+    table = table.merge(runs.groupby(by).gmacs.mean().reset_index(), on=by).sort_values('gmacs')
+    fig, ends = add_teacher(go.Figure(), teacher, theme=theme), []
+    for method, rows in table.groupby('method', sort=False):
+        says = hovers(m, rows, lambda row: f'<br>{row.gmacs:,.0f} GMACs')
+        add_marks(fig, method, rows.gmacs, rows['mean'], says, half_y=rows.half)
+        ends.append((np.log10(rows.gmacs.iloc[-1]), rows['mean'].iloc[-1], method))
+    first, last = np.log10(table.gmacs.min()), np.log10(table.gmacs.max())
+    room = .05*(last - first)
+    y_range = around(table['mean'], table.low, table.high, teacher, m=m)
+    fig.update_xaxes(type='log', range=[first - room, last + room])
+    fig.update_xaxes(title='multiply-adds of the training, 10⁹ (GMACs)')
+    fig.update_yaxes(range=y_range, title=f'{m.words}, {m.unit}')
+    height = max(420, 160 + 16*len(ends))
+    return _name_ends(fig, 'Accuracy against compute', theme, height, ends, last + room, y_range)
 
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #1f9027e2
 def _setting(method, setting, defaults):

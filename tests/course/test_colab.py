@@ -1,5 +1,5 @@
 """The lessons' copies for Colab. `make test-colab` runs them where Colab would; here is what can be seen in the files."""
-import json, re, subprocess, sys
+import json, re, subprocess, sys, types
 
 import nbformat
 import pytest
@@ -8,6 +8,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from conftest import root
+from sskd_tutor.course.grading import progress_file
+from sskd_tutor.runs.lesson_files import copy_lessons
 
 sys.path.insert(0, str(root/'tools'))
 import colab
@@ -26,13 +28,59 @@ def test_committed_is_what_is_generated_now(tmp_path):
 
 @pytest.mark.parametrize('path', sorted((root/folders[1]).glob('*.ipynb')), ids=name)
 def test_a_copy_in_the_wheel(path):
-    "No outputs, links between lessons relative, all others complete"
+    "No outputs, links between lessons relative, all others complete; drawings are there, without a network"
     nb = nbformat.read(path, 4)
     nbformat.validate(nb)
     assert not [c for c in nb.cells if c.cell_type == 'code' and (c.outputs or re.search(r'^#\|', c.source, re.M))]
     links = [m for c in nb.cells if c.cell_type == 'markdown' for m in re.findall(r'\]\(([^()\s]+)\)', c.source)]
     here = [m for m in links if not re.match(r'https?://|#', m)]
-    assert {m.partition('#')[0] for m in here} <= {p.name for p in path.parent.glob('*')}
+    assert all((path.parent/m.partition('#')[0]).is_file() for m in here)
+    shown = [m for c in nb.cells if c.cell_type == 'markdown' for m in re.findall(r'!\[[^\]]*\]\(([^()\s]+)\)', c.source)]
+    assert all(m.startswith('images/') for m in shown), "an image from the network"
+
+def test_drawings_in_the_wheel_are_those_of_the_repository():
+    found = {p.name: p.read_bytes() for p in (root/folders[1]/'images').iterdir()}
+    assert len(found) >= 10
+    assert all((root/'nbs/images'/name).read_bytes() == drawing for name, drawing in found.items()), "out of date: make colab"
+
+def test_lessons_bring_their_drawings(tmp_path):
+    (tmp_path/'images').mkdir()
+    (tmp_path/'images/diagram_map.svg').write_text('mine')
+    copy_lessons(tmp_path)
+    shown = {m for p in tmp_path.glob('*.ipynb') for m in re.findall(r'\]\((images/[\w.]+)\)', p.read_text())}
+    assert len(shown) >= 10 and all((tmp_path/m).is_file() for m in shown)
+    assert (tmp_path/'images/diagram_map.svg').read_text() == 'mine', "what is there stays"
+
+def hidden(path):
+    cells = nbformat.read(path, 4).cells
+    return [c for c in cells if c.metadata.get('jupyter', {}).get('source_hidden') or c.metadata.get('cellView') == 'form']
+
+@pytest.mark.parametrize('path', copies, ids=name)
+def test_what_is_hidden_stays_hidden(path):
+    "In Colab as a form with a title, in the wheel as in the repository"
+    lesson = hidden(root/'nbs/lessons'/path.name)
+    in_colab = hidden(path)
+    assert len(in_colab) == len(lesson) + 1 and len(hidden(root/folders[1]/path.name)) == len(lesson)
+    assert all(c.source.startswith('#@title') for c in in_colab)
+
+def test_progress_is_kept_on_drive():
+    "If asked for; before any exercise is checked, and where it is kept is said"
+    code = colab.first_cell('01_first').source
+    asked = code.index('keep_progress_on_drive = False  #@param')
+    assert code.index('#@markdown') < asked < code.index("drive.mount('/content/drive')") < code.index("os.environ['SSKD_PROGRESS']")
+    assert 'MyDrive/sskd_tutor/progress.json' in code[:asked]
+
+def test_drive_is_mounted_when_asked(monkeypatch):
+    mounted = []
+    google, google_colab = types.ModuleType('google'), types.ModuleType('google.colab')
+    google_colab.drive = types.SimpleNamespace(mount=mounted.append)
+    google.colab = google_colab
+    monkeypatch.setitem(sys.modules, 'google', google)
+    monkeypatch.setitem(sys.modules, 'google.colab', google_colab)
+    monkeypatch.setenv('SSKD_PROGRESS', 'elsewhere')
+    exec('import os' + colab.drive.replace('= False', '= True'), {})
+    assert mounted == ['/content/drive']
+    assert progress_file().as_posix() == '/content/drive/MyDrive/sskd_tutor/progress.json'
 
 @pytest.mark.parametrize('path', copies, ids=name)
 def test_a_copy_is_clean(path):

@@ -7,7 +7,7 @@ import pytest
 from conftest import root
 
 sys.path.insert(0, str(root/'tools'))
-from for_otter import collected
+from for_otter import answers_only, collected
 
 page = root/'nbs/pages/grading_a_class.ipynb'
 
@@ -19,6 +19,20 @@ def test_an_answer_is_kept_before_the_next_takes_its_name():
     assert ns['handed_in'] == {'3.1': 9, '3.3': 2.6}
     assert "check('3.1'" in code[0].source and made.cells[0].source == text.source
 
+def test_only_what_answers_need_is_run():
+    sources = ['from math import *', 'import time', 'time.sleep(99)', 'base = 2', 'def twice(x): return base*x', 'unused = 1',
+               'def mine(x):\n    unused = x\n    return twice(unused)\ncheck(\'3.2\', mine)']
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources])
+    made, ns = answers_only(collected(nb)), {}
+    assert [c.source for c in made.cells[:-1]] == ['from math import *', 'base = 2', 'def twice(x): return base*x']
+    for c in made.cells: exec(c.source, ns)
+    assert ns['handed_in']['3.2'](4) == 8
+
+def test_a_lessons_training_is_not_needed_to_grade_it():
+    lesson = nbformat.read(root/'nbs/lessons/01_first.ipynb', 4)
+    made = answers_only(collected(lesson))
+    assert len(made.cells) == 5 and 'fit_sskd' not in ''.join(c.source for c in made.cells)
+
 @pytest.mark.slow
 def test_a_class_is_graded(tmp_path, run):
     "Needs the package index: otter-grader is installed, over what this environment has"
@@ -28,6 +42,6 @@ def test_a_class_is_graded(tmp_path, run):
     (packages/'also.pth').write_text(f'{here}\n{root}\n')
     run(tmp_path/'env/bin/python', '-m', 'pip', 'install', '--quiet', 'otter-grader>=7', cwd=tmp_path)
     nbconvert = '-m', 'nbconvert', '--to', 'notebook', '--execute', '--output', tmp_path/'done.ipynb', page
-    run(tmp_path/'env/bin/python', *nbconvert, cwd=root/'nbs', timeout=1200)
+    run(tmp_path/'env/bin/python', *nbconvert, cwd=root/'nbs', timeout=3000)
     shown = lambda nb: [o.data['text/plain'] for c in nbformat.read(nb, 4).cells for o in c.get('outputs', []) if 'data' in o]
     assert shown(tmp_path/'done.ipynb')[-2] == shown(page)[-2], "the table of points is the one that the page shows"

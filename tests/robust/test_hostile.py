@@ -14,8 +14,9 @@ from sskd_tutor.compare.study import studies
 from sskd_tutor.distill.pairing import Pairing
 from sskd_tutor.measure.recording import Recording
 from sskd_tutor.nets.weights import load_weights, most_header, weights_meta
-from sskd_tutor.runs.folder import FolderSettings, weights_note
-from sskd_tutor.runs.job import load_run
+from sskd_tutor.runs.classes import weights_note
+from sskd_tutor.runs.folder import FolderSettings
+from sskd_tutor.runs.saved import load_run
 from sskd_tutor.runs.look import look_section
 from sskd_tutor.runs.options import from_config
 from sskd_tutor.runs.recipe import read_recipe

@@ -1,0 +1,68 @@
+"""An exam for one course, with numbers that no other course has, in a folder:
+
+    exam/exam.md, exam/derivations.md                  for students: calculations, and written derivations to choose from
+    instructor/exam_key.md, instructor/derivations.md  with every answer and what it is worth
+
+    python tools/exam.py SEED [folder] [minutes]       alone; `make course` writes one too, with a seed that it draws
+"""
+import re, secrets, sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbdev.config import get_config
+
+@dataclass
+class Derivation:
+    title: str
+    points: int
+    problem: str   # Markdown
+    answer: str
+
+heading = re.compile(r'^## (.+) \((\d+) points\)$', re.M)
+
+def derivations_in(
+    file: Path,   # `## Title (10 points)`, the problem, `### Answer`, the answer
+) -> list:        # of Derivation
+    "The derivation problems of a file"
+    parts = heading.split(file.read_text())[1:]
+    found = []
+    for title, points, body in zip(parts[::3], parts[1::3], parts[2::3]):
+        problem, marker, answer = body.partition('\n### Answer\n')
+        if not (marker and problem.strip() and answer.strip()):
+            raise ValueError(f"{file.name}: {title!r} needs a problem, a line `### Answer` and an answer")
+        given = sum(map(int, re.findall(r'^\d\. \((\d+) points?\)', answer, re.M)))
+        if given != int(points): raise ValueError(f"{file.name}: {title!r} is worth {points} points, its parts {given}")
+        found.append(Derivation(title, int(points), problem.strip(), answer.strip()))
+    if not found: raise ValueError(f"{file.name} has no heading like `## Title (10 points)`")
+    return found
+
+def problems(found):
+    "The problems, for students"
+    parts = [f'## {d.title} ({d.points} points)\n\n{d.problem}' for d in found]
+    return '\n\n'.join(['# Written derivations', 'Choose as many as your instructor says. Show every step.', *parts]) + '\n'
+
+def with_answers(found):
+    "The same with worked answers, for instructors"
+    parts = [f'## {d.title} ({d.points} points)\n\n{d.problem}\n\n### Answer\n\n{d.answer}' for d in found]
+    return '\n\n'.join(['# Written derivations, with answers', *parts]) + '\n'
+
+def new_seed(): return secrets.token_hex(8)
+
+def write_exam(
+    to: Path,
+    seed: str,           # whoever has it can make the key
+    minutes: int = 45,
+):
+    "Paper and key, problems and answers"
+    from sskd_tutor.course.exam import draw_exam, key, paper
+    asked = draw_exam(seed, minutes)
+    found = derivations_in(get_config().config_path/'course/derivations.md')
+    for folder in ('exam', 'instructor'): (to/folder).mkdir(parents=True, exist_ok=True)
+    (to/'exam/exam.md').write_text(paper(asked))
+    (to/'exam/derivations.md').write_text(problems(found))
+    (to/'instructor/exam_key.md').write_text(f'{key(asked)}\nThe seed of this exam: `{seed}`\n')
+    (to/'instructor/derivations.md').write_text(with_answers(found))
+
+def main(seed, to='_course', minutes=45): write_exam(Path(to), seed, int(minutes))
+
+if __name__ == '__main__': main(*sys.argv[1:])
