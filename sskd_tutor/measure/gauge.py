@@ -416,6 +416,18 @@ def look(self: Gauge) -> dict[str, Any]:  # what `Recording.append` takes, by na
         match={stage: look.match for stage, look in self.last.items()},
         checksums=prints)
 
+# %% ../../nbs/measure/02_gauge.ipynb #b76a26aa
+@patch
+def sizes(self: Gauge) -> dict[str, dict[str, list[int]]]:  # 'teacher'|'student' -> stage -> [c,h,w]
+    "The size of each tap; of n tokens [c,1,n]"
+    def size(tap):
+        if tap.dim() != 4: tap = as_channels(tap)[:, :, None]
+        return list(tap.shape[1:])
+    nets = dict(teacher=self.teacher, student=self.student)
+    with self._measuring():
+        taps = {who: self._taps(net, self.x[0][:1]) for who, net in nets.items()}
+    return {who: {stage: size(tap) for stage, tap in found.items()} for who, found in taps.items()}
+
 # %% ../../nbs/measure/02_gauge.ipynb #f156df08
 @patch
 def peek(self: Gauge,
