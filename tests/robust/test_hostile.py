@@ -19,7 +19,7 @@ from sskd_tutor.runs.folder import FolderSettings
 from sskd_tutor.runs.saved import load_run
 from sskd_tutor.runs.look import look_section
 from sskd_tutor.runs.options import from_config
-from sskd_tutor.runs.recipe import read_recipe
+from sskd_tutor.runs.recipe_file import read_recipe
 from sskd_tutor.tasks.boxes import check_coco
 
 def header(path, raw):
