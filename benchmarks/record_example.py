@@ -17,7 +17,7 @@ from sskd_tutor.distill.check import first_batch
 from sskd_tutor.measure.recorder import RecordAlignment
 from sskd_tutor.core.state import environment, tensors_sha256
 from sskd_tutor.core.tables import records
-from sskd_tutor.runs.job import save_run
+from sskd_tutor.runs.saved import save_run
 from sskd_tutor.nets.weights import fashion_teacher
 
 def main():

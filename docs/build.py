@@ -57,10 +57,17 @@ def one_of(pattern, html):
     first = re.search(pattern, html)
     return html if not first else html[:first.end()] + re.sub(pattern, '', html[first.end():])
 
+searching = re.compile(r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>')
+early = re.compile(r'<script (src="[^"]*(?:doctools|sphinx_highlight|sphinx-book-theme)\.js[^"]*")></script>')
+
+def lighter(html):
+    "Nothing that this page does not use, and nothing that it waits for without need"
+    html = re.sub(r'<(?:script|link)[^>]*fontawesome\.js[^>]*>(?:</script>)?', '', html)   # 1.6 MB; the style sheet has the icons too
+    return early.sub(r'<script defer \1></script>', searching.sub('', html))   # only the search page searches
+
 def finished(html, page, cfg):
     "A page as search engines and other sites want it: one viewport, one h1, one title, a description, an image"
-    html = one_of(r'\s*<meta [^>]*name="viewport"[^>]*>', html)
-    html = re.sub(r'<(?:script|link)[^>]*fontawesome\.js[^>]*>(?:</script>)?', '', html)   # 1.6 MB; the style sheet has the icons too
+    html = lighter(one_of(r'\s*<meta [^>]*name="viewport"[^>]*>', html))
     head, body = html.split('</head>', 1)
     printed = re.compile(r'(?s)(id="jb-print-docs-body".*?)<h1>(.*?)</h1>')   # the theme's page head for printers
     body = printed.sub(r'\1<div class="h1">\2</div>', body, 1)

@@ -102,7 +102,8 @@ def recipe(a) -> int:
     loading(a)
     from sskd_tutor.runs.job import interrupted_job
     from sskd_tutor.runs.jobs import recipe_jobs
-    from sskd_tutor.runs.recipe import RecipeSettings, read_recipe, recipes
+    from sskd_tutor.runs.recipe import RecipeSettings
+    from sskd_tutor.runs.recipe_file import read_recipe, recipes
     found = given(a, RecipeSettings)
     if a.resume:
         name = [found.pop('recipe')] if a.recipe else []

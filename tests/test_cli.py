@@ -7,7 +7,7 @@ import pytest
 
 import sskd_tutor
 from sskd_tutor.cli import main
-from sskd_tutor.runs.job import load_run
+from sskd_tutor.runs.saved import load_run
 from sskd_tutor.core.state import tensors_sha256
 from sskd_tutor.nets.weights import load_weights
 from sskd_tutor.nets.small import tutorial_resnet

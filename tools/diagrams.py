@@ -8,7 +8,7 @@ Every drawing carries its alt text as `<title>` and `<desc>`; lessons use the sa
 import sys
 from pathlib import Path
 
-from drawing import Drawing, bars, filled, gray, on, part_colors, part_names, purple, ring, slabs, tile
+from drawing import Drawing, bars, filled, gray, on, part_colors, part_names, purple, ring, slabs, soft, tile
 from drawing import blue, green, orange
 from family_drawings import families
 
@@ -99,7 +99,7 @@ def phases():
         runs = k + 1 if k < 3 else 0
         chain(d, 510, y, ['dashed']*runs + ['off']*(4 - runs))
         for j in range(k): d.lock(130 + 88*j + 64, y - 15)
-        d.pill(962, y, 176, f'hint of stage {k+1}' if k < 3 else 'labels', filled if k < 3 else '#5C6470')
+        d.pill(962, y, 176, f'hint of stage {k+1}' if k < 3 else 'labels', filled if k < 3 else soft['light'])
     legend(d, 394, [('solid', 'learns'), ('frozen', 'frozen, in eval mode'), ('dashed', 'teacher, without gradients'),
         ('off', 'does not run')])
     return d

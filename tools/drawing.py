@@ -7,15 +7,12 @@ from io import BytesIO
 from PIL import Image
 
 from sskd_tutor.data.images import embedded_fashion, vocab
-from sskd_tutor.viz.style import ink, method_colors, paper, ring, stage_colors
+from sskd_tutor.viz.style import hairline as line, ink, method_colors, paper, pill as filled, ring, soft, stage_colors
 
 blue, orange, green = stage_colors[:3]
 purple, gray = method_colors['distilled'], method_colors['teacher']
 part_colors = [blue, orange, green, purple]
-filled = '#C8431B'   # of pills, dark enough for white words
 part_names = ['stage 1', 'stage 2', 'stage 3', 'head']
-soft = dict(light='#5C6470', dark='#A7B0BD')   # words of the second rank
-line = dict(light='#D5D9E0', dark='#363C46')
 
 style = '''
 :root {{ --paper: {paper[light]}; --ink: {ink[light]}; --soft: {soft[light]}; --line: {line[light]} }}
@@ -24,7 +21,7 @@ style = '''
 text {{ font-family: Inter, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif; font-size: 15px; fill: var(--ink) }}
 .title {{ font-size: 22px; font-weight: 600 }} .sub, .soft {{ fill: var(--soft) }} .small {{ font-size: 13px }}
 .tiny {{ font-size: 12px }} .bold {{ font-weight: 600 }} .math {{ font-style: italic; font-family: Georgia, serif }}
-.on {{ fill: #fff }} .onlight {{ fill: #14171C }} .wire {{ stroke: var(--soft); stroke-width: 2; fill: none }} .ring {{ fill: {ring} }}
+.on {{ fill: #fff }} .onlight {{ fill: {ink[light]} }} .wire {{ stroke: var(--soft); stroke-width: 2; fill: none }} .ring {{ fill: {ring} }}
 '''
 
 @dataclass

@@ -15,6 +15,7 @@ from nbdev.config import get_config
 
 from course import absolute, plain, read_lesson
 from figures import draw, figures_in, plotly
+from sskd_tutor.viz.style import with_colors
 
 room = 1000        # letters of text that a slide takes
 code_lines = 12    # longer code is not shown
@@ -29,19 +30,19 @@ page = """<!doctype html>
 css = """
 .reveal { font: 25px/1.4 system-ui, 'DejaVu Sans', sans-serif; color: #222 }
 .reveal .slides { text-align: left }
-.reveal :is(h1, h2, h3) { font-family: inherit; text-transform: none; letter-spacing: 0; margin: 0 0 .5em; color: #0072b2 }
+.reveal :is(h1, h2, h3) { font-family: inherit; text-transform: none; letter-spacing: 0; margin: 0 0 .5em; color: $focus }
 .reveal h1 { font-size: 2em } .reveal h2 { font-size: 1.35em } .reveal h3 { font-size: 1.2em }
 .reveal :is(p, li) { margin: .45em 0 } .reveal :is(ul, ol) { display: block; margin-left: 1.2em }
 .reveal blockquote { width: auto; box-shadow: none; background: none; font-style: normal; margin: 0; padding: 0; color: #555 }
 .reveal pre { width: 100%; box-sizing: border-box; box-shadow: none; font-size: .72em }
-.reveal pre { line-height: 1.4; background: #f5f5f5; padding: .8em }
+.reveal pre { line-height: 1.4; background: $card_light; padding: .8em }
 .reveal pre { overflow: hidden; white-space: pre-wrap }
-.reveal code { font-family: 'DejaVu Sans Mono', monospace; font-size: .88em; background: #f1f1f1 }
+.reveal code { font-family: 'DejaVu Sans Mono', monospace; font-size: .88em; background: $card_light }
 .reveal pre code { background: none; font-size: 1em }
 .reveal table { font-size: .72em } .reveal :is(th, td) { padding: .25em .7em; border-bottom: 1px solid #ddd }
 .reveal table.dataframe { margin: 0 }
 .reveal img.figure { display: block; width: 1160px; height: 640px; object-fit: contain; margin: 0 auto }
-.reveal a { color: #0072b2 }
+.reveal a { color: $focus }
 """
 js = """
 const deck = new Reveal({ width: 1240, height: 700, margin: .03, hash: true, slideNumber: true, transition: 'none', center: false,
@@ -174,7 +175,7 @@ def make(
     "Decks, with what they need beside them"
     paths = sorted((get_config().config_path/'nbs/lessons').glob('*.ipynb'))
     shutil.copytree(files('sphinx_revealjs')/'_static/revealjs/dist', to/'reveal', dirs_exist_ok=True)
-    (to/'slides.css').write_text(css)
+    (to/'slides.css').write_text(with_colors(css))
     (to/'slides.js').write_text(js)
     links = ''.join(f'<li><a href="{p.stem}.html">{escape(read_lesson(p).title)}</a></li>' for p in paths)
     (to/'index.html').write_text(f'<!doctype html><meta charset="utf-8"><title>Slides</title><h1>Slides</h1><ol>{links}</ol>')

@@ -2,6 +2,10 @@
 (() => {
   const lock = '<svg class="lock" viewBox="0 0 12 16" role="img" aria-label="locked"><path d="M2 7V5a4 4 0 0 1 8 0v2h1v8H1V7zm2 0h4V5a2 2 0 0 0-4 0z"/></svg>'
   const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0))
+  const inks = text => {   // a table of 256 colors, each as one number
+    const rgb = bytes(text)
+    return Uint32Array.from({ length: 256 }, (_, i) => (255 << 24 | rgb[3*i + 2] << 16 | rgb[3*i + 1] << 8 | rgb[3*i]) >>> 0)
+  }
   const clamp = (v, low, high) => Math.min(high, Math.max(low, v))
   const make = (tag, props = {}, ...children) => {
     const el = document.createElement(tag)
@@ -21,19 +25,16 @@
     return { out, width: image.width, image }
   }
 
-  function paint(canvas, w, h, value, table) {   // value(i): place in a table of 256 colors
+  function paint(canvas, w, h, value, table) {   // value(x, y): place in a table of 256 colors
     if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h })
-    const pen = canvas.getContext('2d'), image = pen.createImageData(w, h)
-    for (let y = 0, i = 0; y < h; y++) for (let x = 0; x < w; x++, i++) {
-      const c = 3*value(x, y)
-      image.data.set([table[c], table[c + 1], table[c + 2], 255], 4*i)
-    }
+    const pen = canvas.getContext('2d'), image = pen.createImageData(w, h), out = new Uint32Array(image.data.buffer)
+    for (let y = 0, i = 0; y < h; y++) for (let x = 0; x < w; x++, i++) out[i] = table[value(x, y)]
     pen.putImageData(image, 0, 0)
   }
 
   async function start(root) {
     const film = JSON.parse(root.querySelector('script[type="application/json"]').textContent)
-    const { stages, steps, images } = film, tables = { map: bytes(film.colors.map), gap: bytes(film.colors.gap) }
+    const { stages, steps, images } = film, tables = { map: inks(film.colors.map), gap: inks(film.colors.gap) }
     const state = { step: steps.length - 1, image: -1, playing: 0 }
     root.querySelector('.still')?.remove()
     root.style.setProperty('--shape', `${images.w}/${images.h}`)
@@ -120,6 +121,9 @@
     const doing = s => done(s) ? 'frozen' : phaseOf(state.step) === s.name ? 'learns' : 'waits'
 
     function redraw(s) {
+      const now = `${state.image} ${s.of[state.step]}`, still = s.drawn?.split(' ')[0] === String(state.image)
+      if (s.drawn === now) return   // two of three stages stand still
+      s.drawn = now
       const columns = pairs(s), { w, h } = s, one = s.channels.length
       columns_of(s, columns.length)
       const at = s.of[state.step]*h
@@ -128,8 +132,10 @@
         const teacher = (x, y) => s.t.out[y*s.t.width + x0 + x], student = (x, y) => s.s.out[(at + y)*s.s.width + x0 + x]
         const scaled = f => (x, y) => Math.round(clamp(255*(f(x, y) - low)/(high - low), 0, 255))
         const [a, b, d, e] = s.rows.map(row => row.children[k])
-        shot(a, i)
-        paint(b, w, h, scaled(teacher), tables.map)
+        if (!still) {
+          shot(a, i)
+          paint(b, w, h, scaled(teacher), tables.map)
+        }
         paint(d, w, h, scaled(student), tables.map)
         paint(e, w, h, (x, y) => Math.round(clamp(127.5*(1 + (student(x, y) - teacher(x, y))/far), 0, 255)), tables.gap)
         for (const canvas of [b, d, e]) canvas.title = `${s.name}, channel ${s.channels[c]}, ${images.names[i]}`
@@ -186,7 +192,8 @@
     root.dataset.on = 'ready'
     if (root.dataset.play !== undefined && !matchMedia('(prefers-reduced-motion: reduce)').matches) {
       const seen = new IntersectionObserver(([e]) => { if (e.isIntersecting) { seen.disconnect(); if (!state.playing && state.step === 0) run() } }, { threshold: .4 })
-      seen.observe(blocks)
+      const watch = () => setTimeout(() => seen.observe(blocks), 700)   // the page comes first
+      document.readyState === 'complete' ? watch() : addEventListener('load', watch)
     }
   }
   for (const root of document.querySelectorAll('.sskd-film:not([data-on])')) { root.dataset.on = 'soon'; start(root) }

@@ -19,7 +19,7 @@ import pandas as pd
 from fastcore.all import patch
 
 import sskd_tutor
-from ..core.files import bounded_text, file_sha256, most_text, sealed, write_whole
+from ..core.files import bounded_text, file_sha256, most_text, parsed_json, sealed, write_whole
 from ..core.tables import records
 
 # %% ../../nbs/measure/03_recording.ipynb #76fb8e5f
@@ -54,7 +54,10 @@ class Recording:
     # stage -> 8 hex digits a step, of the student's stage; equal digits: not a bit has changed
     checksums: dict[str, list[str]]
     # environment, dtype, sample, seed, partners (stage -> the teacher's), share asked and spent
+    # and `sizes` of the taps: 'teacher'|'student' -> stage -> [c,h,w]
     info: dict[str, Any]
+    # the projected images, small, (m,c,h,w), uint8; None in a recording of version 0.1
+    thumbs: np.ndarray | None = None
 
     @property
     def stages(self) -> list[str]:
@@ -129,6 +132,9 @@ def check(self: Recording) -> None:
         what = ', '.join(misfits) or 'its tables'
         raise ValueError(f"the recording does not hold together: {what} do not fit its {n} steps "
                          f"and stages {self.stages}")
+    if self.thumbs is not None and len(self.thumbs) != len(self.point_labels):
+        raise ValueError(f"the recording does not hold together: {len(self.thumbs)} thumbs for "
+                         f"{len(self.point_labels)} points")
 
 # %% ../../nbs/measure/03_recording.ipynb #88943e3f
 _array_fields = 'images', 'labels', 'point_labels'
@@ -157,6 +163,7 @@ def _write_files(rec: Recording, table: Path, arrays: Path, rest: Path) -> dict[
     rest.unlink(missing_ok=True)
     rec.measures.to_csv(table, index=False, float_format='%.5g')
     fields = {name: getattr(rec, name) for name in _array_fields}
+    if rec.thumbs is not None: fields['thumbs'] = rec.thumbs
     np.savez_compressed(arrays, **fields, **_arrays(rec))
     hashes = {path.name: file_sha256(path) for path in (table, arrays)}
     plain = {name: getattr(rec, name) for name in _json_fields}
@@ -183,7 +190,8 @@ def save(self: Recording,
     hashes = _write_files(self, table, arrays, rest)
     if info is not None: _note(info, hashes)
     elif run_json.exists():
-        whole = json.loads(run_json.read_text(encoding='utf-8'))
+        try: whole = parsed_json(bounded_text(run_json))
+        except ValueError as e: raise _damaged(run_json, e) from e
         _note(whole, hashes)
         write_whole(run_json, json.dumps(sealed(whole), indent=1, allow_nan=False, ensure_ascii=False))
     return paths
@@ -210,6 +218,7 @@ def _read_arrays(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {name: {} for name in _array_dicts}
     with np.load(path, allow_pickle=False) as z:
         found |= {name: z[name] for name in _array_fields}
+        if 'thumbs' in z.files: found['thumbs'] = z['thumbs']
         for full_name in z.files:
             name, *key = full_name.split('/')
             if not key: continue

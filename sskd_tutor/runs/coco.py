@@ -32,10 +32,11 @@ from ..distill.plan import Plan
 from ..nets.weights import load_weights
 from .demo import labels_history
 from .export import ToExport
-from .job import Run, RunJob, write_report
+from .job import RunJob
+from .saved import Run, write_report
 from .progress import EpochLines, showing, work
-from .recipe import (RecipeSettings, check_task, data_folder, parse_recipe, read_recipe,
-                                    recipe_command, weights_file)
+from .recipe import check_task, data_folder, recipe_command, RecipeSettings, weights_file
+from .recipe_file import parse_recipe, read_recipe
 from ..tasks.boxes import CocoSet, detection_dls
 from ..tasks.detection import (Pyramid, StagedDetector, detection_learner, detection_map,
                                         detector_macs, read_weights, save_detector, small_detector,

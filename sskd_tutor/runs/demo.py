@@ -34,7 +34,8 @@ from ..nets.small import tutorial_resnet
 from ..nets.staged import StagedNet
 from ..nets.weights import fashion_teacher, load_weights, save_weights, teachers
 from .export import ToExport, sizes
-from .job import Run, RunJob, load_run, run, settings_of_run, usable_device, write_json
+from .job import run, RunJob, usable_device
+from .saved import load_run, Run, settings_of_run, write_json
 from .look import answers_of, look_file, looked_at
 from .progress import EpochLines, showing, work
 

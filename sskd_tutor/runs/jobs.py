@@ -19,7 +19,7 @@ from .demo import DemoJob
 from .export import export_student, model_card, sizes
 from .folder import FolderJob
 from .int8 import add_int8
-from .job import load_run
+from .saved import load_run
 from .recipe import RecipeJob
 from .space import write_space
 from .task import FaceJob, StreetJob

@@ -25,7 +25,7 @@ from ..measure.recording import Recording
 from ..viz.gallery import chapters_of
 from ..viz.panels import asset
 from ..viz.player import player
-from ..viz.style import ink, method_colors, method_names
+from ..viz.style import ink, method_colors, method_names, other_color
 from ..viz.training import cost_bars, method_bars, stage_timeline, stitched_curve
 
 # %% ../../nbs/runs/01_report.ipynb #71f1f6af
@@ -280,7 +280,7 @@ card = Markup('<div class="card" style="--edge:{color}"><b>{percent:.2f} %</b><s
 def _cards(results):
     cards = []
     for method, percent in results.items():
-        color, name = method_colors.get(method, '#56B4E9'), method_names.get(method, method)
+        color, name = method_colors.get(method, other_color), method_names.get(method, method)
         cards.append(card.format(color=color, percent=percent, name=name))
     return Markup('').join(cards)
 

@@ -33,9 +33,11 @@ from ..distill.joint import joint_gmacs
 from ..nets.staged import StagedNet
 from ..nets.weights import load_weights, save_weights
 from .export import ToExport
-from .job import Run, RunJob, write_report
+from .job import RunJob
+from .saved import Run, write_report
 from .progress import EpochLines, showing, work
-from .recipe import RecipeSettings, data_folder, parse_recipe, read_recipe, recipe_command
+from .recipe import data_folder, recipe_command, RecipeSettings
+from .recipe_file import parse_recipe, read_recipe
 from ..tasks.faces import embedder, face_dls, face_learner, face_net
 from ..tasks.folds import halves, lfw_result, pairs_of, people_of
 from ..tasks.lfw import lfw_home, lfw_pairs, lfw_people

@@ -19,7 +19,8 @@ from scipy.optimize import linear_sum_assignment
 from ..core.errors import nearest
 from ..measure.recording import Recording
 from .moments import checked_stage, epochs_done, partners_of, phase_spans, step_index, titled
-from .style import Theme, color_of, contrast, gray, method_colors, ring, shade, styled
+from .style import (Theme, black, color_of, contrast, gray, method_colors, ring, shade, styled,
+                                  white)
 from .training import log_ticks
 
 # %% ../../nbs/viz/03_alignment.ipynb #b775b1a8
@@ -74,7 +75,7 @@ def _cividis(value):
 def _ink_on(value):
     "Black or white, whichever reads better on the color of a CKA"
     cell = _cividis(value)
-    return max('#000000', '#FFFFFF', key=lambda ink: contrast(ink, cell))
+    return max(black, white, key=lambda ink: contrast(ink, cell))
 
 def _inked(words, values):
     "The words of colored cells, each in the ink that reads better there; '' elsewhere"
@@ -93,7 +94,7 @@ def _add_cells(fig, values, words):
                   textfont_size=16, customdata=words.values.tolist(),
                   hovertemplate='student %{y}, teacher %{x}<br>%{customdata}<extra></extra>')
     fig.add_heatmap(z=none.astype(object).replace({True: 1, False: None}).values.tolist(),
-                    text=words.where(none, '').values.tolist(), textfont_color='#111111',
+                    text=words.where(none, '').values.tolist(), textfont_color=black,
                     colorscale=[gray, gray], showscale=False, **shared)
     bar = dict(title=dict(text='CKA', side='right'), thickness=14, outlinewidth=0,
                tickvals=[0, .25, .5, .75, 1])

@@ -34,6 +34,7 @@ def _add_points(fig, who, points, names, looks):
     hollow = dict(symbol=[symbol + '-open' for symbol in symbols], size=9, opacity=.75, line_width=1.5)
     marker = hollow if who == 'teacher' else dict(symbol=symbols, size=6)
     fig.add_scatter(x=points[:, 0], y=points[:, 1], mode='markers', name=who, text=names, showlegend=False,
+                    meta='images',   # whose thumbnails the page shows
                     marker=dict(color=[looks[name][0] for name in names], **marker),
                     hovertemplate=f'{who}, point %{{pointNumber}}: %{{text}}<extra></extra>')
 

@@ -9,7 +9,7 @@ from sskd_tutor.data.folders import folder_dls
 from sskd_tutor.data.formats import read_cifar
 from sskd_tutor.data.made import make_scenes, write_camvid, write_coco
 from sskd_tutor.nets.small import tutorial_resnet
-from sskd_tutor.runs.job import load_run, save_run
+from sskd_tutor.runs.saved import load_run, save_run
 from sskd_tutor.tasks.boxes import check_coco
 from sskd_tutor.tasks.masks import read_camvid
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from sskd_tutor.cli import parser
-from sskd_tutor.compare.methods import add_method, family_colors, methods
+from sskd_tutor.compare.methods import add_method, families, methods
 from sskd_tutor.compare.phases import Stages
 from sskd_tutor.compare.study import studies
 from sskd_tutor.compare.verdicts import named
@@ -20,6 +20,7 @@ from sskd_tutor.viz.alignment import cka_map
 from sskd_tutor.viz.comparison import look
 from sskd_tutor.viz.explorer import Explorer
 from sskd_tutor.viz.gallery import Figure, chapters_of, figures, gallery  # the report draws `chapters_of`
+from sskd_tutor.viz.style import other_color
 
 @pytest.fixture
 def entry():
@@ -65,13 +66,13 @@ def test_method(entry, tmp_path):
     config = tmp_path/'study.toml'
     config.write_text('[tiny]\nmethods = ["twice"]\nlabels = 100\nimages = 200\nbudget = {epochs = 3}\nseeds = 1\n')
     with pytest.raises(ValueError, match="no method 'twice'"): studies(config, [])
-    family = list(family_colors)[0]
+    family = families[0]
     @add_method('learns everything twice', family, 'star', 'ours')
     def twice(): return [Stages(), Stages()]
     try:
         assert list(studies(config, [])['tiny'].methods) == ['twice']
         assert named('twice') == 'learns everything twice'
-        assert (look('twice').family, look('twice').color, look('twice').symbol) == (family, family_colors[family], 'star')
+        assert (look('twice').family, look('twice').color, look('twice').symbol) == (family, other_color, 'star')
     finally: del methods['twice']
 
 def test_figure(entry):

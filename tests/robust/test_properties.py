@@ -14,8 +14,8 @@ from sskd_tutor.data.views import Views
 from sskd_tutor.distill.pairing import Pairing, match_stages
 from sskd_tutor.measure.recording import Recording
 from sskd_tutor.nets.words import build_model, check_from_file, names_code, net_sources
-from sskd_tutor.runs.job import read_info
-from sskd_tutor.runs.recipe import parse_recipe, read_recipe, recipes
+from sskd_tutor.runs.saved import read_info
+from sskd_tutor.runs.recipe_file import parse_recipe, read_recipe, recipes
 
 pytest.importorskip('hypothesis', reason="property tests need hypothesis: pip install hypothesis")
 from hypothesis import HealthCheck, given, settings, strategies as st  # noqa: E402

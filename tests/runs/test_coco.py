@@ -12,8 +12,9 @@ from sskd_tutor.cli import main
 from sskd_tutor.core.state import tensors_sha256
 from sskd_tutor.data.made import make_scenes, write_coco
 from sskd_tutor.runs.coco import CocoJob, CocoSettings, coco_pair, coco_sets
-from sskd_tutor.runs.job import checkpoints_of, load_run, run
-from sskd_tutor.runs.recipe import read_recipe
+from sskd_tutor.runs.job import checkpoints_of, run
+from sskd_tutor.runs.saved import load_run
+from sskd_tutor.runs.recipe_file import read_recipe
 from sskd_tutor.tasks.detection import small_detector
 
 def coco_folder(folder):

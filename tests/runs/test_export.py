@@ -19,7 +19,7 @@ from sskd_tutor.data.images import mean, std
 from sskd_tutor.core.files import pkg_data
 from sskd_tutor.runs.export import export_student, fastest, model_card, sizes
 from sskd_tutor.distill.pairing import pair_stages
-from sskd_tutor.runs.job import load_run, save_run
+from sskd_tutor.runs.saved import load_run, save_run
 from sskd_tutor.nets.staged import StagedNet
 from sskd_tutor.nets.weights import load_weights
 from sskd_tutor.nets.small import tutorial_resnet

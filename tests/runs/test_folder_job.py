@@ -14,8 +14,10 @@ from sskd_tutor.cli import main
 from sskd_tutor.core.settings import as_words
 from sskd_tutor.data.images import embedded_fashion, vocab
 from sskd_tutor.runs.demo import DemoJob, DemoSettings
-from sskd_tutor.runs.job import checkpoints_of, claim, interrupted_job, load_run, run
-from sskd_tutor.runs.folder import FolderJob, FolderSettings, folder_images, weights_note
+from sskd_tutor.runs.job import checkpoints_of, claim, interrupted_job, run
+from sskd_tutor.runs.saved import load_run
+from sskd_tutor.runs.classes import weights_note
+from sskd_tutor.runs.folder import folder_images, FolderJob, FolderSettings
 from sskd_tutor.nets.words import build_model
 from sskd_tutor.distill.losses import mimic_mse
 from sskd_tutor.distill.pairing import Pairing

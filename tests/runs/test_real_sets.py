@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sskd_tutor.cli import main
-from sskd_tutor.runs.recipe import read_recipe
+from sskd_tutor.runs.recipe_file import read_recipe
 
 pytest.importorskip('pytorch_metric_learning')
 places = dict(cifar100='cifar-100-binary', camvid='camvid', lfw='lfw_home', bccd='bccd')

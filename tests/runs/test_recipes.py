@@ -13,9 +13,10 @@ from sskd_tutor.nets.words import build_model
 from sskd_tutor.runs.coco import CocoJob
 from sskd_tutor.runs.job import checkpoints_of, interrupted_job, run
 from sskd_tutor.distill.checkpoint import KeepEpochs
-from sskd_tutor.runs.recipe import (LabelsJob, RecipeJob, RecipeSettings, beside, read_recipe, recipe_folder, recipe_images,
-    recipes, table_md, unlike, weights_file)
-from sskd_tutor.runs.job import load_run
+from sskd_tutor.runs.labels_job import LabelsJob, recipe_images
+from sskd_tutor.runs.recipe import beside, RecipeJob, RecipeSettings, unlike, weights_file
+from sskd_tutor.runs.recipe_file import read_recipe, recipe_folder, recipes, table_md
+from sskd_tutor.runs.saved import load_run
 from sskd_tutor.nets.weights import load_weights, save_weights
 from sskd_tutor.core.files import sealed
 from sskd_tutor.core.state import tensors_sha256

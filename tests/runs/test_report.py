@@ -7,7 +7,7 @@ import torch
 
 from sskd_tutor.runs import report
 from sskd_tutor.viz import training as plots
-from sskd_tutor.runs.job import check_folder, load_run, run_files, save_run, write_report
+from sskd_tutor.runs.saved import check_folder, load_run, run_files, save_run, write_report
 from sskd_tutor.core.files import file_sha256
 from sskd_tutor.core.tables import records, tidy
 from sskd_tutor.core.state import tensors_sha256

@@ -13,8 +13,11 @@ from sskd_tutor.nets.words import build_model
 from sskd_tutor.runs.coco import CocoSettings
 from sskd_tutor.runs.demo import DemoSettings
 from sskd_tutor.runs.folder import FolderSettings
-from sskd_tutor.runs.job import checkpoints_of, run_format, save_run
-from sskd_tutor.runs.recipe import LabelsSettings, RecipeSettings, RecipeTop, StudentSettings, read_recipe, recipe_folder
+from sskd_tutor.runs.job import checkpoints_of
+from sskd_tutor.runs.saved import run_format, save_run
+from sskd_tutor.runs.labels_job import LabelsSettings, StudentSettings
+from sskd_tutor.runs.recipe import RecipeSettings
+from sskd_tutor.runs.recipe_file import read_recipe, recipe_folder, RecipeTop
 
 word = 'evil:net'
 
@@ -153,6 +156,6 @@ def test_every_network_in_a_settings_file_is_checked():
 
 def test_shipped_files_need_no_permission():
     from sskd_tutor.compare.runner import comparison_folder
-    from sskd_tutor.runs.recipe import recipes
+    from sskd_tutor.runs.recipe_file import recipes
     for name in recipes(): read_recipe(name)
     studies(comparison_folder()/'compare.toml')

@@ -4,10 +4,10 @@ import os, re, shutil, socket, subprocess, sys, time, urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from conftest import root
+from helpers.keyboard import focus_next, of, walk
 
 pytestmark = pytest.mark.browser
 flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
@@ -129,6 +129,14 @@ def press(page, explorer, label, key):
     explorer.locator(f'.noUi-handle[aria-label="{label}"]').focus()
     page.keyboard.press(key)
 
+def press_button(page, explorer, kind, place):
+    "A button of the network ('sskd-net'), of the wall of channels ('sskd-wall') or of the images, by the keyboard"
+    button = explorer.locator(f'.{kind} button').nth(place)
+    button.focus()
+    page.keyboard.press('Enter')
+    page.wait_for_function("b => b.getAttribute('aria-pressed') === 'true'", arg=button.element_handle())
+    return button
+
 def choose(explorer, label, place):
     box = explorer.locator(f'select[aria-label="{label}"]')
     box.select_option(index=place)
@@ -147,7 +155,8 @@ def try_all(page, explorer):
     "Every slider by keyboard, every drop-down, the pictures, a point and a cell"
     a = settled(page, explorer)
     assert a['titles'][0].startswith('stage') and len(a['maps']) == 4 and all(a['aria'])
-    press(page, explorer, 'stage', 'ArrowRight' if a['titles'][0].startswith('stage1') else 'ArrowLeft')
+    chosen = int(a['titles'][0][5]) - 1
+    press_button(page, explorer, 'sskd-net', 1 if chosen == 0 else chosen - 1)
     b = changed(page, explorer, a, 'titles', 'maps', 'points', 'frame', 'says')
     assert b['titles'][0].split(',')[0] in b['titles'][1] and b['titles'][0][:6] != a['titles'][0][:6]
     press(page, explorer, 'epoch', 'Home')
@@ -157,7 +166,7 @@ def try_all(page, explorer):
     press(page, explorer, 'epoch', 'End')
     d = changed(page, explorer, c, 'titles', 'maps')
     assert d['maps'] == b['maps'], "there and back again"
-    text = choose(explorer, 'channel', 1)
+    text = press_button(page, explorer, 'sskd-wall', 1).inner_text()
     e = changed(page, explorer, d, 'titles', 'maps')
     assert text in e['titles'][0] and e['maps'][0] == d['maps'][0]
     n = explorer.locator('select[aria-label="measure"] option').count()
@@ -170,11 +179,9 @@ def try_all(page, explorer):
     text = choose(explorer, 'against', 0 if e['titles'][0].startswith(f'stage{places}') else places - 1)
     told = lambda o: text.split()[-1] in o['titles'][3] and 'only pair' in o['says']  # the measure chosen last may be drawn first
     f = changed(page, explorer, before, 'frame', 'curves', 'says', also=told)
-    third = explorer.locator('.sskd-images button').nth(2)
-    third.focus()
-    page.keyboard.press('Enter')
+    press_button(page, explorer, 'sskd-images', 2)
     g = changed(page, explorer, f, 'maps', 'points')
-    assert g['maps'][0] != f['maps'][0] and third.get_attribute('aria-pressed') == 'true'
+    assert g['maps'][0] != f['maps'][0]
     cell = explorer.locator('.js-plotly-plot').nth(2)
     cell.scroll_into_view_if_needed()
     box = cell.locator('.nsewdrag').first.bounding_box()
@@ -185,15 +192,58 @@ def try_all(page, explorer):
     assert h['titles'][0].startswith('stage1')
     return h
 
+strip = """b => ({ own: getComputedStyle(b).backgroundImage, open: getComputedStyle(b, '::after').content,
+                   wide: getComputedStyle(b, '::after').width })"""
+
+def try_network(page, explorer):
+    "The network is drawn to scale; its channels are a wall; mouse and keyboard open teacher, student and difference"
+    stages = explorer.locator('.sskd-net button')
+    boxes = stages.evaluate_all("bs => bs.map(b => decodeURIComponent(getComputedStyle(b).backgroundImage).match(/ height=.[0-9.]+/g).slice(1))")
+    heights = [float(re.search(r'[\d.]+', b[0])[0]) for b in boxes]
+    assert heights == sorted(heights, reverse=True) and heights[0] > 2*heights[2], "each stage halves the side of the map"
+    assert all(re.search(r'teacher \d+ channels of', s.get_attribute('title')) for s in stages.all())
+    tiles = explorer.locator('.sskd-wall button')
+    assert tiles.count() == 4
+    closed = tiles.nth(2).evaluate(strip)
+    assert closed['own'].startswith('url("data:image/png') and closed['open'] in ('none', 'normal')
+    tiles.nth(2).hover()
+    assert 'difference' in tiles.nth(2).evaluate(strip)['open']
+    page.mouse.move(0, 0)
+    tiles.nth(0).focus()
+    page.keyboard.press('Tab')
+    opened = [t.evaluate(strip)['open'] for t in tiles.all()]
+    assert [i for i, text in enumerate(opened) if 'difference' in text] == [1], "the keyboard opens it too"
+    play = explorer.locator('.widget-play button').first
+    assert play.get_attribute('aria-label')
+    before = look(explorer)
+    play.focus()
+    page.keyboard.press('Enter')
+    changed(page, explorer, before, 'titles', 'maps')
+    play.focus()
+    page.keyboard.press('Enter')
+
+def try_point(page, explorer):
+    "The image behind a point is shown at the mouse, also of one whose maps were not kept"
+    plot = explorer.locator('.js-plotly-plot').nth(1)
+    plot.scroll_into_view_if_needed()
+    tip, seen = explorer.locator('.sskd-tip'), set()
+    for box in plot.locator('.scatterlayer .point').evaluate_all("ps => ps.slice(0, 200).filter((p, i) => i % 9 === 0).map(p => p.getBoundingClientRect().toJSON())"):
+        page.mouse.move(box['x'] + box['width']/2, box['y'] + box['height']/2)
+        page.wait_for_timeout(120)
+        if tip.is_visible(): seen.add(int(tip.get_attribute('data-point')))
+    assert max(seen, default=0) > 8, seen
+    page.mouse.move(0, 0)
+
 def screenshots(page, explorer, name):
     "Light and dark, wide and 900 px; text must be readable in both"
     for theme in ('light', 'dark'):
-        for width in (1300, 900):
+        for width in (1440, 900, 390):
             page.set_viewport_size(dict(width=width, height=2600))
             explorer.scroll_into_view_if_needed()
             page.wait_for_timeout(500)
             fits = "el => [...el.querySelectorAll('.main-svg')].every(s => s.getBoundingClientRect().width <= el.clientWidth + 2)"
             page.wait_for_function(fits, arg=explorer.element_handle(), timeout=20_000)
+            if name == 'voila': assert page.evaluate('document.documentElement.scrollWidth - innerWidth') <= 0, width
             page.wait_for_timeout(300)
             explorer.screenshot(path=shots/f'{name}_{theme}_{width}.png')
         if theme == 'light' and page.locator('.lm-MenuBar').count():
@@ -250,7 +300,7 @@ def test_alignment_lesson(page, lab):
 
 def test_report_slides_from_disk(page, tmp_path):
     "Every slider of a report is a native one: the keyboard reaches it, and what is drawn follows"
-    from sskd_tutor.runs.job import write_report
+    from sskd_tutor.runs.saved import write_report
     shutil.copytree(example, tmp_path/'run')
     page.goto(write_report(tmp_path/'run').as_uri())
     page.locator('.sskd-film[data-on=ready]').wait_for()
@@ -269,10 +319,41 @@ def test_report_slides_from_disk(page, tmp_path):
         assert 'start' in p.locator('+ .moments output').text_content()
     page.screenshot(path=shots/'report_sliders.png')
 
+def test_report_without_a_mouse(page, tmp_path):
+    "Tab comes to the film, to every figure that moves and to what is folded; Enter, Space and arrows work"
+    from sskd_tutor.runs.saved import write_report
+    shutil.copytree(example, tmp_path/'run')
+    page.emulate_media(reduced_motion='reduce')
+    page.goto(write_report(tmp_path/'run').as_uri())
+    page.locator('.sskd-film[data-on=ready]').wait_for()
+    page.wait_for_selector('.moments input', state='attached')
+    page.wait_for_function("[...document.querySelectorAll('.figure')].every(f => f.querySelector('.main-svg'))")
+    found = walk(page)
+    n = page.locator('.moments').count()
+    assert n >= 3 and len(of(found, '.moments', 'input')) == len(of(found, '.moments', 'button')) == n
+    assert len(of(found, '.chapters', 'button')) == 4 and len(of(found, '.sskd-film', 'input')) == 1
+    folded = page.locator('summary').count()
+    assert len([e for e in found if e['tag'] == 'summary']) == folded
+    assert [e['place'] for e in found] == sorted(e['place'] for e in found) and all(e['name'] and e['seen'] for e in found)
+    page.reload()
+    page.locator('.sskd-film[data-on=ready]').wait_for()
+    page.wait_for_selector('.moments input', state='attached')
+    focus_next(page, '.sskd-film', 'button')
+    page.keyboard.press('Enter')
+    page.wait_for_function("document.querySelector('.sskd-film .play').ariaLabel === 'Pause'")
+    page.keyboard.press('Space')
+    focus_next(page, '.moments', 'input')
+    page.keyboard.press('Home')
+    assert page.evaluate('document.activeElement.value') == '0'
+    if folded:
+        page.locator('summary').first.focus()
+        page.keyboard.press('Enter')
+        assert page.locator('details').first.evaluate('d => d.open')
+
 @pytest.mark.parametrize('theme', ['light', 'dark'])
 def test_report_on_a_phone(page, tmp_path, theme):
     "In 0.1 labels, color bars and play buttons ran into each other at 390 px"
-    from sskd_tutor.runs.job import write_report
+    from sskd_tutor.runs.saved import write_report
     shutil.copytree(example, tmp_path/'run')
     page.set_viewport_size(dict(width=390, height=844))
     page.emulate_media(color_scheme=theme, reduced_motion='reduce')
@@ -288,10 +369,8 @@ def test_report_on_a_phone(page, tmp_path, theme):
 @pytest.mark.slow
 def test_voila_serves_the_explorer(page, tmp_path):
     pytest.importorskip('voila', reason="pip install voila")
-    code = f"from sskd_tutor.viz.explorer import Explorer\nExplorer.from_folder({str(example)!r})"
-    spec = dict(name='python3', display_name='python3', language='python')
-    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)], metadata=dict(kernelspec=spec))
-    nbformat.write(nb, tmp_path/'explorer.ipynb')
+    from sskd_tutor.viz.voila import voila_page
+    voila_page(example, tmp_path/'explorer.ipynb', 'Three stages learn')
     # Voila's own page asks a CDN for icons that nothing here uses; one without them shadows it
     page_of = 'voila/templates/lab/index.html.j2'
     lines = (Path(sys.prefix)/'share/jupyter'/page_of).read_text().splitlines(True)
@@ -301,7 +380,19 @@ def test_voila_serves_the_explorer(page, tmp_path):
     with served(tmp_path, 'voila', 'explorer.ipynb', *options) as url:
         page.goto(url)
         page.wait_for_selector('.sskd .noUi-handle')
+        assert page.title() == 'Three stages learn' and page.locator('h1').count() == 1
         explorer = page.locator('.sskd').first
+        settled(page, explorer)
+        assert 'stage1, epoch 2 of' in look(explorer)['says'], "it opens early in training, where something is to be seen"
+        try_network(page, explorer)
         try_all(page, explorer)
+        try_point(page, explorer)
         screenshots(page, explorer, 'voila')
+        link, shown = explorer.locator('.sskd-link').get_attribute('href'), look(explorer)
+        page.goto('about:blank')
+        page.goto(url + link)
+        page.wait_for_selector('.sskd .noUi-handle')
+        explorer = page.locator('.sskd').first
+        settled(page, explorer)
+        changed(page, explorer, dict(says=''), 'says', also=lambda now: now['says'] == shown['says'] and now['maps'] == shown['maps'])
         page.goto('about:blank')

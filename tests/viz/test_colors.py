@@ -1,9 +1,11 @@
 """Can everybody tell the colors apart, and read the words? Color blindness is simulated by Machado, Oliveira and Fernandes (2009)."""
+import re
 from itertools import combinations
 
 import numpy as np
 import pytest
 
+from conftest import root
 from sskd_tutor.viz.style import (class_colors, class_symbols, contrast, ink, mask_colors, method_colors, paper, stage_colors,
                                   text_color, text_swaps)
 
@@ -51,9 +53,39 @@ def test_words_can_be_read(theme):
         assert contrast(text_color(color, theme), paper[theme]) >= 4.5
     assert all(contrast(light, paper['light']) >= 4.5 <= contrast(dark, paper['dark']) for light, dark in text_swaps().items())
 
+def known_colors():
+    "All that stands in `viz.style`, in capitals"
+    from sskd_tutor.viz import style
+    values, found = list(vars(style).values()), set()
+    while values:
+        v = values.pop()
+        if isinstance(v, dict): values += list(v.values())
+        elif isinstance(v, list): values += v
+        elif isinstance(v, str) and re.fullmatch('#[0-9A-F]{6}', v): found.add(v)
+    return found
+
+def test_one_module_has_the_colors():
+    "Python takes a color by its name; style sheets and pages, which cannot, repeat a known code"
+    code = re.compile(r'#[0-9a-fA-F]{6}(?![0-9a-fA-F])')
+    sources = [*root.glob('sskd_tutor/**/*.py'), *root.glob('tools/*.py'), *root.glob('docs/*.py')]
+    strangers = {f.name: found for f in sources if f.name not in ('style.py', '_modidx.py')
+                 and (found := [c for line in f.read_text().splitlines() if not line.startswith('# %%') for c in code.findall(line)])}
+    assert strangers == {}
+    for f in [*root.glob('sskd_tutor/data_files/*.css'), *root.glob('sskd_tutor/data_files/*.html'), *root.glob('docs/_static/*.css')]:
+        assert {c.upper() for c in code.findall(f.read_text())} <= known_colors(), f.name
+
+def test_no_method_has_the_color_of_a_stage():
+    "Methods are told apart by shape and place; one of them stands out"
+    from sskd_tutor.compare.methods import methods
+    from sskd_tutor.viz.comparison import look
+    looks = {name: look(name) for name in methods}
+    assert not {one.color for one in looks.values()} & set(stage_colors)
+    assert {one.family for one in looks.values() if one.color == method_colors['distilled']} == {'stage by stage'}
+    gray = [one.symbol for one in looks.values() if one.family != 'stage by stage']
+    assert len(set(gray)) == len(gray)
+
 def test_style_sheets_use_words_that_can_be_read():
     from sskd_tutor.core.files import pkg_data
-    import re
     page = (pkg_data/'report_page.html').read_text()
     for theme, part in zip(ink, re.findall(r'--paper: (#\w+); --card: (#\w+); --ink: (#\w+); --soft: (#\w+)', page)):
         back, card, *words = part

@@ -18,8 +18,8 @@ from sskd_tutor.viz.moments import moment
 from sskd_tutor.viz.motion import animated, redraw
 from sskd_tutor.viz.outcome import agreement, cost_panel, reliability
 from sskd_tutor.viz.style import gray
-from sskd_tutor.runs.job import write_report
-from sskd_tutor.runs.job import save_run
+from sskd_tutor.runs.saved import write_report
+from sskd_tutor.runs.saved import save_run
 from sskd_tutor.nets.small import tutorial_resnet
 from test_report import flags, history, info
 
