@@ -98,8 +98,9 @@ class Sample(NamedTuple):
 def fixed_sample(
     dl,               # the validation loader, fastai's or PyTorch's
     n: int = 512,     # images; all of them if there are fewer
-    pictures: int = 8,# how many are kept to be looked at
+    pictures: int = 8,# how many are kept to be looked at: one of each class first
     seed: int = 0,
+    shown: int = 0,   # how many are turned into pixels, if more than `pictures`
 ) -> Sample:
     "Draw the images to measure on, always the same ones"
     if not len(dl.dataset): raise ValueError("the validation set is empty; nothing can be measured on it")
@@ -111,7 +112,7 @@ def fixed_sample(
     if y is not None:
         order = _one_of_each_class_first(y, pictures)
         x, y = x[order], y[order]
-    seen = _image_bytes(x[:pictures].as_subclass(image_class), dl)
+    seen = _image_bytes(x[:max(pictures, shown)].as_subclass(image_class), dl)
     return Sample(x.as_subclass(Tensor), y, seen)
 
 # %% ../../nbs/measure/01a_sample.ipynb #ac8c4fce
