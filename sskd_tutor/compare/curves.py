@@ -28,16 +28,19 @@ def _in_words(settings):
     name = own.pop('as')
     return ', '.join([name, *(f'{key} {value}' for key, value in own.items())])
 
-# %% ../../nbs/compare/05_curves.ipynb #ebc58b70
+# %% ../../nbs/compare/05_curves.ipynb #824fc1b1
 def read_curves(
     path: str | Path,  # e.g. pkg_data/'benchmarks/results/curves.csv'
-) -> pd.DataFrame:     # study, method, chosen, pair, images, budget (GMACs), seed, epochs, gmacs, accuracy_last ...
+) -> pd.DataFrame:     # study, method, chosen, images, budget (GMACs), seed, gmacs, accuracy_last ...
     "The examined runs of a study of curves, without those that only chose its settings"
     path = Path(path)
-    if not path.exists(): raise ValueError(f"{path} does not exist; make the runs first: python benchmarks/curves.py")
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; make the runs first: python benchmarks/curves.py")
     runs = pd.read_csv(path)
     lost = {'study', 'method', 'settings', 'budget', 'gmacs', 'accuracy'} - set(runs)
-    if lost: raise ValueError(f"{path} has no column {sorted(lost)}; expected a file that benchmarks/curves.py wrote")
+    if lost:
+        raise ValueError(f"{path} has no column {sorted(lost)}; "
+                         "expected a file that benchmarks/curves.py wrote")
     examined = runs[runs.study != 'tuning']
     chosen = [_in_words(settings) for settings in examined.settings]
     named = examined.rename(columns=dict(accuracy='accuracy_last')).assign(chosen=chosen)
@@ -58,7 +61,7 @@ def crossing(
     share = (level - accuracy[end-1])/(accuracy[end] - accuracy[end-1])
     return float(gmacs[end-1]*(gmacs[end]/gmacs[end-1])**share)
 
-# %% ../../nbs/compare/05_curves.ipynb #f141e8ab
+# %% ../../nbs/compare/05_curves.ipynb #8998d9b6
 def _curve(runs):
     "(costs, accuracies) of one method: the mean at each budget"
     means = runs.groupby('budget')[['gmacs', 'accuracy_last']].mean().sort_values('gmacs')
@@ -67,9 +70,12 @@ def _curve(runs):
 def _of(runs, method):
     "The runs of one method; an unknown name is an error"
     own = runs[runs.method == method].dropna(subset=['accuracy_last'])
-    if not len(own): raise ValueError(f"no run of method {method!r}; {nearest(method, runs.method.unique())}")
+    if not len(own):
+        raise ValueError(f"no run of method {method!r}; {nearest(method, runs.method.unique())}")
     if 'images' in own and own.images.nunique() > 1:
-        raise ValueError(f"the runs have {sorted(own.images.unique().tolist())} images; a curve needs one number, e.g. runs[runs.images == 8000]")
+        found = sorted(own.images.unique().tolist())
+        raise ValueError(f"the runs have {found} images; a curve needs one number, "
+                         f"e.g. runs[runs.images == {found[-1]}]")
     return own
 
 def _log_interval(costs):
@@ -133,7 +139,7 @@ def _share(own, rival):
     level, spent = rival.accuracy_last.mean(), rival.gmacs.mean()
     return crossing(*_curve(own), level)/spent
 
-# %% ../../nbs/compare/05_curves.ipynb #883a3508
+# %% ../../nbs/compare/05_curves.ipynb #cf812479
 def share_of_compute(
     runs: pd.DataFrame,   # as for `compute_to_reach`
     method: str,
@@ -143,13 +149,16 @@ def share_of_compute(
     "What share of the rival's compute the method needs to reach the rival's accuracy"
     own, other = _of(runs, method), _of(runs, rival)
     at = other[other.budget == budget]
-    if not len(at): raise ValueError(f"{rival} has no run at budget {budget}; it has {sorted(other.budget.unique().tolist())}")
+    if not len(at):
+        found = sorted(other.budget.unique().tolist())
+        raise ValueError(f"{rival} has no run at budget {budget}; it has {found}")
     seeds = sorted(set(own.seed) & set(at.seed))
     by_seed = np.array([_share(own[own.seed == seed], at[at.seed == seed]) for seed in seeds])
     arrived = by_seed[~np.isnan(by_seed)]
     share = _share(own, at)
     low, high = _log_interval(arrived) if len(arrived) == len(seeds) > 1 else (np.nan, np.nan)
-    says = _reached_words(_curve(own)[1], at.accuracy_last.mean(), share*at.gmacs.mean(), len(arrived), len(seeds))
+    level, spent = at.accuracy_last.mean(), at.gmacs.mean()
+    says = _reached_words(_curve(own)[1], level, share*spent, len(arrived), len(seeds))
     return Share(share, low, high, len(arrived), len(seeds), says)
 
 # %% ../../nbs/compare/05_curves.ipynb #9be60593

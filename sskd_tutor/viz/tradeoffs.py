@@ -209,7 +209,7 @@ def accuracy_against_width(
     may_differ, words = ('width', 'pair', 'budget', 'study'), 'width of the student, channels'
     return _lines(runs, 'width', words, 'Accuracy against width', measure, teacher, theme, may_differ)
 
-# %% ../../nbs/viz/05b_tradeoffs.ipynb #a5c353cb
+# %% ../../nbs/viz/05b_tradeoffs.ipynb #96ccd5f9
 def accuracy_against_compute(
     runs: pd.DataFrame,              # comparable but for the budget; gmacs
     teacher: float = None,           # its accuracy, %
@@ -219,7 +219,8 @@ def accuracy_against_compute(
     "Accuracy against multiply-adds on a logarithmic axis, a line a method"
     by = ['method', 'budget']
     m, table = means_of(runs, measure, tuple(by), ('budget', 'epochs'))
-    if table.budget.nunique() < 2: raise ValueError(f"budget is {table.budget.iloc[0]} in every run; a line needs two or more")
+    if table.budget.nunique() < 2:
+        raise ValueError(f"budget is {table.budget.iloc[0]} in every run; a line needs two or more")
     table = table.merge(runs.groupby(by).gmacs.mean().reset_index(), on=by).sort_values('gmacs')
     fig, ends = add_teacher(go.Figure(), teacher, theme=theme), []
     for method, rows in table.groupby('method', sort=False):
@@ -229,7 +230,8 @@ def accuracy_against_compute(
     first, last = np.log10(table.gmacs.min()), np.log10(table.gmacs.max())
     room = .05*(last - first)
     y_range = around(table['mean'], table.low, table.high, teacher, m=m)
-    fig.update_xaxes(type='log', range=[first - room, last + room], title='multiply-adds of the training, 10⁹ (GMACs)')
+    fig.update_xaxes(type='log', range=[first - room, last + room])
+    fig.update_xaxes(title='multiply-adds of the training, 10⁹ (GMACs)')
     fig.update_yaxes(range=y_range, title=f'{m.words}, {m.unit}')
     height = max(420, 160 + 16*len(ends))
     return _name_ends(fig, 'Accuracy against compute', theme, height, ends, last + room, y_range)
