@@ -17,3 +17,9 @@ def test_networks(rows):
     assert len(ours) >= 60 and (ours.ends == 'right').all()
     teachers, students = zip(*(case.split(' teaches ') for case in ours.case))
     assert len(set(teachers) & set(students)) >= 55 and sum('timm:' in name for name in set(teachers)) >= 40
+
+def test_kills(rows):
+    "With signal 9 at random moments; then the student and its table of costs are those of an unbroken run"
+    killed = rows[(rows.room == 'faults') & rows.case.str.contains('seed')]
+    assert killed.case.str.extract(r'killed (\d) times')[0].astype(int).sum() >= 20 and (killed.ends == 'right').all()
+    assert {case.split(',')[0] for case in killed.case} == {'float32', 'bf16', 'stitched', 'torch_adamw', 'cached'}
