@@ -10,12 +10,12 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from sskd_tutor.compare.gallery import papers, states
+from sskd_tutor.viz.style import class_colors, gray, paper as papers_of_themes
 
 nbs = Path(__file__).resolve().parent.parent/'nbs'
 page_path, images = nbs/'pages/gallery.ipynb', nbs/'images'
 width, height, edge = 120, 68, 8
-colors = '#0072B2', '#E69F00', '#009E73', '#CC79A7'
-paper_color, line_color = '#FFFFFF', '#8A8A8A'
+colors, paper_color, line_color = class_colors[:4], papers_of_themes['light'], gray
 
 def _bars(values):
     step = (width - 2*edge)/len(values)
