@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent/'tests'))
 import atheris  # noqa: E402
 
-with atheris.instrument_imports(include=['sskd_tutor.data', 'sskd_tutor.tasks', 'sskd_tutor.runs.job', 'sskd_tutor.core.files']):
+with atheris.instrument_imports(include=['sskd_tutor.data', 'sskd_tutor.tasks', 'sskd_tutor.runs.saved', 'sskd_tutor.core.files']):
     from helpers.matrix import judged
     from helpers.readers import readers
 

@@ -6,11 +6,12 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/compare/methods.html.md"""
 
 # %% auto #0
 __all__ = ['families', 'methods', 'endings', 'Method', 'source_id', 'add_method', 'labels', 'label_smoothing', 'tf_kd', 'kd',
-           'kd_soft', 'dkd', 'logit_standardization', 'dist', 'lw_kd', 'assistant', 'early_teacher', 'fitnets',
-           'fitnets_joint', 'attention', 'similarity', 'relational', 'pkt', 'crd', 'reviewkd', 'semckd', 'srrl',
-           'simkd', 'simultaneous', 'normalized', 'all_at_once', 'all_at_once_teacher_head', 'sskd',
-           'sskd_teacher_head', 'sskd_stitched', 'teacher_fed', 'sources', 'Ending', 'family_of', 'MethodName',
-           'parsed', 'source_of', 'phases_of', 'Schedule', 'schedule', 'train']
+           'kd_soft', 'dkd', 'logit_standardization', 'dist', 'lw_kd', 'assistant', 'early_teacher', 'partial_kd',
+           'kd_mixup', 'kd_cutmix', 'comparative', 'fitnets', 'fitnets_joint', 'attention', 'similarity', 'relational',
+           'pkt', 'crd', 'reviewkd', 'semckd', 'rrd', 'kcd', 'srrl', 'simkd', 'simultaneous', 'normalized',
+           'all_at_once', 'all_at_once_teacher_head', 'sskd', 'sskd_teacher_head', 'sskd_stitched', 'teacher_fed',
+           'sources', 'Ending', 'family_of', 'MethodName', 'parsed', 'source_of', 'phases_of', 'Schedule', 'schedule',
+           'train']
 
 # %% ../../nbs/compare/01_methods.ipynb #4dd7f3fa
 import ast, copy, inspect, re
@@ -21,16 +22,19 @@ from functools import partial
 from numbers import Number
 from typing import NamedTuple
 
+from fastai.callback.mixup import CutMix, MixUp
 from fastai.losses import LabelSmoothingCrossEntropyFlat
 
 from .light import LightTeacher, VirtualTeacher
 from .phases import FromCallback, Head, Joint, NewTeacher, Stages, Trial, fresh
 from ..core.errors import Registry, nearest
 from ..distill.adapters import default_adapter
+from ..distill.comparing import RRD, ChannelMatch, comparative_loss
 from ..distill.joint import Term
 from ..distill.learned import CRD, ReviewKD
 from ..distill.losses import (StitchedLoss, as_loss, attention_loss, default_loss, dkd_loss, losses,
                                        mimic_mse, mimic_nmse, relational_loss, similarity_loss, soft_kl)
+from ..distill.partial import partial_kl
 from ..distill.rivals import (SoftmaxRegression, dist_loss, pkt_loss, simkd_projector,
                                        standardized_kl)
 from ..distill.semantic import SemCKD
@@ -130,6 +134,21 @@ def early_teacher(share=.3):
     def untrained(teacher, student): return fresh(teacher)
     return [NewTeacher(untrained, share), Joint(1 - share, **_hinton())]
 
+# %% ../../nbs/compare/01_methods.ipynb #8d3ac28b
+@add_method('partial KD', 'logits', 'circle-cross', 'Tang et al., 2020, arXiv 2002.03532')
+def partial_kd(keep=0, shuffle=0, right=0., T=4., alpha=.9):
+    loss = partial(partial_kl, keep=keep, shuffle=bool(shuffle), right=right or None, T=T)
+    return [Joint(terms=[Term(loss, weight=alpha, labels=True)], task=1 - alpha)]
+
+@add_method('KD with mixup', 'logits', 'circle-x', 'Mishra et al., 2023, arXiv 2302.11472')
+def kd_mixup(T=4., alpha=.9, mix=.4): return [Joint(**_hinton(T, alpha), mix=partial(MixUp, mix))]
+
+@add_method('KD with CutMix', 'logits', 'square-x', 'Mishra et al., 2023, arXiv 2302.11472')
+def kd_cutmix(T=4., alpha=.9, mix=1.): return [Joint(**_hinton(T, alpha), mix=partial(CutMix, mix))]
+
+@add_method('comparative KD', 'logits', 'square-cross', 'Wilf et al., 2023, arXiv 2311.02253')
+def comparative(weight=1.): return [Joint(terms=[Term(comparative_loss, weight=weight)])]
+
 # %% ../../nbs/compare/01_methods.ipynb #c3fcc82c
 @add_method('FitNets', 'features', 'square', 'Romero et al., 2015, arXiv 1412.6550')
 def fitnets(at='middle', T=4., alpha=.9):
@@ -163,6 +182,13 @@ def reviewkd(weight=1., widest=512): return [Joint(terms=[Term(ReviewKD(widest),
 def semckd(weight=400., T=4.):
     answers, maps = Term(partial(soft_kl, T=T)), Term(SemCKD(), 'every', weight)
     return [Joint(terms=[answers, maps])]
+
+@add_method('relational representations (RRD)', 'features', 'diamond-x',
+            'Giakoumoglou and Stathaki, 2024, arXiv 2407.12073')
+def rrd(weight=1.): return [Joint(terms=[Term(RRD(), -1, weight)])]
+
+@add_method('matched channels (KCD)', 'features', 'diamond-cross', 'Han, Gao et al., 2021, arXiv 2103.16844')
+def kcd(weight=100., every=50): return [Joint(terms=[Term(ChannelMatch(every), 'every', weight)])]
 
 @add_method('SRRL', 'features', 'star-square', 'Yang et al., ICLR 2021')
 def srrl(weight=1., logits=1.):

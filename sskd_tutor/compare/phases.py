@@ -138,19 +138,21 @@ class Joint(Phase):
     labels: bool = True
     loss: object = None       # the task's; cross-entropy if None
     keep_head: bool = False   # the student keeps the last stage's adapter and the teacher's head
+    mix: Callable | None = None   # nothing -> a callback that blends images, e.g. `MixUp`: none is remembered
 
     def cost(self, trial):
         learn = trial.learner(trial.student, self.labels, self.loss)
         teacher = trial.teacher if self.terms else None
         cost = joint_gmacs(learn, teacher, self.terms, self.task, self.upto)
-        return partial(cost, views=trial.cache(self.labels).n_views)
+        return cost if self.mix else partial(cost, views=trial.cache(self.labels).n_views)
 
     def run(self, trial, epochs):
         learn = trial.learner(trial.student, self.labels, self.loss)
         teacher = trial.teacher if self.terms else None
         cbs = []
         if self.task: cbs.append(KeepBest(trial.student))
-        if self.terms: cbs.append(trial.cache(self.labels))
+        if self.mix: cbs.append(self.mix())
+        elif self.terms: cbs.append(trial.cache(self.labels))
         valid_every = often(epochs) if self.task else 0
         with quiet(learn):
             run = learn.fit_joint(teacher, epochs, self.lr*trial.lr, self.terms, self.task, self.upto, cbs,

@@ -6,7 +6,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/core/files.html.md"""
 
 # %% auto #0
 __all__ = ['pkg_data', 'most_text', 'snapshot_format', 'n_kept', 'damaged', 'file_sha256', 'verified', 'bounded_text',
-           'plain_text', 'write_synced', 'replace_whole', 'write_whole', 'pack', 'unpack', 'snapshots',
+           'plain_text', 'parsed_json', 'write_synced', 'replace_whole', 'write_whole', 'pack', 'unpack', 'snapshots',
            'remove_snapshot', 'clear_halves', 'write_snapshot', 'read_snapshot']
 
 # %% ../../nbs/core/01_files.ipynb #f1bda8f7
@@ -77,6 +77,14 @@ def plain_text(
     "The same, or an error that names the file"
     try: return bounded_text(path)
     except ValueError as e: raise damaged(path, f"no text that can be read ({e})", cure) from e
+
+# %% ../../nbs/core/01_files.ipynb #b2132b26
+def parsed_json(
+    text: str | bytes,
+) -> Any:
+    "What JSON says; a riddle of brackets is a `ValueError`, like all else that is wrong with it"
+    try: return json.loads(text)
+    except RecursionError as e: raise ValueError("its brackets nest too deeply") from e
 
 # %% ../../nbs/core/01_files.ipynb #42440d0a
 def write_synced(

@@ -10,9 +10,9 @@ __all__ = ['draw_exam', 'paper', 'key']
 # %% ../../nbs/course/21_exam.ipynb #3d5768d9
 import random
 
-import sskd_tutor.course.bank  # fills the table of questions
+import sskd_tutor.course.bank  # noqa: F401, it fills the table of questions
 from .exercises import lessons as all_lessons
-from .question import Question, answer_of, questions, text_of, way_of
+from .question import questions, text_of, way_of
 
 # %% ../../nbs/course/21_exam.ipynb #291e2511
 def _in_turn(

@@ -24,7 +24,7 @@ from fastcore.all import patch
 from fastcore.xdg import xdg_state_home
 from torch import Tensor, nn
 
-from ..core.files import replace_whole, write_whole
+from ..core.files import parsed_json, replace_whole, write_whole
 from ..viz.style import verdict_colors
 
 # %% ../../nbs/course/00_grading.ipynb #306f6f67
@@ -271,7 +271,7 @@ def number_today(
 # %% ../../nbs/course/00_grading.ipynb #c08cc7ec
 def _records(raw):
     "Progress from the text of its file, or a ValueError"
-    rows = json.loads(raw)
+    rows = parsed_json(raw)
     def is_record(row): return isinstance(row, dict) and isinstance(row.get('tries'), int)
     if not isinstance(rows, dict) or not all(map(is_record, rows.values())):
         raise ValueError('not a table of tries')

@@ -29,7 +29,8 @@ from ..core.files import temporary_folder
 from ..core.units import in_bytes
 from ..data.loaders import DeviceDL
 from .callbacks import MimicFeatures
-from .memory import Disk, DiskStore, FrozenTaps, Store, TapView, part_sha256, tap_key
+from .disk import Disk, DiskStore, tap_key
+from .memory import FrozenTaps, Store, TapView, part_sha256
 from .plan import Remember
 from ..nets.staged import StagedNet
 

@@ -140,6 +140,11 @@ def with_logits(
     "The head as a last stage, 'logits'"
     return StagedNet({**net.stages, 'logits': _Float32(net.head)}, nn.Identity())
 
+# %% ../../nbs/distill/14_joint.ipynb #7e5e6d7a
+def mixing_among(cbs) -> list[str]:
+    "Names of the callbacks that make one image of two"
+    return [type(cb).__name__ for cb in L(cbs) if isinstance(cb, MixHandler)]
+
 # %% ../../nbs/distill/14_joint.ipynb #a8e114a4
 class DistillJointly(Reversible):
     "Task loss plus weighted distillation losses in training; the learner's own loss in validation"
@@ -158,8 +163,13 @@ class DistillJointly(Reversible):
 
     def change(self, stack: ExitStack) -> None:
         if self.teacher is not None: stack.enter_context(at_rest(self.teacher, self.learn))
-        self.own_loss = self.learn.loss_func
+        self.own_loss = self.task_loss = self.learn.loss_func
         stack.callback(setattr, self.learn, 'loss_func', self.own_loss)
+        if not mixing_among(self.learn.cbs): self.learn.loss_func = self.total
+
+    def before_train(self) -> None:
+        if self.learn.loss_func == self.total: return
+        self.task_loss = self.learn.loss_func   # that of `MixUp` or `CutMix`, which blends the labels' losses
         self.learn.loss_func = self.total
 
 # %% ../../nbs/distill/14_joint.ipynb #d2d2f01f
@@ -186,7 +196,7 @@ def total(self: DistillJointly, pred: Tensor, y: Any) -> Tensor:
     "What `learn.loss_func` is meanwhile"
     if not self.training: return self.own_loss(pred, y)
     seen = getattr(self.learn.model, 'module', self.learn.model).seen  # DistributedDataParallel wraps it
-    task = self.task*self.own_loss(pred, y) if self.task else 0.
+    task = self.task*self.task_loss(pred, y) if self.task else 0.
     return self.add_up(task, seen, self.hints, y)
 
 @patch
@@ -249,11 +259,16 @@ def _check_upto(student, comparisons, task, upto):
         raise ValueError(f"only stages up to {upto!r} run, "
                          "so the terms cannot look behind it and task must be 0.")
 
-def _check_no_mixing(learn, cbs):
-    mixing = [type(cb).__name__ for cb in [*learn.cbs, *L(cbs)] if isinstance(cb, MixHandler)]
-    if not mixing: return
-    raise ValueError(f"{mixing[0]} blends labels, and a weighted sum of losses has no place for that; "
-                     "leave it out, or learn from labels alone with learn.fit_one_cycle")
+def _check_mixing(learn, cbs, terms):
+    "The teacher is asked the mixed image; a loss that wants the label of one image cannot be"
+    mixing = mixing_among([*learn.cbs, *L(cbs)])
+    if len(mixing) > 1:
+        raise ValueError(f"{' and '.join(mixing)} would blend an image twice; give one of them")
+    for term in terms if mixing else ():
+        if not term.labels: continue
+        name = getattr(term.loss, '__name__', term.loss)
+        raise ValueError(f"{mixing[0]} blends two images, and {name} wants the label of one; "
+                         "take a loss without labels, such as soft_kl, or leave the callback out")
 
 # %% ../../nbs/distill/14_joint.ipynb #ee45d436
 def _adapter(c, names, taps, hints):
@@ -379,7 +394,7 @@ def fit_joint(self: Learner,
 ) -> Run:                                   # rows, what it cost, adapters by `Comparison.key`
     "Train the whole student on the task loss and weighted distillation losses at once"
     terms, cache, diary = L(terms), cache_in(self, cbs), EpochRows('joint', 'all')
-    _check_no_mixing(self, cbs)
+    _check_mixing(self, cbs, terms)
     check_layout(self, self.model, cbs)
     net, own = _put_together(self, teacher, terms, task, upto)
     with kept(self.model) if teacher is None else kept(self.model, teacher):

@@ -28,8 +28,9 @@ from ..core.device import learner_device
 from ..core.events import RunCallback
 from ..core.state import environment, same_rng
 from .fidelity import all_logits, fidelity, report_card, torchmetrics
-from .gauge import Gauge, fixed_sample, random_copy
+from .gauge import Gauge
 from .recording import Recording, measure_columns, record_format, step_columns
+from .sample import fixed_sample, random_copy
 from ..nets.staged import StagedNet
 
 # %% ../../nbs/measure/04_recorder.ipynb #4e5d61d4

@@ -19,7 +19,7 @@ import pandas as pd
 from fastcore.all import patch
 
 import sskd_tutor
-from ..core.files import bounded_text, file_sha256, most_text, sealed, write_whole
+from ..core.files import bounded_text, file_sha256, most_text, parsed_json, sealed, write_whole
 from ..core.tables import records
 
 # %% ../../nbs/measure/03_recording.ipynb #76fb8e5f
@@ -190,7 +190,8 @@ def save(self: Recording,
     hashes = _write_files(self, table, arrays, rest)
     if info is not None: _note(info, hashes)
     elif run_json.exists():
-        whole = json.loads(run_json.read_text(encoding='utf-8'))
+        try: whole = parsed_json(bounded_text(run_json))
+        except ValueError as e: raise _damaged(run_json, e) from e
         _note(whole, hashes)
         write_whole(run_json, json.dumps(sealed(whole), indent=1, allow_nan=False, ensure_ascii=False))
     return paths

@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
-from ..core.state import kept
+from ..core.state import kept, same_rng
 from .graph import (
     Cut, Grid, Seen, alike, around, channels_of, cuts_of, ends, from_map, level, outline, stated_size,
     timm_names, to_map, unchanged, walked, watch)
@@ -300,7 +300,7 @@ def _split(
     errors = []
     for walk, may_end in _ways(model, seen):
         try:
-            root, graph = outline(model, walk)
+            root, graph = outline(model, walk, learns)
             cuts = cuts_of(root, graph, x)
             if y.dim() == 2: cuts = _before_the_last_weights(root, graph, cuts)
         except ValueError as e:
@@ -317,11 +317,38 @@ def _take_mode(net: StagedNet, model: nn.Module) -> None:
     "What was made around a network gets its mode; its own modules stay as they are"
     for made in set(net.modules()) - set(model.modules()): made.training = model.training
 
-def _computes(net: StagedNet, x: Tensor, y: Tensor) -> bool:
-    "Does it give this answer?"
-    with unchanged(net): z = net(x)
+def _same_answer(y: Tensor, z: Tensor) -> bool:
+    "To the bit; GPUs may round otherwise"
     tolerance = 0. if y.device.type == 'cpu' else 1e-4
     return y.shape == z.shape and torch.allclose(y, z, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+def _computes(net: StagedNet, x: Tensor, y: Tensor) -> bool:
+    "Does it give this answer?"
+    with unchanged(net): return _same_answer(y, net(x))
+
+# %% ../../nbs/nets/05_cut.ipynb #6b5b0a83
+def _trained(net: nn.Module, x: Tensor) -> Any:
+    "What it answers in train mode; nothing is left changed"
+    buffers = [(b, b.clone()) for b in net.buffers()]
+    with unchanged(net), same_rng(0):
+        try: return net.train()(x)
+        finally:
+            # batch norm moves its statistics without raising their `_version`, by which `unchanged` goes
+            for b, old in buffers: b.copy_(old)
+
+def _train_fault(net: StagedNet, model: nn.Module, x: Tensor) -> str:
+    "What stages do otherwise in train mode than their network, '' if nothing"
+    who = type(model).__name__
+    if len(x) < 2: x = torch.cat([x, x])  # batch norm needs two
+    try: y = _trained(model, x)
+    except (RuntimeError, TypeError, ValueError) as e: return f"{who} cannot run in train mode; it says: {e}"
+    if not isinstance(y, Tensor):
+        return (f"{who} gives a {type(y).__name__} in train mode, as networks with auxiliary classifiers do; "
+                "build it without them, e.g. aux_logits=False")
+    if _same_answer(y, _trained(net, x)): return ''
+    return (f"in train mode the stages do not compute what {who} does: "
+            "something runs between them only then, like F.dropout in its forward; "
+            "make it a module, like nn.Dropout, and name it in a stage")
 
 # %% ../../nbs/nets/05_cut.ipynb #e02b1d08
 def _pools_whole_map(conv: nn.Conv2d, before: Grid) -> bool:
@@ -336,6 +363,19 @@ def _too_small(seen: list[Seen], head: nn.Module) -> str | None:
         if s.before is None or not level(s.before) or level(s.after) is not None: continue
         if not _pools_whole_map(s.module, s.before): return s.name
     return None
+
+# %% ../../nbs/nets/05_cut.ipynb #f27d81a4
+def _check_answers(
+    staged: StagedNet, model: nn.Module, x: Tensor, y: Tensor, seen: list[Seen],
+    in_training: bool,  # in train mode too?
+) -> None:
+    "Refuse stages that do not compute what the network does"
+    who = type(model).__name__
+    if not _computes(staged, x, y):
+        raise CannotCut(f"the stages do not compute what {who} does: something runs between them, "
+                        f"or in another order.{_cure(model, seen)}")
+    fault = _train_fault(staged, model, x) if in_training else ''
+    if fault: raise CannotCut(f"{fault}. For a teacher pass learns=False.{_cure(model, seen)}")
 
 # %% ../../nbs/nets/05_cut.ipynb #1fdb0136
 def as_stages(
@@ -359,9 +399,7 @@ def as_stages(
         _owners(staged, learns)
     except ValueError as e: raise CannotCut(f"{e}.{_cure(model, seen)}") from e
     _take_mode(staged, model)
-    if not _computes(staged, x, y):
-        raise CannotCut(f"the stages do not compute what {who} does: something runs between them, "
-                        f"or in another order.{_cure(model, seen)}")
+    _check_answers(staged, model, x, y, seen, in_training=learns and bool(stages))
     small = _too_small(seen, staged.head)
     if small:
         raise ValueError(f"{who} makes maps of 1x1 pixel of images {tuple(x.shape)}, at {small}; "

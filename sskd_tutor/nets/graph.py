@@ -310,6 +310,7 @@ def _said(e: Exception) -> str:
 def outline(
     model: nn.Module,
     names: Iterable[str],             # modules to walk into
+    learns: bool = True,              # False: what it does in train mode does not matter
 ) -> tuple[nn.Module, fx.Graph]:      # a module with the model as its `net`, and its graph
     "The network as a graph of blocks"
     evaluates, trains = _Whole(model), _Whole(model)
@@ -317,13 +318,14 @@ def outline(
     with unchanged(model):
         try:
             graph = _BlockTracer(names).trace(evaluates.eval())
-            in_train = _BlockTracer(names).trace(trains.train())
+            in_train = _BlockTracer(names).trace(trains.train()) if learns else graph
         except Exception as e:
             raise ValueError(f"the forward of {who} cannot be followed; perhaps it decides by a tensor's "
                              f"values or size ({_said(e)})") from e
     if not _both_modes(graph, in_train):
         raise ValueError(f"{who} computes something else in train mode than in eval mode, "
-                         "as auxiliary classifiers do; build it without them, e.g. aux_logits=False")
+                         "as auxiliary classifiers do; build it without them, e.g. aux_logits=False; "
+                         "for a teacher pass learns=False")
     return evaluates, graph
 
 # %% ../../nbs/nets/04_graph.ipynb #334ff95c

@@ -8,11 +8,11 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/classes.html.md"""
 __all__ = ['n_classes_option', 'with_classes', 'weights_note', 'check_classes', 'normalization_of']
 
 # %% ../../nbs/runs/04a_classes.ipynb #510d2dac
-import json
 from pathlib import Path
 
 from safetensors import SafetensorError
 
+from ..core.files import bounded_text, parsed_json
 from ..nets.weights import weights_meta
 
 # %% ../../nbs/runs/04a_classes.ipynb #261db201
@@ -31,6 +31,11 @@ def with_classes(
     return f"{word}{',' if has_options else ':'}{name}={n}"
 
 # %% ../../nbs/runs/04a_classes.ipynb #2cdfe2a7
+def _fields(found) -> dict:
+    "What was read, if it is names and values"
+    if isinstance(found, dict): return found
+    raise ValueError(f"it holds a {type(found).__name__}; expected names and values")
+
 def weights_note(
     path: str | Path,  # weights
 ) -> dict:             # classes, size, mean, std, labels_seen: what is known
@@ -41,8 +46,8 @@ def weights_note(
         except SafetensorError: return {}  # `load_weights` says more
     note, names = path.with_name('images.json'), path.with_name('classes.txt')
     try:
-        if note.exists(): found |= json.loads(note.read_text(encoding='utf-8'))
-        elif names.exists(): found['classes'] = names.read_text(encoding='utf-8').split('\n')
+        if note.exists(): found |= _fields(parsed_json(bounded_text(note)))
+        elif names.exists(): found['classes'] = bounded_text(names).split('\n')
     except ValueError as e: raise ValueError(f"{note} is damaged ({e}); repair or remove it") from e
     return {k: found[k] for k in ('classes', 'size', 'mean', 'std', 'labels_seen') if k in found}
 

@@ -8,15 +8,15 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/look.html.md"""
 __all__ = ['one_image', 'look_file', 'answers_of', 'answers_html', 'smaller', 'look_section', 'looked_at']
 
 # %% ../../nbs/runs/01a_look.ipynb #fb0ef8c5
-import json
 from pathlib import Path
 
 import pandas as pd
 import torch
 from markupsafe import Markup
 
+from ..core.files import bounded_text, parsed_json
 from ..core.state import kept, same_rng
-from ..measure.gauge import fixed_sample
+from ..measure.sample import fixed_sample
 from .report import Opening, html_table, said
 from ..viz.walls import image_uri
 
@@ -77,13 +77,21 @@ def smaller(sizes: dict) -> str:   # name -> row of `sizes`
 # %% ../../nbs/runs/01a_look.ipynb #2fa49c4e
 look_file = 'look.json'
 
+def _read(path: Path) -> dict:
+    "A look.json, or an error that names it"
+    cure = "remove it, or copy the run again"
+    try: found = parsed_json(bounded_text(path))
+    except ValueError as e: raise ValueError(f"{path} is damaged ({e}); {cure}") from e
+    if isinstance(found, dict) and {'sizes', 'answers'} <= found.keys(): return found
+    raise ValueError(f"{path} has no sizes and answers; {cure}")
+
 def look_section(
     folder: str | Path,   # a run folder
 ) -> list:                # of `Opening`; empty where nothing was kept
     "What was kept of sizes and answers, for the top of the report"
     path = Path(folder)/look_file
     if not path.exists(): return []
-    found = json.loads(path.read_text(encoding='utf-8'))
+    found = _read(path)
     heads = ['network', 'weights', 'as float32', 'an image', 'time of an image']
     table = html_table([_size_row(name, row) for name, row in found['sizes'].items()], heads)
     note = Markup('<p class="soft">Time of one image alone, on the machine of this run: the fastest of '

@@ -287,7 +287,7 @@ def _cards(results):
 def _subtitle(info):
     env = info['environment']
     when = env['time'].replace('T', ' ').replace('+00:00', ' UTC')
-    machine = f"{env['device_name']}, {env['threads']} threads"
+    machine = f"{env['device_name']}, {env['threads']} thread{'s'*(env['threads'] != 1)}"
     return f"{when} · {machine} · {info['seconds']:.0f} s in all"
 
 def _prints(info):

@@ -8,7 +8,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/tasks/boxes.html.md"""
 __all__ = ['check_coco', 'CocoSet', 'classes_of', 'mirrored', 'detection_dls']
 
 # %% ../../nbs/tasks/00_boxes.ipynb #00d075ed
-import copy, hashlib, io, json, math, random, warnings
+import copy, hashlib, io, math, random, warnings
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from torchvision.datasets import CocoDetection
 from torchvision.transforms.functional import pil_to_tensor
 
 from ..core.errors import with_extra
+from ..core.files import parsed_json
 from ..data.opening import mode_fault
 
 # %% ../../nbs/tasks/00_boxes.ipynb #00d09019
@@ -54,7 +55,7 @@ def _read(path):
     if not path.exists():
         raise FileNotFoundError(f"there is no annotation file {path}; expected COCO's, "
                                 "e.g. annotations/instances_train2017.json")
-    try: found = json.loads(path.read_text(encoding='utf-8'))
+    try: found = parsed_json(path.read_text(encoding='utf-8'))
     except ValueError as e: raise ValueError(f"{path} is not whole JSON ({e}); copy or write it again") from e
     for name in _lists: _check_list(path, found, name)
     if not found['annotations']:

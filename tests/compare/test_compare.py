@@ -90,7 +90,8 @@ def test_split_that_cannot_be(labels, images):
     with pytest.raises(ValueError): split_images(embedded_fashion(), labels, images, 0)
 
 @pytest.mark.parametrize('name', ['labels', 'kd', 'sskd', 'sskd+ft', 'assistant', 'fitnets', 'kd_soft', 'lw_kd', 'simkd', 'crd',
-                                  'reviewkd', 'semckd', 'srrl', 'teacher_fed', 'all_at_once_teacher_head'])
+                                  'reviewkd', 'semckd', 'srrl', 'teacher_fed', 'all_at_once_teacher_head',
+                                  'kd_mixup', 'partial_kd', 'rrd', 'kcd'])
 def test_planned_is_spent(name):
     cell = cells(study({**tiny, 'methods': [name], 'labels': 100, 'images': 270, 'bs': 64}))[0]  # both loaders leave images out
     trial = start(cell, 'cpu')

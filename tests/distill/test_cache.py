@@ -19,7 +19,7 @@ from sskd_tutor.distill.losses import StitchedLoss
 from sskd_tutor.distill.plan import macs_per_byte
 from sskd_tutor.nets.staged import StagedNet
 from sskd_tutor.nets.small import tutorial_resnet
-from sskd_tutor.distill.memory import Disk, DiskStore
+from sskd_tutor.distill.disk import Disk, DiskStore
 from test_invariants import new_learner, pair
 
 torch.set_num_threads(1)  # with more, narrow networks die in channels_last: oneDNN issue 6035, see precision

@@ -12,7 +12,7 @@ from fastai.vision.all import (Callback, DataLoaders, GradientAccumulation, Grad
                                SaveModelCallback)
 from safetensors.torch import load_file, save_file
 
-import sskd_tutor.distill.checkpoint as checkpoint
+import sskd_tutor.distill.fit_state as fit_state
 import sskd_tutor.core.files as snapshot
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.core.device import Bf16
@@ -188,17 +188,17 @@ def test_teeth(unbroken, tmp_path, monkeypatch):
     def broken():
         with pytest.raises(KeyboardInterrupt): distill([Checkpoint(tmp_path, every=0, overwrite=True), Interrupt(18)])
         return distill([Checkpoint(tmp_path, resume=True)])
-    real = checkpoint.load_fit_state
+    real = fit_state.load_fit_state
     def lacking(part):
         def load(learn, state, skip=()):
-            before = checkpoint.fit_state(learn)
+            before = fit_state.fit_state(learn)
             real(learn, state | {part: before[part]}, skip)
         return load
     for part in ('opt', 'counts', 'smooth', 'callbacks'):
-        monkeypatch.setattr(checkpoint, 'load_fit_state', lacking(part))
+        monkeypatch.setattr(fit_state, 'load_fit_state', lacking(part))
         with pytest.raises(AssertionError): same(unbroken(), broken())
-    monkeypatch.setattr(checkpoint, 'load_fit_state', real)
-    monkeypatch.setattr(checkpoint, 'set_rng_state', lambda *_: None)
+    monkeypatch.setattr(fit_state, 'load_fit_state', real)
+    monkeypatch.setattr(fit_state, 'set_rng_state', lambda *_: None)
     with pytest.raises(AssertionError): same(unbroken(), broken())
 
 # --- what is refused
@@ -269,7 +269,7 @@ def body(f):
     tree = ast.parse(textwrap.dedent(inspect.getsource(f))).body[0]
     return [ast.unparse(line) for line in tree.body]
 
-replaced = {   # what `_ResumedFit` runs in its place, from the middle
+replaced = {   # what `ResumedFit` runs in its place, from the middle
     '_do_fit': ["for epoch in range(self.n_epoch):\n    self.epoch = epoch\n    "
                 "self._with_events(self._do_epoch, 'epoch', CancelEpochException)"],
     'all_batches': ['self.n_iter = len(self.dl)', 'for o in enumerate(self.dl):\n    self.one_batch(*o)']}
@@ -277,12 +277,12 @@ called = dict(_with_events=['self', 'f', 'event_type', 'ex', 'final'], _do_epoch
 
 @pytest.mark.parametrize('name', replaced)
 def test_what_a_resumed_fit_replaces(name):
-    "`_ResumedFit` in distill/checkpoint repeats these methods of fastai; if one changes, change it there too"
-    assert body(getattr(Learner, name)) == replaced[name], f"fastai's Learner.{name} has changed: see _ResumedFit"
+    "`ResumedFit` in distill/fit_state repeats these methods of fastai; if one changes, change it there too"
+    assert body(getattr(Learner, name)) == replaced[name], f"fastai's Learner.{name} has changed: see ResumedFit"
 
 @pytest.mark.parametrize('name', called)
 def test_what_a_resumed_fit_calls(name):
-    assert list(inspect.signature(getattr(Learner, name)).parameters) == called[name], f"fastai's Learner.{name} has changed: see _ResumedFit"
+    assert list(inspect.signature(getattr(Learner, name)).parameters) == called[name], f"fastai's Learner.{name} has changed: see ResumedFit"
 
 def test_watching_callbacks_may_change(unbroken, tmp_path):
     with pytest.raises(KeyboardInterrupt): distill([Checkpoint(tmp_path, every=0), Interrupt(3)])

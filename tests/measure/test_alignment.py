@@ -17,7 +17,8 @@ from sskd_tutor.measure import recorder as record_module
 from sskd_tutor.measure.alignment import (attention_similarity, best_linear_adapter, channel_match, cka, cka_pairs, cosine_of, features,
     gram, half_sample_interval, match_sums, nmse_of, probe)
 from sskd_tutor.measure.fidelity import accuracy_by_class, agreement, ece, predictive_kl, reliability
-from sskd_tutor.measure.gauge import Gauge, fixed_sample, random_copy
+from sskd_tutor.measure.gauge import Gauge
+from sskd_tutor.measure.sample import fixed_sample, random_copy
 from sskd_tutor.measure.recorder import RecordAlignment
 from sskd_tutor.measure.recording import Recording, record_files
 from sskd_tutor.core.files import file_sha256

@@ -334,6 +334,43 @@ def test_stages_of_ones_own_and_a_staged_net():
     with pytest.raises(ValueError, match='(?s)do not compute what ResNet does.*conv1 +Conv2d'):
         as_stages(net, x, stages=stages, head=head)
 
+class Between(nn.Module):
+    "Something runs between its modules in training only"
+    def __init__(self, between):
+        super().__init__()
+        self.a, self.norm, self.b, self.between = conv(2, 3), nn.BatchNorm2d(8), conv(2), between
+        self.aux, self.head = nn.Linear(8, 10), tail(8)
+    def forward(self, x):
+        x = self.norm(self.a(x))
+        if self.training and self.between == 'dropout': x = F.dropout(x, .5)
+        y = self.head(self.b(x))
+        return (y, self.aux(x.mean((2, 3)))) if self.training and self.between == 'aux' else y
+
+@pytest.mark.parametrize('between, says', [('dropout', '(?s)in train mode the stages do not compute what Between does.*learns=False.*norm +BatchNorm2d'),
+                                           ('aux', 'gives a tuple in train mode')])
+def test_stages_by_hand_are_tried_in_train_mode(between, says):
+    net, plain, x = Between(between), Between('nothing'), torch.rand(1, 3, 32, 32)
+    before, how, rng = snapshot(net), state(net), torch.get_rng_state()
+    cut = dict(stages=dict(stage1=['a', 'norm'], stage2='b'), head='head')
+    with pytest.raises(CannotCut, match=says): as_stages(net, x, **cut)
+    assert len(as_stages(net, x, **cut, learns=False).stages) == 2 == len(as_stages(plain, x, **cut).stages)
+    assert not moved(before, net) and state(net) == how and torch.equal(torch.get_rng_state(), rng)
+
+def test_what_a_network_draws_by_itself_is_drawn_again():
+    "A dropout and a spectral norm inside stages differ from call to call; they are not taken for a fault"
+    from torch.nn.utils.parametrizations import spectral_norm
+    net = nn.Sequential(spectral_norm(conv(2, 3)), nn.Dropout(.5), conv(2), tail(8))
+    before = snapshot(net)
+    assert len(as_stages(net, (3, 32, 32), stages=dict(stage1=['0', '1'], stage2='2'), head='3').stages) == 2
+    assert not moved(before, net)
+
+@pytest.mark.parametrize('make', [torchvision.models.googlenet, torchvision.models.inception_v3])
+def test_a_teacher_may_have_auxiliary_heads(make):
+    net, x = make(num_classes=10, weights=None, init_weights=False), torch.rand(2, 3, 128, 128)
+    staged = as_stages(net, x, learns=False)
+    assert len(staged.stages) > 2 and torch.equal(staged.eval()(x), net.eval()(x))
+    assert {id(p) for p in staged.parameters()} == {id(p) for p in net.parameters()}
+
 @pytest.mark.parametrize('lib, name, kwargs, shape', [
     (timm.create_model, 'vit_tiny_patch16_224', dict(img_size=96), (3, 96, 96)),
     (timm.create_model, 'vit_tiny_patch16_384', {}, (3, 384, 384)),

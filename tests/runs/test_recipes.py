@@ -252,7 +252,7 @@ def test_a_teacher_that_was_interrupted_goes_on(first, data, tmp_path, monkeypat
     lines = []
     class Counted(KeepEpochs):
         def before_epoch(self): lines.append(self.epoch), super().before_epoch()
-    monkeypatch.setattr('sskd_tutor.runs.recipe.KeepEpochs', Counted)
+    monkeypatch.setattr('sskd_tutor.runs.labels_job.KeepEpochs', Counted)
     again = run(teacher(), tmp_path/'teacher', resume=True)
     assert lines == [2, 3] and again.info['student_sha256'] == whole.info['student_sha256']
     assert again.history.equals(whole.history) and not (tmp_path/'.teacher.checkpoints').exists()

@@ -272,7 +272,7 @@ def test_front_page_without_a_mouse(page, url):
     assert len(of(found, '.chapters', 'button')) == 4 and len(of(found, '.sskd-film', 'input')) == 1
     assert len(of(found, '.pick', 'button')) == 9 and len(of(found, '.swap', 'input')) == 1
     assert len(of(found, '.card', 'a')) == page.locator('.card').count() > 10
-    assert all(e['name'] for e in found), [e for e in found if not e['name']]
+    assert all(e['name'] and e['ring'] for e in found), [e for e in found if not (e['name'] and e['ring'])]
     assert [e['place'] for e in found] == sorted(e['place'] for e in found), "the order of the page"
     page.goto(url + '/index.html')
     page.locator('.sskd-film[data-on=ready]').wait_for()

@@ -17,6 +17,7 @@ from sskd_tutor.data.images import embedded_fashion
 from sskd_tutor.tasks.detection import (StagedDetector, detection_learner, detection_map, detection_teacher, save_detector,
     small_detector, staged_pair)
 from sskd_tutor.distill.costs import stage_costs
+from sskd_tutor.measure.recorder import RecordAlignment
 from sskd_tutor.data.made import make_scenes, write_camvid, write_coco
 from sskd_tutor.nets.staged import count_macs
 from sskd_tutor.core.state import kept, tensors_sha256
@@ -163,6 +164,21 @@ def test_a_retinanet_learns_too(pair):
         after = learn.loss_func(net(x), sizes, targets)
     assert abs((before - after)/1e-4 - 1) < .1 and all(p.grad.any() for p in net.stages.parameters())
     quiet(learn, 'fit_sskd', make(8), 1, 1)
+
+def test_a_distillation_can_be_recorded(ds):
+    "Images of two forms too: batches that say how large each image is are padded, as they are among themselves"
+    torch.manual_seed(0)
+    items = [(x[..., :64 + 32*(i % 2)], target | dict(boxes=target['boxes']*0 + torch.tensor([4., 4., 40., 40.]))) for i, (x, target) in enumerate(ds)]
+    detector = small_detector(4)
+    teacher, student = staged_pair(small_detector(8, 2), detector)
+    learn = detection_learner(detection_dls(items[:8], items[8:16], detector, bs=2, device='cpu'), student, metrics=[])
+    shapes = {tuple(x.shape[-2:]) for x, *_ in learn.dls.valid}
+    assert len(shapes) > 1 or learn.dls.valid.bs == 2
+    run = quiet(learn, 'fit_sskd', teacher, 1, 1, cbs=RecordAlignment(sample=8, images=3))
+    assert list(run.record.steps.phase) == ['start', *student.stage_names, 'head']
+    nmse = run.record.measures.query("measure == 'nmse' and control == ''")
+    assert nmse.value.notna().all() and set(nmse.student) == set(student.stage_names)
+    assert not run.record.final and 'stitched' not in set(run.record.measures.measure)
 
 def test_a_detector_must_have_an_answer_for_each_class(pair, ds):
     "Also where the images are a part of a set"
