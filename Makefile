@@ -33,7 +33,7 @@ test-slow: .venv/.dev  ## what is too long for every commit, one process a core;
 test-oldest: .venv-oldest/.installed  ## the unit tests of distill and the oldest versions that settings.ini promises
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest tests/core tests/distill tests/measure $(ARGS)
 
-test-colab: .venv/.dev .venv-colab/.pins  ## the lessons where Colab would run them: the wheel, an older torch, no clone
+test-colab: .venv/.dev .venv-colab/.pins  ## the lessons where Colab would run them: the wheel, the versions that Colab has, no clone
 	$(bin)/python tools/try_colab.py $(ARGS)
 
 bench: .venv/.core  ## speed and memory side by side, into benchmarks/results (10,000 JPEGs: benchmarks/folder.py); QUICK=1 takes under 5 minutes, into runs/
@@ -82,9 +82,9 @@ clean:  ## outputs of the documentation and of builds; the environment and the r
 	@$(bin)/python tools/install.py --editable '.[dev]'
 	@touch $@
 
-.venv-colab/.pins: tools/colab_pins.txt
+.venv-colab/.pins: tools/colab_pins.txt .venv/.dev
 	$(PYTHON) -m venv .venv-colab
-	.venv-colab/bin/python -m pip install --quiet --constraint tools/colab_pins.txt torch torchvision fastai ipywidgets ipykernel ipython nbconvert
+	.venv-colab/bin/python -m pip install --quiet --constraint tools/colab_pins.txt $$($(bin)/python tools/colab.py --there)
 	@touch $@
 
 .venv-oldest/.installed: pyproject.toml

@@ -69,17 +69,27 @@ def needs(name):
     return [f'{r.name}{r.specifier}' for r in found if not r.marker or r.marker.evaluate({'extra': ''})]
 
 @cache
-def missing():
-    "What Colab lacks or has too old, with what that requires in turn"
-    has, todo, found = pins(), core(), {}
+def sorted_out():
+    "(what Colab lacks or has too old, with what that requires in turn; what it has of all this)"
+    has, todo, lacks, there = pins(), core(), {}, {}
     while todo:
         r = Requirement(todo.pop(0))
         name = canonicalize_name(r.name)
-        if name in has and r.specifier.contains(has[name], prereleases=True): continue
+        if name in has and r.specifier.contains(has[name], prereleases=True):
+            there[name] = has[name]
+            continue
         if name in loaded: raise SystemExit(f"{r} is asked for, and Colab's kernel has loaded {name} {has.get(name)}")
-        if name not in found: todo += needs(name)
-        found[name] = str(r)
-    return list(found.values())
+        if name not in lacks: todo += needs(name)
+        lacks[name] = str(r)
+    return list(lacks.values()), list(there)
+
+def missing():
+    "What Colab lacks or has too old, with what that requires in turn"
+    return sorted_out()[0]
+
+def there():
+    "What Colab has already of our requirements, and what runs a notebook there"
+    return [*sorted_out()[1], 'ipykernel', 'nbconvert']
 
 def install_line():
     "What stands behind `pip install` on Colab: nothing that its kernel has loaded is touched"
@@ -156,6 +166,7 @@ def write_all(notebooks, to):
     for name, nb in notebooks.items(): nbformat.write(nb, to/name)
 
 def main():
+    if sys.argv[1:] == ['--there']: return print(*there())
     root = get_config().config_path
     to = Path(sys.argv[1]) if sys.argv[1:] else root
     paths = sorted((root/lessons).glob('*.ipynb'))

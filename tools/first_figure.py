@@ -67,8 +67,8 @@ def prepare(user, away):
     call(sys.executable, '-m', 'build', '--no-isolation', '--wheel', '--outdir', away/'dist', root, cwd=away)
     if user != 'colab': return
     call(sys.executable, '-m', 'venv', away/'env', cwd=away)
-    has = 'torch', 'torchvision', 'fastai', 'ipywidgets', 'ipykernel', 'ipython', 'nbconvert'
-    call(away/'env/bin/python', '-m', 'pip', 'install', '--quiet', '--constraint', root/'tools/colab_pins.txt', *has, cwd=away)
+    from colab import there
+    call(away/'env/bin/python', '-m', 'pip', 'install', '--quiet', '--constraint', root/'tools/colab_pins.txt', *there(), cwd=away)
 
 def gigabytes(folder): return sum(f.stat().st_size for f in folder.rglob('*') if f.is_file() and not f.is_symlink())/1e9
 
@@ -87,13 +87,16 @@ def timed(user):
                     disk_gb=round(gigabytes(away) - before, 1), cores=os.cpu_count(),
                     device=environment('cpu')['device_name'], date=date.today())
 
-def main(users):
-    rows = [timed(user) for user in users]
-    old = [r for r in csv.DictReader(path.open()) if r['user'] not in users] if path.exists() else []
+def write(row):
+    "A user's new row takes the place of the old one"
+    old = [r for r in csv.DictReader(path.open()) if r['user'] != row['user']] if path.exists() else []
     with path.open('w', newline='') as f:
         out = csv.DictWriter(f, columns, lineterminator='\n')
         out.writeheader()
-        out.writerows([*old, *rows])
+        out.writerows([*old, row])
+
+def main(users):
+    for user in users: write(timed(user))
     print(path.read_text())
 
 if __name__ == '__main__': main(sys.argv[1:] or list(ways))

@@ -126,9 +126,9 @@ def test_the_first_page_installs_in_the_same_way():
 
 def test_a_requirement_that_colabs_kernel_holds_is_refused(monkeypatch):
     monkeypatch.setattr(colab, 'core', lambda: ['ipywidgets>=8'])
-    colab.missing.cache_clear()
+    colab.sorted_out.cache_clear()
     with pytest.raises(SystemExit, match="Colab's kernel has loaded ipywidgets 7.7.1"): colab.missing()
-    colab.missing.cache_clear()
+    colab.sorted_out.cache_clear()
 
 def resolved(*words, tmp_path):
     "name -> version that pip would install on Colab's Python"
