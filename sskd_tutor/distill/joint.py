@@ -141,7 +141,7 @@ def with_logits(
     return StagedNet({**net.stages, 'logits': _Float32(net.head)}, nn.Identity())
 
 # %% ../../nbs/distill/14_joint.ipynb #7e5e6d7a
-def mixing_among(cbs) -> list[str]:
+def mixing_among(cbs: Any) -> list[str]:
     "Names of the callbacks that make one image of two"
     return [type(cb).__name__ for cb in L(cbs) if isinstance(cb, MixHandler)]
 
