@@ -8,10 +8,8 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/viz/voila.html.md"""
 __all__ = ['voila_page']
 
 # %% ../../nbs/viz/11_voila.ipynb #ce8daf59
+import json
 from pathlib import Path
-
-import nbformat.v4 as v4
-from nbformat import writes
 
 from ..core.files import write_whole
 from ..measure.recording import Recording
@@ -31,7 +29,8 @@ def voila_page(
     title = title or f'The run in {folder.name}'
     code = ('from sskd_tutor.viz.explorer import Explorer\n'
             f'Explorer.from_folder({str(folder)!r})')
-    cells = [v4.new_markdown_cell(f'# {title}'), v4.new_code_cell(code)]
     spec = dict(name='python3', display_name='python3', language='python')
-    nb = v4.new_notebook(cells=cells, metadata=dict(title=title, kernelspec=spec))
-    return write_whole(file, writes(nb))
+    cells = [dict(cell_type='markdown', id='title', metadata={}, source=f'# {title}'),
+             dict(cell_type='code', id='explorer', metadata={}, source=code, outputs=[], execution_count=None)]
+    nb = dict(nbformat=4, nbformat_minor=5, metadata=dict(title=title, kernelspec=spec), cells=cells)
+    return write_whole(file, json.dumps(nb, indent=1))
