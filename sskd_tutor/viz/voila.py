@@ -31,6 +31,7 @@ def voila_page(
             f'Explorer.from_folder({str(folder)!r})')
     spec = dict(name='python3', display_name='python3', language='python')
     cells = [dict(cell_type='markdown', id='title', metadata={}, source=f'# {title}'),
-             dict(cell_type='code', id='explorer', metadata={}, source=code, outputs=[], execution_count=None)]
+             dict(cell_type='code', id='explorer', metadata={}, source=code, outputs=[],
+                  execution_count=None)]
     nb = dict(nbformat=4, nbformat_minor=5, metadata=dict(title=title, kernelspec=spec), cells=cells)
     return write_whole(file, json.dumps(nb, indent=1))
