@@ -33,7 +33,7 @@ class Seen(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
         self.names |= {name for name, _ in attrs}
-        self.links |= {value for name, value in attrs if name in ('href', 'src')}
+        if tag == 'a': self.links |= {value for name, value in attrs if name == 'href'}
 
 def safe(text):
     seen = Seen(text)
