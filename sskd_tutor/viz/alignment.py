@@ -73,33 +73,31 @@ def _cividis(value):
     return '#' + ''.join(f'{round(255*channel):02X}' for channel in channels)
 
 def _ink_on(value):
-    "Black or white, whichever reads better on the color of a CKA"
-    cell = _cividis(value)
+    "Black or white, whichever reads better on the cell of a CKA; NaN has a gray cell"
+    cell = gray if pd.isna(value) else _cividis(min(max(value, 0), 1))
     return max(black, white, key=lambda ink: contrast(ink, cell))
 
 def _inked(words, values):
-    "The words of colored cells, each in the ink that reads better there; '' elsewhere"
+    "The words of the cells, each in the ink that reads better there"
     inked = words.copy()
     for row, column in itertools.product(words.index, words.columns):
-        value = values.loc[row, column]
-        color = '' if pd.isna(value) else _ink_on(min(max(value, 0), 1))
-        inked.loc[row, column] = color and f'<span style="color:{color}">{words.loc[row, column]}</span>'
+        color = _ink_on(values.loc[row, column])
+        inked.loc[row, column] = f'<span style="color:{color}">{words.loc[row, column]}</span>'
     return inked
 
 # %% ../../nbs/viz/03_alignment.ipynb #c149d5e2
 def _add_cells(fig, values, words):
     "Two heat maps: gray cells where CKA is undefined, colored ones elsewhere"
-    none = values.isna()
+    none, inked = values.isna(), _inked(words, values)
     shared = dict(x=list(values.columns), y=list(values.index), xgap=3, ygap=3, texttemplate='%{text}',
                   textfont_size=16, customdata=words.values.tolist(),
                   hovertemplate='student %{y}, teacher %{x}<br>%{customdata}<extra></extra>')
     fig.add_heatmap(z=none.astype(object).replace({True: 1, False: None}).values.tolist(),
-                    text=words.where(none, '').values.tolist(), textfont_color=black,
-                    colorscale=[gray, gray], showscale=False, **shared)
+                    text=inked.where(none, '').values.tolist(), colorscale=[gray, gray], showscale=False, **shared)
     bar = dict(title=dict(text='CKA', side='right'), thickness=14, outlinewidth=0,
                tickvals=[0, .25, .5, .75, 1])
     fig.add_heatmap(z=values.astype(object).where(~none, None).values.tolist(),
-                    text=_inked(words, values).values.tolist(), zmin=0, zmax=1, colorscale='Cividis',
+                    text=inked.where(~none, '').values.tolist(), zmin=0, zmax=1, colorscale='Cividis',
                     colorbar=bar, **shared)
 
 # %% ../../nbs/viz/03_alignment.ipynb #dd1de36b

@@ -52,9 +52,6 @@ def browser(chromium):
         yield b
         b.close()
 
-# JupyterLab skips cells that are scrolled away; plotly measures the labels of a figure drawn there as nothing and says this
-off_screen = ['Error: <text> attribute y: Expected length, "-Infinity".']
-
 @pytest.fixture
 def page(browser, request):
     "A page on which every request and every complaint is noted, and judged at the end"
@@ -68,7 +65,7 @@ def page(browser, request):
     yield page
     page.screenshot(path=shots/f'{request.node.name}_end.png')
     assert asked and [u for u in asked if not re.match(r'(data|blob|file):|(http|ws)://127\.0\.0\.1:', u)] == []
-    assert [text for text in said if text not in off_screen] == []
+    assert said == []
     context.close()
 
 @pytest.fixture(scope='module')
@@ -238,9 +235,10 @@ def try_point(page, explorer):
     page.mouse.move(0, 0)
 
 def screenshots(page, explorer, name):
-    "Light and dark, wide and 900 px; text must be readable in both"
+    "Light and dark, wide and narrow; text must be readable in both. On a phone JupyterLab's own panels leave a cell 22 px; Voila has none"
+    widths = (1440, 900, 390) if name == 'voila' else (1440, 900)
     for theme in ('light', 'dark'):
-        for width in (1440, 900, 390):
+        for width in widths:
             page.set_viewport_size(dict(width=width, height=2600))
             explorer.scroll_into_view_if_needed()
             page.wait_for_timeout(500)
