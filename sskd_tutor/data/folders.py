@@ -27,7 +27,7 @@ from torch import Tensor
 from ..core.device import all_gpus
 from ..core.errors import few_names
 from .loaders import DeviceDL, ImageSet, set_dls
-from .opening import fitted, formats_read, is_image_name, mode_fault, modes, suffixes
+from .opening import fitted, is_image_name, mode_fault, modes, opened, suffixes
 from .views import Views
 
 # %% ../../nbs/data/03_folders.ipynb #4f1d73e9
@@ -59,7 +59,7 @@ def _kind(
 ):
     "'L', 'RGB', or why the file cannot be read"
     try:
-        with Image.open(path, formats=formats_read) as im:
+        with opened(path) as im:
             if whole: im.load()
             return mode_fault(im) or modes[im.mode]
     except Exception as e: return f'{type(e).__name__}: {e}'.replace(str(path), 'file')
@@ -242,7 +242,7 @@ def pixels(self: FolderSet,
     "Decode one image"
     path = self.folder/self.images.paths[i]
     try:
-        with Image.open(path, formats=formats_read) as im:
+        with opened(path) as im:
             im.draft(self.mode, (self.size, self.size))
             return fitted(im, (self.size, self.size), self.mode)
     except Exception as e:
