@@ -242,7 +242,7 @@ def read_runs(
 ) -> pd.DataFrame:         # empty if there is no file yet
     "The runs in a file, without lines that were cut off or damaged"
     path = Path(path)
-    if not path.exists() or not path.stat().st_size: return pd.DataFrame(columns=columns)
+    if not path.exists() or path.is_file() and not path.stat().st_size: return pd.DataFrame(columns=columns)
     text = plain_text(path, 'Name another file, or move this one away')
     head, *lines = text.splitlines(keepends=True)
     _check_head(path, head)

@@ -329,11 +329,13 @@ def split_folder(
 # %% ../../nbs/data/03_folders.ipynb #72436826
 def _two_folders(folder, valid, whole):
     "The files of 'train' and of the folder beside it, paths below `folder`, and the classes of 'train'"
-    if Path(valid).name == 'train':
-        raise ValueError("valid is 'train', the images that are trained on; expected a folder of others, "
+    of_train, of_valid = Path(folder)/'train', Path(folder)/valid
+    is_same = of_train.exists() and of_valid.exists() and of_train.samefile(of_valid)   # a link, perhaps
+    if is_same or of_valid.name == 'train':
+        raise ValueError(f"valid is {valid!r}, the images that are trained on; expected a folder of others, "
                          "which are held out")
-    train, classes = scan(Path(folder)/'train', whole)
-    held, names = scan(Path(folder)/valid, whole)
+    train, classes = scan(of_train, whole)
+    held, names = scan(of_valid, whole)
     extra = [name for name in names if name not in classes]
     if extra:
         raise ValueError(f"{folder}/{valid} has the classes {extra}, which {folder}/train has not: {classes}")

@@ -30,8 +30,8 @@ def _fill_space(folder, student, about):
         shutil.copyfile(pkg_data/'space'/name, folder/to)
     shutil.copyfile(student, folder/'student.onnx')
     (folder/'student.json').write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding='utf-8')
-    readme = f'{space_head(about["title"])}\nDrop an image; a student answers. `python app.py` runs it here.\n'
-    (folder/'README.md').write_text(readme, encoding='utf-8')
+    what = 'Drop an image; a student answers. `python app.py` runs it here.'
+    (folder/'README.md').write_text(f'{space_head(about["title"])}\n{what}\n', encoding='utf-8')
 
 # %% ../../nbs/runs/03b_space.ipynb #61c6a82d
 def write_space(

@@ -57,7 +57,9 @@ def camvid_parts(
 
 # %% ../../nbs/tasks/03a_streets.ipynb #734c93c7
 def _pixels(path, mode, size, how):
-    with opened(path) as image: scaled = image.convert(mode).resize(size[::-1], how)
+    try:
+        with opened(path) as image: scaled = image.convert(mode).resize(size[::-1], how)
+    except Exception as e: raise ValueError(f"{path} cannot be read ({type(e).__name__}: {e})") from e
     return pil_to_tensor(scaled)
 
 def street_images(

@@ -167,6 +167,7 @@ def bomb(tmp_path_factory): return packed_weights(tmp_path_factory.mktemp('bomb'
 @pytest.mark.parametrize('name', of_torch)
 def test_a_bomb_of_weights(name, bomb):
     check('hostile files', f'{name}, a bomb', lambda: at_once(lambda: of_torch[name](bomb)), expect=('named',))
+    with pytest.raises(ValueError, match='would unpack to 268,435,456'): of_torch[name](bomb)
 
 @pytest.mark.parametrize('name', of_torch)
 @pytest.mark.parametrize('how', ['a folder', 'missing', 'empty', 'text'])

@@ -1,6 +1,7 @@
 """A recording or a run from somebody else may hold any text; none of it becomes markup or script on a page."""
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -22,6 +23,7 @@ from sskd_tutor.viz.explorer import Explorer
 from sskd_tutor.viz.pairing import PairingEditor
 from sskd_tutor.viz.panels import line
 from sskd_tutor.viz.player import player_page
+from sskd_tutor.viz.voila import voila_page
 
 bad = '<img src=x onerror="document.hacked=1">'
 
@@ -200,6 +202,13 @@ def test_the_player_in_a_browser(tmp_path, chromium):
         assert not page.evaluate('document.hacked') and page.locator('img[src="x"]').count() == 0
         assert page.get_by_text('onerror').count() > 1
         browser.close()
+
+def test_the_page_of_a_folder(tmp_path):
+    "A folder's name becomes the title of a page"
+    folder = shutil.copytree(pkg_data/'example_recording', tmp_path/'<img src=x onerror=1>')
+    title, code = json.loads(voila_page(folder, tmp_path/'a.ipynb').read_text())['cells']
+    assert '<' not in title['source'] and '&lt;img' in title['source']
+    assert code['source'].count(repr(str(folder))) == 1
 
 def test_above_or_below_the_teacher():
     info = hostile_info() | dict(results=dict(teacher=80., distilled=87.5))
