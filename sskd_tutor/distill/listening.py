@@ -8,7 +8,6 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/distill/listening.html.md"""
 __all__ = ['can_teach', 'quintessential', 'course_step', 'exam_gradient', 'Exp3']
 
 # %% ../../nbs/distill/01g_listening.ipynb #7e78247e
-import math
 from collections.abc import Callable
 
 import torch
@@ -26,8 +25,8 @@ def can_teach(
 ) -> Tensor:           # (n,), bool
     "Where the teacher is right and the student is wrong (Livanos et al., 2024, arXiv 2402.05942)"
     if teacher.shape != student.shape or len(y) != len(teacher):
-        raise ValueError(f"the answers are {tuple(teacher.shape)} and {tuple(student.shape)}, with {len(y)} labels; "
-                         "expected (n,classes) twice, and n")
+        raise ValueError(f"the answers are {tuple(teacher.shape)} and {tuple(student.shape)}, "
+                         f"with {len(y)} labels; expected (n,classes) twice, and n")
     return (teacher.argmax(1) == y) & (student.argmax(1) != y)
 
 # %% ../../nbs/distill/01g_listening.ipynb #1922b541
@@ -40,7 +39,8 @@ def quintessential(
     lr: float = 1.,       # step size, in units of the images
 ) -> Tensor:              # like x
     "Images that the teacher finds more typical of their class (Livanos et al., 2024, arXiv 2402.05942)"
-    if not 0 <= alpha <= 1: raise ValueError(f"alpha is {alpha}; expected 0 to 1, the part of the way to the truth")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}; expected 0 to 1, the part of the way to the truth")
     with torch.no_grad(): answer = teacher(x).softmax(1)
     truth = F.one_hot(y, answer.shape[1]).to(answer.dtype)
     goal = answer + alpha*(truth - answer)
@@ -91,7 +91,8 @@ class Exp3:
         gamma: float = .1,   # share of pulls that only explore, above 0, up to 1
         seed: int = 0,
     ):
-        if len(set(arms)) < 2: raise ValueError(f"the arms are {arms}; expected two or more, with different names")
+        if len(set(arms)) < 2:
+            raise ValueError(f"the arms are {arms}; expected two or more, with different names")
         if not 0 < gamma <= 1: raise ValueError(f"gamma is {gamma}; expected a share above 0, up to 1")
         self.arms, self.gamma = list(arms), gamma
         self.log_weights = torch.zeros(len(self.arms), dtype=torch.float64)

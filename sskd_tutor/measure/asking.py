@@ -20,8 +20,8 @@ def accuracy_by_questions(
 ) -> Tensor:           # (n+1,), float64, accuracy after 0, 1, ..., n questions
     "Accuracy of a student that hands its least sure images on to its teacher"
     if student.shape != teacher.shape or len(y) != len(student) or len(y) == 0:
-        raise ValueError(f"the answers are {tuple(student.shape)} and {tuple(teacher.shape)}, with {len(y)} labels; "
-                         "expected (n,classes) twice, and n of 1 or more")
+        raise ValueError(f"the answers are {tuple(student.shape)} and {tuple(teacher.shape)}, "
+                         f"with {len(y)} labels; expected (n,classes) twice, and n of 1 or more")
     if sure is None: sure = student.softmax(1).amax(1)
     order = sure.argsort(stable=True)
     own, expert = (logits.argmax(1).eq(y)[order].double() for logits in (student, teacher))

@@ -8,7 +8,6 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/tasks/difficulty.html.md"""
 __all__ = ['pixel_weights', 'easy_loss', 'disputed', 'disputed_loss']
 
 # %% ../../nbs/tasks/03b_difficulty.ipynb #16a0361d
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,8 +23,8 @@ def pixel_weights(
 ) -> Tensor:              # (b,h,w), float32, above 0, up to 1
     "How easy the teacher finds each pixel (Liang et al., 2024, arXiv 2407.03719)"
     if aux is None:
-        raise ValueError("this teacher gives no auxiliary answer (aux is None), so it cannot say what is easy; "
-                         "train a head on one of its earlier stages")
+        raise ValueError("this teacher gives no auxiliary answer (aux is None), "
+                         "so it cannot say what is easy; train a head on one of its earlier stages")
     _check_answers(main, aux)
     log_m, log_a = main.float().log_softmax(1), aux.float().log_softmax(1)
     kl = (log_a.exp()*(log_a - log_m)).sum(1)
@@ -65,8 +64,9 @@ def disputed_loss(
     "Cross-entropy of disputed pixels alone: the second phase, as `Term(disputed_loss, labels=True)`"
     where = disputed(pred, logits)
     if not where.any():
-        raise ValueError(f"the masks of student and teacher are equal in all {where.numel():,} pixels, so no pixel is "
-                         "disputed and nothing would be trained; end this phase, or take harder images")
+        raise ValueError(f"the masks of student and teacher are equal in all {where.numel():,} pixels, "
+                         "so none is disputed and nothing would be trained; "
+                         "end this phase, or take harder images")
     loss, counts = _pixels(pred, y, void)
     where = where & counts
     return (where*loss).sum()/where.sum().clamp(min=1)
