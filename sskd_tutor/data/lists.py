@@ -144,7 +144,7 @@ def read_table(
         table = csv.DictReader(io.StringIO(bounded_text(path, encoding='utf-8-sig')))
         rows = list(table)
     except (ValueError, csv.Error) as e:
-        raise ValueError(f"{path} is no table in UTF-8 ({e}); save it as CSV") from e
+        raise ValueError(f"{path} is no text in UTF-8 with a table ({e}); save the table as CSV") from e
     if not rows:
         raise ValueError(f"{path} has no rows; expected a line with the columns' names, then a line "
                          "for each image")
