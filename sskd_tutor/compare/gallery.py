@@ -102,8 +102,8 @@ def paper_verdict(
     key: str,   # of a paper
 ) -> str:       # sentences
     "What is shown of a paper: without runs, and with them"
-    found = gallery_verdicts().set_index('paper')
     paper = papers()[key]
-    if key not in found.index: return paper.verdict or paper.why
+    if not paper.studies: return paper.verdict or paper.why
+    found = gallery_verdicts().set_index('paper')
     of_runs = [f'{row.says} ({row.measure})' for row in found.loc[[key]].itertuples()]
     return ' '.join([paper.verdict, f"Runs: {'; '.join(of_runs)}."])
