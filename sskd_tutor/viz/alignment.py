@@ -93,7 +93,8 @@ def _add_cells(fig, values, words):
                   textfont_size=16, customdata=words.values.tolist(),
                   hovertemplate='student %{y}, teacher %{x}<br>%{customdata}<extra></extra>')
     fig.add_heatmap(z=none.astype(object).replace({True: 1, False: None}).values.tolist(),
-                    text=inked.where(none, '').values.tolist(), colorscale=[gray, gray], showscale=False, **shared)
+                    text=inked.where(none, '').values.tolist(), colorscale=[gray, gray], showscale=False,
+                    **shared)
     bar = dict(title=dict(text='CKA', side='right'), thickness=14, outlinewidth=0,
                tickvals=[0, .25, .5, .75, 1])
     fig.add_heatmap(z=values.astype(object).where(~none, None).values.tolist(),
