@@ -18,6 +18,7 @@ import pandas as pd
 
 from .verdicts import holm, interval, paired, verdict
 from ..core.errors import nearest
+from ..core.tables import read_csv
 
 # %% ../../nbs/compare/06_curves.ipynb #10f59bf3
 fixed = 'holdout memory precision views'.split()   # settings that all runs of a study share
@@ -36,7 +37,7 @@ def read_curves(
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path} does not exist; make the runs first: python benchmarks/curves.py")
-    runs = pd.read_csv(path)
+    runs = read_csv(path, 'Make the runs again: python benchmarks/curves.py')
     lost = {'study', 'method', 'settings', 'budget', 'gmacs', 'accuracy'} - set(runs)
     if lost:
         raise ValueError(f"{path} has no column {sorted(lost)}; "

@@ -28,7 +28,7 @@ from ..core.device import Bf16
 from ..data.loaders import DeviceDL, ImageSet
 from ..data.images import Images
 from ..data.views import Views
-from ..core.files import pkg_data, write_whole
+from ..core.files import pkg_data, plain_text, write_whole
 from ..measure.fidelity import all_logits, ece, fidelity, torchmetrics
 from .methods import schedule, train
 from .phases import Trial
@@ -212,7 +212,8 @@ def append_run(
 # %% ../../nbs/compare/03_runner.ipynb #63d943f9
 def _is_run(line):
     "Is this a whole line of the file?"
-    values = next(csv.reader([line]), [])
+    try: values = next(csv.reader([line]), [])
+    except csv.Error: return False
     if not line.endswith('\n') or len(values) != len(columns): return False
     return all(values[columns.index(name)].isdigit() for name in ('seed', 'labels', 'images'))
 
@@ -241,8 +242,9 @@ def read_runs(
 ) -> pd.DataFrame:         # empty if there is no file yet
     "The runs in a file, without lines that were cut off or damaged"
     path = Path(path)
-    if not path.exists() or not path.stat().st_size: return pd.DataFrame(columns=columns)
-    head, *lines = path.read_text().splitlines(keepends=True)
+    if not path.exists() or path.is_file() and not path.stat().st_size: return pd.DataFrame(columns=columns)
+    text = plain_text(path, 'Name another file, or move this one away')
+    head, *lines = text.splitlines(keepends=True)
     _check_head(path, head)
     good = [line for line in lines if _is_run(line)]
     damaged = [line for line in lines if not _is_run(line)]

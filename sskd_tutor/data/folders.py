@@ -27,7 +27,7 @@ from torch import Tensor
 from ..core.device import all_gpus
 from ..core.errors import few_names
 from .loaders import DeviceDL, ImageSet, set_dls
-from .opening import fitted, formats_read, is_image_name, mode_fault, modes, suffixes
+from .opening import fitted, is_image_name, mode_fault, modes, opened, suffixes
 from .views import Views
 
 # %% ../../nbs/data/03_folders.ipynb #4f1d73e9
@@ -59,7 +59,7 @@ def _kind(
 ):
     "'L', 'RGB', or why the file cannot be read"
     try:
-        with Image.open(path, formats=formats_read) as im:
+        with opened(path) as im:
             if whole: im.load()
             return mode_fault(im) or modes[im.mode]
     except Exception as e: return f'{type(e).__name__}: {e}'.replace(str(path), 'file')
@@ -242,7 +242,7 @@ def pixels(self: FolderSet,
     "Decode one image"
     path = self.folder/self.images.paths[i]
     try:
-        with Image.open(path, formats=formats_read) as im:
+        with opened(path) as im:
             im.draft(self.mode, (self.size, self.size))
             return fitted(im, (self.size, self.size), self.mode)
     except Exception as e:
@@ -329,11 +329,13 @@ def split_folder(
 # %% ../../nbs/data/03_folders.ipynb #72436826
 def _two_folders(folder, valid, whole):
     "The files of 'train' and of the folder beside it, paths below `folder`, and the classes of 'train'"
-    if Path(valid).name == 'train':
-        raise ValueError("valid is 'train', the images that are trained on; expected a folder of others, "
+    of_train, of_valid = Path(folder)/'train', Path(folder)/valid
+    is_same = of_train.exists() and of_valid.exists() and of_train.samefile(of_valid)   # a link, perhaps
+    if is_same or of_valid.name == 'train':
+        raise ValueError(f"valid is {valid!r}, the images that are trained on; expected a folder of others, "
                          "which are held out")
-    train, classes = scan(Path(folder)/'train', whole)
-    held, names = scan(Path(folder)/valid, whole)
+    train, classes = scan(of_train, whole)
+    held, names = scan(of_valid, whole)
     extra = [name for name in names if name not in classes]
     if extra:
         raise ValueError(f"{folder}/{valid} has the classes {extra}, which {folder}/train has not: {classes}")

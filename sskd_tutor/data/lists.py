@@ -15,6 +15,7 @@ import torch
 from fastai.vision.all import DataLoaders
 
 from ..core.errors import few_names
+from ..core.files import bounded_text
 from .folders import FileSplit, Skip, checked, files_dls, files_of, no_access, split_folder
 from .opening import is_image_name, suffixes
 from .views import Views
@@ -138,12 +139,12 @@ def read_table(
     path: str | Path,         # CSV in UTF-8, the first line names the columns
 ) -> tuple[list[str], list[dict[str, str]]]:  # columns, rows
     "A CSV whose rows all have as many cells as the first"
-    if not Path(path).is_file(): raise FileNotFoundError(f"there is no table at {path}")
-    try: text = Path(path).read_text(encoding='utf-8-sig')
-    except UnicodeDecodeError as e:
-        raise ValueError(f"{path} is no text in UTF-8 ({e}); save the table as CSV") from e
-    table = csv.DictReader(io.StringIO(text))
-    rows = list(table)
+    if not Path(path).exists(): raise FileNotFoundError(f"there is no table at {path}")
+    try:
+        table = csv.DictReader(io.StringIO(bounded_text(path, encoding='utf-8-sig')))
+        rows = list(table)
+    except (ValueError, csv.Error) as e:
+        raise ValueError(f"{path} is no text in UTF-8 with a table ({e}); save the table as CSV") from e
     if not rows:
         raise ValueError(f"{path} has no rows; expected a line with the columns' names, then a line "
                          "for each image")

@@ -9,6 +9,7 @@ __all__ = ['PlainUnpickler', 'read_pickled']
 
 # %% ../../nbs/data/05a_pickled.ipynb #55559e16
 import hashlib
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,5 @@ def read_pickled(
     if hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5:
         raise ValueError(f"{path} is not the published file: its md5 is not {md5}. "
                          f"Get it again from {source}")
-    with open(path, 'rb') as f:
-        try: return PlainUnpickler(f, encoding='latin1').load()
-        except Exception as e: raise ValueError(f"{path} cannot be read ({type(e).__name__}: {e})") from e
+    try: return PlainUnpickler(io.BytesIO(raw), encoding='latin1').load()   # the very bytes that were checked
+    except Exception as e: raise ValueError(f"{path} cannot be read ({type(e).__name__}: {e})") from e

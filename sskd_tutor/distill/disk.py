@@ -17,7 +17,8 @@ import torch
 from fastcore.all import patch
 from torch import Tensor
 
-from ..core.files import file_sha256, is_left, process_mark, remove, replace_whole, write_synced
+from ..core.files import (bounded_text, file_sha256, is_left, parsed_json, process_mark, remove,
+                                   replace_whole, write_synced)
 from ..data.loaders import DeviceDL
 from .memory import Store, part_sha256, stages_up_to
 from ..nets.staged import StagedNet
@@ -168,9 +169,9 @@ def find(self: Disk,
     return None
 
 def _whole(path):
-    note, sha256 = path.with_suffix('.json').read_text(), file_sha256(path)
-    try: return sha256 == json.loads(note)['sha256']
-    except (ValueError, KeyError): return False
+    sha256 = file_sha256(path)
+    try: return sha256 == parsed_json(bounded_text(path.with_suffix('.json')))['sha256']
+    except (ValueError, KeyError, TypeError): return False
 
 @patch
 def set_aside(self: Disk,

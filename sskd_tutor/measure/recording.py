@@ -19,7 +19,8 @@ import pandas as pd
 from fastcore.all import patch
 
 import sskd_tutor
-from ..core.files import bounded_text, file_sha256, most_text, parsed_json, sealed, write_whole
+from ..core.files import (bounded_text, check_size, file_sha256, most_text, parsed_json, sealed,
+                                   write_whole)
 from ..core.tables import records
 
 # %% ../../nbs/measure/03_recording.ipynb #76fb8e5f
@@ -240,7 +241,9 @@ most_arrays = 2*2**30   # bytes of all arrays, unpacked: a recording of a long r
 
 def _check_sizes(table: Path, arrays: Path) -> None:
     "A file from somebody else may unpack to more than there is memory"
-    if table.stat().st_size > most_text: raise _damaged(table, f"it has {table.stat().st_size:,} bytes")
+    for path, most in ((table, most_text), (arrays, most_arrays)):
+        try: check_size(path, most)
+        except ValueError as e: raise _damaged(path, e) from e
     try:
         with ZipFile(arrays) as z: size = sum(entry.file_size for entry in z.infolist())
     except BadZipFile as e: raise _damaged(arrays, e) from e
@@ -252,8 +255,6 @@ def _assembled(said: dict[str, Any], table: Path, arrays: Path) -> Recording:
     plain['scale'] = {stage: tuple(ends) for stage, ends in said['scale'].items()}
     steps = _read_steps(said['steps'])
     return Recording(measures=_read_measures(table), steps=steps, **_read_arrays(arrays), **plain)
-
-_signs_of_damage = KeyError, TypeError, AttributeError, ValueError, IndexError
 
 @patch(cls_method=True)
 def load(cls: Recording,
@@ -267,13 +268,13 @@ def load(cls: Recording,
     said = _read_rest(rest)
     hashes = said.get('sha256')
     if not isinstance(hashes, dict): raise _damaged(rest, "it has no hashes of the other two files")
+    _check_sizes(table, arrays)
     for path in (table, arrays):
         if file_sha256(path) == hashes.get(path.name): continue
         raise _damaged(path, "its sha256 is not the one in alignment.json")
-    _check_sizes(table, arrays)
     try:
         rec = _assembled(said, table, arrays)
         rec.check()
     except KeyError as e: raise _damaged(rest, f"it has no {e}") from e
-    except _signs_of_damage as e: raise _damaged(rest, e) from e
+    except Exception as e: raise _damaged(rest, e) from e   # whatever the three readers raise
     return rec

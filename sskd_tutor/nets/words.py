@@ -241,7 +241,7 @@ def names_code(
     kinds: Collection[str] = net_sources,  # what may stand before a colon
 ) -> bool:
     "Is this package.module:function, rather than a registered kind?"
-    if word is None: return False
+    if not isinstance(word, str): return False   # no word at all: its type is checked elsewhere
     kind, colon, _ = word.partition(':')
     return bool(colon) and kind not in kinds
 

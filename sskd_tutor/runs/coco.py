@@ -23,7 +23,7 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
-from ..core.files import write_whole
+from ..core.files import bounded_text, write_whole
 from ..core.settings import make_settings, option
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records
@@ -371,7 +371,7 @@ def to_export(cls: CocoJob,
         raise ValueError(f"the networks of the run at {run.path} were made in Python; build the student "
                          "again, and use export_student")
     sizes = {k: info['numbers'][k] for k in ('min_size', 'max_size')}
-    recipe = parse_recipe((run.path/'recipe.toml').read_text(encoding='utf-8'), 'recipe.toml')
+    recipe = parse_recipe(bounded_text(run.path/'recipe.toml'), 'recipe.toml')
     teacher, student = recipe_pair(recipe, len(info['classes']), None, **sizes)
     load_weights(student, run.path/'student.safetensors')
     side = -(-sizes['min_size']//32)*32

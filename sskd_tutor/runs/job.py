@@ -22,6 +22,7 @@ from ..core.files import remove, temporary_folder, write_whole
 from ..core.job import Job
 from ..core.settings import make_settings, Settings
 from ..core.state import differences
+from ..core.tables import read_csv
 from ..distill.checkpoint import Checkpoint
 from .report import result_text
 from .saved import (check_folder, complete, put_in_place, read_json, Run, run_format,
@@ -90,7 +91,8 @@ def keep_history(self: RunJob,
 def history(self: RunJob) -> pd.DataFrame:
     "What all parts measured, in their order"
     paths = [self.place/f'{part}.csv' for part in self.parts()]
-    return pd.concat([pd.read_csv(p, converters=dict(value=float)) for p in paths if p.exists()],
+    cure = f"Remove the folder {self.place} and begin again"
+    return pd.concat([read_csv(p, cure, converters=dict(value=float)) for p in paths if p.exists()],
                      ignore_index=True)
 
 # %% ../../nbs/runs/02_job.ipynb #88edfdd3

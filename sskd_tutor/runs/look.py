@@ -55,6 +55,8 @@ def answers_html(
     "Images with their class and what each network says; what is wrong is crossed out"
     shown = []
     for row in rows:
+        if not row['image'].startswith('data:image/png;base64,'):
+            raise ValueError("an image lies elsewhere; expected its pixels, so that the page opens offline")
         answers = Markup('').join(_answer(*pair, row['truth']) for pair in row['answers'].items())
         shown.append(one_image.format(row['truth'], row['image'], answers))
     return Markup('<div class="answers">{}</div>').format(Markup('').join(shown))
@@ -76,14 +78,24 @@ def smaller(sizes: dict) -> str:   # name -> row of `sizes`
 
 # %% ../../nbs/runs/01a_look.ipynb #2fa49c4e
 look_file = 'look.json'
+_cure = 'remove it, or copy the run again'
 
 def _read(path: Path) -> dict:
     "A look.json, or an error that names it"
-    cure = "remove it, or copy the run again"
     try: found = parsed_json(bounded_text(path))
-    except ValueError as e: raise ValueError(f"{path} is damaged ({e}); {cure}") from e
+    except ValueError as e: raise ValueError(f"{path} is damaged ({e}); {_cure}") from e
     if isinstance(found, dict) and {'sizes', 'answers'} <= found.keys(): return found
-    raise ValueError(f"{path} has no sizes and answers; {cure}")
+    raise ValueError(f"{path} has no sizes and answers; {_cure}")
+
+def _shown(found: dict) -> Markup:
+    "Sizes and answers as a piece of the report"
+    heads = ['network', 'weights', 'as float32', 'an image', 'time of an image']
+    table = html_table([_size_row(name, row) for name, row in found['sizes'].items()], heads)
+    note = Markup('<p class="soft">Time of one image alone, on the machine of this run: the fastest of '
+                  'several turns. What is wrong is crossed out.</p>')
+    return said('What you get', smaller(found['sizes'])) + table + note + answers_html(found['answers'])
+
+_signs_of_damage = KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError
 
 def look_section(
     folder: str | Path,   # a run folder
@@ -92,12 +104,9 @@ def look_section(
     path = Path(folder)/look_file
     if not path.exists(): return []
     found = _read(path)
-    heads = ['network', 'weights', 'as float32', 'an image', 'time of an image']
-    table = html_table([_size_row(name, row) for name, row in found['sizes'].items()], heads)
-    note = Markup('<p class="soft">Time of one image alone, on the machine of this run: the fastest of '
-                  'several turns. What is wrong is crossed out.</p>')
-    html = said('What you get', smaller(found['sizes'])) + table + note + answers_html(found['answers'])
-    return [Opening(html)]
+    try: return [Opening(_shown(found))]
+    except _signs_of_damage as e:
+        raise ValueError(f"{path} is damaged ({type(e).__name__}: {e}); {_cure}") from e
 
 def looked_at(
     sizes: pd.DataFrame,   # from `sizes`

@@ -11,17 +11,18 @@ __all__ = ['run_format', 'run_files', 'write_json', 'read_json', 'read_info', 'f
 # %% ../../nbs/runs/01b_saved.ipynb #1c04bac7
 import json, os, shutil
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 from torch import nn
 
 import sskd_tutor
-from ..core.files import (bounded_text, file_sha256, is_intact, replace_whole, sealed,
+from ..core.files import (bounded_text, damaged, file_sha256, is_intact, replace_whole, sealed,
                                    unfinished_beside, write_whole)
 from ..core.job import Job
 from ..core.settings import make_settings
 from ..core.state import tensors_sha256
+from ..core.tables import read_csv
 from ..measure.recording import record_files, Recording
 from ..nets.weights import save_weights
 from .look import look_section
@@ -48,12 +49,31 @@ def read_json(
 # %% ../../nbs/runs/01b_saved.ipynb #e5d2e6ff
 run_format = 2
 run_files = ['student.safetensors', 'metrics.csv', 'run.json']
+_repeat = 'Copy the run folder again, or repeat the run'   # the cure of nearly everything
+
+_kinds = dict(sha256=dict, settings=dict, results=dict, needs=list, files=list)
+
+def _is_inside(name):
+    "Is this the name of a file in the folder?"
+    if not isinstance(name, str): return False
+    path = PurePosixPath(name)
+    return not path.is_absolute() and '..' not in path.parts
+
+def _check_fields(path, info):
+    "A manifest names files of its own folder, and nothing else"
+    for field, kind in _kinds.items():
+        if isinstance(info.get(field, kind()), kind): continue
+        wanted = 'names and values' if kind is dict else 'a list of names'
+        raise damaged(path, f"damaged: {field} is {info[field]!r:.40}, expected {wanted}", _repeat)
+    names = [*info.get('needs', []), *info.get('files', []), *info.get('sha256', {})]
+    strange = [name for name in names if not _is_inside(name)]
+    if strange: raise damaged(path, f"damaged: it names {strange[0]!r:.80}, no file of the folder", _repeat)
 
 def read_info(
     path: Path,   # a run.json
 ) -> dict:
     "What a run.json says, if this version can read it"
-    info = read_json(path, 'Copy the run folder again, or repeat the run')
+    info = read_json(path, _repeat)
     if not isinstance(info, dict) or not isinstance(info.get('format'), int):
         raise ValueError(f"{path} is not the run.json of a run: it has no `format` number")
     if info['format'] > run_format:
@@ -67,6 +87,7 @@ def read_info(
     if not is_intact(info):
         raise ValueError(f"{path} is damaged or was changed after the run: its seal does not fit. Copy the "
                          "run folder again, or repeat the run; if you changed it, remove its line `seal`")
+    _check_fields(path, info)
     return info
 
 # %% ../../nbs/runs/01b_saved.ipynb #d6f24621
@@ -136,7 +157,7 @@ def load_run(
             raise ValueError(f"{folder/name} is damaged or was changed after the run: its sha256 is not the "
                              "one in "
                              "run.json. Repeat the run, or copy the folder again")
-    history = pd.read_csv(folder/'metrics.csv', converters=dict(value=float))
+    history = read_csv(folder/'metrics.csv', _repeat, converters=dict(value=float))
     return Run(history, info, folder)
 
 # %% ../../nbs/runs/01b_saved.ipynb #0c2e62d9

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from ..core.files import pkg_data
+from ..core.files import pkg_data, replace_whole, unfinished_beside
 
 # %% ../../nbs/runs/03b_space.ipynb #88f80a1e
 def space_head(
@@ -24,6 +24,16 @@ def space_head(
                  app_file='app.py', pinned=False)
     return f'---\n{yaml.safe_dump(found, sort_keys=False, allow_unicode=True)}---\n'
 
+def _fill_space(folder, student, about):
+    "Write the files of a Space"
+    for name, to in {'app.txt': 'app.py', 'requirements.txt': 'requirements.txt'}.items():
+        shutil.copyfile(pkg_data/'space'/name, folder/to)
+    shutil.copyfile(student, folder/'student.onnx')
+    (folder/'student.json').write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding='utf-8')
+    what = 'Drop an image; a student answers. `python app.py` runs it here.'
+    (folder/'README.md').write_text(f'{space_head(about["title"])}\n{what}\n', encoding='utf-8')
+
+# %% ../../nbs/runs/03b_space.ipynb #61c6a82d
 def write_space(
     student: str | Path,    # student.onnx, as `export_student` wrote it: it takes pixels in [0,1]
     folder: str | Path,     # new
@@ -37,12 +47,11 @@ def write_space(
     if not student.is_file():
         raise FileNotFoundError(f"{student} is not there; export the student as ONNX first")
     if folder.exists(): raise FileExistsError(f"{folder} is there already; name a new folder")
-    folder.mkdir(parents=True)
-    for name, to in {'app.txt': 'app.py', 'requirements.txt': 'requirements.txt'}.items():
-        shutil.copyfile(pkg_data/'space'/name, folder/to)
-    shutil.copyfile(student, folder/'student.onnx')
     about = dict(title=title, classes=list(classes), size=size, mode=mode)
-    (folder/'student.json').write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding='utf-8')
-    readme = f'{space_head(title)}\nDrop an image; a student answers. `python app.py` runs it here.\n'
-    (folder/'README.md').write_text(readme, encoding='utf-8')
+    files = unfinished_beside(folder)
+    files.mkdir(parents=True)
+    try:
+        _fill_space(files, student, about)
+        replace_whole(files, folder)
+    finally: shutil.rmtree(files, ignore_errors=True)
     return folder

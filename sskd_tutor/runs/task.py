@@ -21,7 +21,7 @@ from fastcore.all import patch
 
 
 from ..core.device import Bf16
-from ..core.files import write_whole
+from ..core.files import bounded_text, write_whole
 from ..core.settings import Settings, make_settings, option
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records
@@ -343,7 +343,7 @@ def to_export(cls: StreetJob,
     run: Run,
 ) -> ToExport:
     "The networks of a run, built again"
-    recipe, info = parse_recipe((run.path/'recipe.toml').read_text(encoding='utf-8'), 'recipe.toml'), run.info
+    recipe, info = parse_recipe(bounded_text(run.path/'recipe.toml'), 'recipe.toml'), run.info
     def built(who):
         n_out = len(info['networks']['codes'])
         net = segment_stages(street_unet(n_out=n_out, size=recipe['size'], **recipe[who]))
@@ -392,7 +392,7 @@ def to_export(cls: FaceJob,
     run: Run,
 ) -> ToExport:
     "The networks of a run, built again, without the persons of the training"
-    recipe, info = parse_recipe((run.path/'recipe.toml').read_text(encoding='utf-8'), 'recipe.toml'), run.info
+    recipe, info = parse_recipe(bounded_text(run.path/'recipe.toml'), 'recipe.toml'), run.info
     n = info['networks']['n_identities']
     def built(who):
         net = face_net(**recipe[who], n_identities=n)

@@ -10,7 +10,7 @@ __all__ = ['teacher_sha256', 'DetectorHead', 'StagedDetector', 'small_detector',
            'read_weights']
 
 # %% ../../nbs/tasks/01_detection.ipynb #13c126f
-import copy, math, pickle
+import copy, math
 from collections import OrderedDict
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +33,7 @@ from ..core.files import pkg_data, verified
 from ..distill.costs import step_macs
 from ..nets.staged import StagedNet
 from ..core.state import kept
-from ..nets.weights import load_weights, save_weights
+from ..nets.weights import load_weights, read_torch, save_weights
 from ..nets.small import tutorial_resnet
 
 # %% ../../nbs/tasks/01_detection.ipynb #13c59c4
@@ -357,7 +357,8 @@ def read_weights(
 ) -> nn.Module:         # the same network
     "Read weights into a detector, with the older names that its class knows"
     if Path(path).suffix == '.safetensors': return load_weights(net, path)
-    try: net.load_state_dict(torch.load(path, map_location='cpu', weights_only=True))
-    except (RuntimeError, AttributeError, TypeError, EOFError, pickle.UnpicklingError) as e:
+    weights = read_torch(path)
+    try: net.load_state_dict(weights)
+    except (RuntimeError, AttributeError, TypeError) as e:
         raise ValueError(f"{path} does not fit a {type(net).__name__}: {str(e).splitlines()[0]}") from e
     return net

@@ -15,6 +15,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from ..core.files import plain_text
 from .lfw import Pairs, lfw_home, lfw_lists, pair_scores
 from .pairs import roc, tar_at_far
 
@@ -69,7 +70,7 @@ halves = range(5), range(5, 10)   # folds of each half of LFW's list
 def _folds(data_home):
     "The lines of each fold in pairs.txt"
     path = lfw_home(data_home)/lfw_lists['10_folds']
-    lines = path.read_text(encoding='utf-8').splitlines()
+    lines = plain_text(path, 'Get it again').splitlines()
     rest = [line for line in lines[1:] if line.strip()]
     size = len(rest)//10
     if lines[0].split() != ['10', str(size//2)] or len(rest) != 10*size:

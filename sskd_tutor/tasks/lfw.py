@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..core.errors import Registry, few_names
 from ..core.files import plain_text
+from ..data.opening import opened
 from ..data.images import Images
 from .faces import embed, identities
 
@@ -56,6 +57,16 @@ def _why_not(home, lacked, error):
     return ValueError(f"{home} cannot be read as LFW ({kind}). It takes {', '.join(lfw_lists.values())} and "
                       "lfw_funneled/NAME/NAME_0001.jpg, color images of 250 x 250 pixels")
 
+_again = 'Get it again from http://vis-www.cs.umass.edu/lfw'
+
+def _check_images(home):
+    "scikit-learn opens whatever Pillow knows, PostScript too; a header is soon read"
+    for path in sorted((home/'lfw_funneled').glob('*/*')):
+        try:
+            with opened(path): pass
+        except Exception as e:
+            raise ValueError(f"{path} cannot be read ({type(e).__name__}: {e}). {_again}") from e
+
 def _fetch(function, data_home, download, **kwargs):
     "Call one of scikit-learn's two functions"
     home = lfw_home(data_home)
@@ -63,6 +74,7 @@ def _fetch(function, data_home, download, **kwargs):
     if lacked and not download:
         raise FileNotFoundError(f"{home} lacks {', '.join(lacked)}. Put LFW there, or pass download=True: "
                                 "scikit-learn then fetches about 200 MB from figshare.com")
+    _check_images(home)
     from sklearn.datasets import _lfw as module
     try:
         with _nothing_remembered(module):
@@ -70,8 +82,6 @@ def _fetch(function, data_home, download, **kwargs):
     except (IndexError, OSError, ValueError) as e: raise _why_not(home, lacked, e) from e
 
 # %% ../../nbs/tasks/06_lfw.ipynb #2fbe6f88
-_again = 'Get it again from http://vis-www.cs.umass.edu/lfw'
-
 def _named_in(line):
     "The images of a pair, below lfw_funneled; none in a line that is no pair"
     parts = line.split('\t')

@@ -19,14 +19,13 @@ from fastai.vision.all import (
     CrossEntropyLossFlat, DataBlock, DataLoaders, FuncSplitter, ImageBlock, IntToFloatTensor, MaskBlock,
     Normalize, PILImage, PILImageBW, Resize, SegmentationDataLoaders, TensorImageBW, TensorMask,
     default_device, imagenet_stats)
-from PIL import Image
 
 from ..data.loaders import DeviceDL, ImageSet
 from ..data.images import Images, mean, std, vocab
 from ..data.views import Views
 from ..core.errors import few_names
 from ..core.files import plain_text
-from ..data.opening import mode_fault, suffixes
+from ..data.opening import mode_fault, opened, suffixes
 from ..data.made import Scenes
 
 # %% ../../nbs/tasks/02_masks.ipynb #448d7c1d
@@ -52,9 +51,9 @@ class _Look:
     fault: str = ''          # what is wrong, '' if nothing is
     damaged: bool = False    # one of the two cannot even be opened
 
-def _opened(path, mode=None):
+def _pixels(path, mode=None):
     "(size, pixels, pixels in `mode`), each read to the end"
-    with Image.open(path) as image: return image.size, np.asarray(image), np.asarray(image.convert(mode))
+    with opened(path) as image: return image.size, np.asarray(image), np.asarray(image.convert(mode))
 
 def _cannot_open(path, error):
     words = f'{path.name} ({type(error).__name__}: {error})'
@@ -75,11 +74,11 @@ def _mask_fault(name, raw, gray, n):
 
 def _look(image, mask, n):
     try:
-        with Image.open(image) as im: fault = mode_fault(im)
-        size, *_ = _opened(image)
+        with opened(image) as im: fault = mode_fault(im)
+        size, *_ = _pixels(image)
     except Exception as e: return _Look(None, _cannot_open(image, e), damaged=True)
     if fault: return _Look(size, f"{image.name} has {fault}")
-    try: shape, raw, gray = _opened(mask, 'L')   # as fastai reads it
+    try: shape, raw, gray = _pixels(mask, 'L')   # as fastai reads it
     except Exception as e: return _Look(size, _cannot_open(mask, e), damaged=True)
     if shape != size: return _Look(size, f"{mask.name} has {_by(shape)} pixels, its image {_by(size)}")
     return _Look(size, _mask_fault(mask.name, raw, gray, n))

@@ -25,6 +25,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from ..core.errors import Registry, few_names
 from ..core.files import plain_text
+from ..data.opening import opened
 from ..data.formats import channel_stats
 from ..data.images import Images
 from ..data.views import Views
@@ -56,7 +57,9 @@ def camvid_parts(
 
 # %% ../../nbs/tasks/03a_streets.ipynb #734c93c7
 def _pixels(path, mode, size, how):
-    with Image.open(path) as image: scaled = image.convert(mode).resize(size[::-1], how)
+    try:
+        with opened(path) as image: scaled = image.convert(mode).resize(size[::-1], how)
+    except Exception as e: raise ValueError(f"{path} cannot be read ({type(e).__name__}: {e})") from e
     return pil_to_tensor(scaled)
 
 def street_images(

@@ -11,6 +11,8 @@ __all__ = ['voila_page']
 import json
 from pathlib import Path
 
+from markupsafe import escape
+
 from ..core.files import write_whole
 from ..measure.recording import Recording
 
@@ -30,7 +32,7 @@ def voila_page(
     code = ('from sskd_tutor.viz.explorer import Explorer\n'
             f'Explorer.from_folder({str(folder)!r})')
     spec = dict(name='python3', display_name='python3', language='python')
-    cells = [dict(cell_type='markdown', id='title', metadata={}, source=f'# {title}'),
+    cells = [dict(cell_type='markdown', id='title', metadata={}, source=f'# {escape(title)}'),
              dict(cell_type='code', id='explorer', metadata={}, source=code, outputs=[],
                   execution_count=None)]
     nb = dict(nbformat=4, nbformat_minor=5, metadata=dict(title=title, kernelspec=spec), cells=cells)

@@ -287,8 +287,9 @@ def test_train_and_valid_folders(tmp_path):
     write(tmp_path/'valid', 3, classes=['new'])
     with pytest.raises(ValueError, match=r"has the classes \['new'\]"): dls(tmp_path, valid='valid')
     with pytest.raises(ValueError, match="pass its name, e.g. valid='valid'"): dls(tmp_path)
-    for name in ('train', './train'):
-        with pytest.raises(ValueError, match="valid is 'train', the images that are trained on"): dls(tmp_path, valid=name)
+    (tmp_path/'linked').symlink_to('train')
+    for name in ('train', './train', 'linked'):
+        with pytest.raises(ValueError, match=f"valid is '{name}', the images that are trained on"): dls(tmp_path, valid=name)
 
 def test_wrong_channels(folder):
     "A network for gray images, a folder of color: an error before training"

@@ -208,7 +208,8 @@ whole = dict(
 def inference_made():
     with torch.inference_mode(): return plain()
 
-def images_for(name): return (lambda: dls(side=96)) if 'inception' in name else dls
+sides = dict(inception=128, inception_aux_kept=96, a_learner_made_by_fastai=64)
+def images_for(name): return lambda: dls(side=sides.get(name, 32))
 
 @pytest.mark.parametrize('role', ['student', 'teacher'])
 @pytest.mark.parametrize('name', whole)

@@ -49,3 +49,9 @@ def test_the_hub_can_start_it(space):
     (lambda space: write_space(space/'student.onnx', space, vocab, 28), FileExistsError, 'name a new folder')])
 def test_bad_use(make, error, says, space):
     with pytest.raises(error, match=says): make(space)
+
+def test_a_full_disk_leaves_no_half(space, tmp_path, monkeypatch):
+    def full(*_): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr('shutil.copyfile', full)
+    with pytest.raises(OSError, match='No space'): write_space(space/'student.onnx', tmp_path/'page', vocab, 28)
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,7 @@
 """A recording or a run from somebody else may hold any text; none of it becomes markup or script on a page."""
+import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -14,12 +16,14 @@ from sskd_tutor.distill.fit import SSKDRun
 from sskd_tutor.distill.pairing import pair_stages
 from sskd_tutor.measure.recording import Recording
 from sskd_tutor.nets.staged import StagedNet
+from sskd_tutor.runs.look import look_section
 from sskd_tutor.runs.report import outcome, report_html, sections
 from sskd_tutor.viz.board import Board, chips
 from sskd_tutor.viz.explorer import Explorer
 from sskd_tutor.viz.pairing import PairingEditor
 from sskd_tutor.viz.panels import line
 from sskd_tutor.viz.player import player_page
+from sskd_tutor.viz.voila import voila_page
 
 bad = '<img src=x onerror="document.hacked=1">'
 
@@ -117,7 +121,10 @@ def hostile_report(path):
     rows = [dict(phase='mimic', stage=s, epoch=0, train_loss=.5, valid_loss=.4, nmse=.4, stitched=.6) for s in names]
     rec = shortened(hostile())
     rec.vocab = ['<!--<script>']*len(rec.vocab)
-    return report_html(tidy(rows), info, path, sections(rec))
+    size = {'parameters': 3., 'MB': 1., 'M multiply-adds': 2., 'ms an image': None}
+    answers = [dict(image='data:image/png;base64," onerror="document.hacked=1', truth=bad, answers={bad: '</figure><script>'})]
+    (path.parent/'look.json').write_text(json.dumps(dict(sizes=dict(teacher=size, student=size) | {bad: size}, answers=answers)))
+    return report_html(tidy(rows), info, path, look_section(path.parent) + sections(rec))
 
 def test_the_report(tmp_path):
     text = hostile_report(tmp_path/'report.html').read_text()
@@ -126,8 +133,8 @@ def test_the_report(tmp_path):
     assert films == 1
     assert text.count(plotly) == 1
     text = text.replace(plotly, '')
-    assert text.count('<script') == 4 == text.count('</script>') and '<!--' not in text and '<img' not in text
-    safe(own)
+    assert text.count('<script') == 4 == text.count('</script>') and '<!--' not in text and text.count('<img') == 1
+    safe(own.replace('<img ', '<span ', 1))   # the image of an answer is ours
 
 @pytest.mark.browser
 def test_the_report_in_a_browser(tmp_path, chromium):
@@ -139,7 +146,7 @@ def test_the_report_in_a_browser(tmp_path, chromium):
         page.goto(path.as_uri())
         page.wait_for_selector('.js-plotly-plot .gtitle', state='attached')
         drawn, wanted = page.locator('.js-plotly-plot').count(), page.locator('.figure').count()
-        assert drawn == wanted > 4 and not page.evaluate('document.hacked') and page.locator('img').count() == 0
+        assert drawn == wanted > 4 and not page.evaluate('document.hacked') and page.locator('img').count() == 1   # of an answer
         assert page.locator('h1').inner_text() == bad
         browser.close()
 
@@ -195,6 +202,13 @@ def test_the_player_in_a_browser(tmp_path, chromium):
         assert not page.evaluate('document.hacked') and page.locator('img[src="x"]').count() == 0
         assert page.get_by_text('onerror').count() > 1
         browser.close()
+
+def test_the_page_of_a_folder(tmp_path):
+    "A folder's name becomes the title of a page"
+    folder = shutil.copytree(pkg_data/'example_recording', tmp_path/'<img src=x onerror=1>')
+    title, code = json.loads(voila_page(folder, tmp_path/'a.ipynb').read_text())['cells']
+    assert '<' not in title['source'] and '&lt;img' in title['source']
+    assert code['source'].count(repr(str(folder))) == 1
 
 def test_above_or_below_the_teacher():
     info = hostile_info() | dict(results=dict(teacher=80., distilled=87.5))
