@@ -90,5 +90,6 @@ clean:  ## outputs of the documentation and of builds; the environment and the r
 .venv-oldest/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python tools/oldest.py > .venv-oldest/constraints.txt
-	.venv-oldest/bin/python -m pip install --quiet --constraint .venv-oldest/constraints.txt --editable . 'pytest>=8' 'pytest-xdist>=3.5' 'timm>=1'
+	.venv-oldest/bin/python -m pip install --quiet --constraint .venv-oldest/constraints.txt --editable . 'pytest>=8' 'pytest-xdist>=3.5' 'timm>=1' 'tensorboard>=2.18' \
+	  'plum-dispatch<2.10'  # its 2.10 breaks the export of old fastais; fasttransform 0.0.5 says so
 	@touch $@

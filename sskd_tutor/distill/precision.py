@@ -25,6 +25,12 @@ from ..core.device import Bf16, learner_device
 from .callbacks import Reversible
 from ..core.device import fast_bf16, kind_of
 
+# %% ../../nbs/distill/03_precision.ipynb #f1c89eda
+def _calling(module):
+    "A function that calls a module, for the compiler to look into"
+    def call(*args, **kwargs): return module._call_impl(*args, **kwargs)
+    return call
+
 # %% ../../nbs/distill/03_precision.ipynb #62d3e7e0
 class CompileStage(Reversible):
     "`torch.compile` of what learns, in training; gone when the fit ends"
@@ -38,8 +44,8 @@ class CompileStage(Reversible):
         self.compiled = {}   # module -> its compiled call
         stack.callback(self.drop)
         for module in self.learning():
-            module.compile(**self.kwargs)
-            self.compiled[module] = module._compiled_call_impl
+            self.compiled[module] = torch.compile(_calling(module), **self.kwargs)
+        self.use(True)
 
     def learning(self) -> list:
         "The modules that have something to learn"
