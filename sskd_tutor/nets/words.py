@@ -80,9 +80,10 @@ def _timm() -> Any:
     return timm
 
 def _timm_net(name: str, pretrained: bool = False, **options: Any) -> nn.Module:
-    reads_a_file = [option for option in options if option.startswith(('checkpoint', 'pretrained_cfg'))]
-    if reads_a_file:
-        raise ValueError(f"{reads_a_file[0]} would have timm read weights in its own way; "
+    starts = 'checkpoint', 'pretrained_cfg', 'cache_dir'
+    of_files = [option for option in options if option.startswith(starts)]
+    if of_files:
+        raise ValueError(f"{of_files[0]} would have timm read or write files in its own way; "
                          "build the network without it and use load_weights, which reads tensors alone")
     return _timm().create_model(name, pretrained=pretrained, **options)
 

@@ -138,7 +138,8 @@ def test_typed_words(evil, tmp_path, bad, says):
     with pytest.raises(ValueError, match=says): build_model(bad)
     assert not (tmp_path/'called').exists() and evil.read_text() in ('', 'x')
 
-@pytest.mark.parametrize('option', ["checkpoint_path='x.pth'", "pretrained_cfg={'file':'x.pth'}", 'pretrained_cfg_overlay={}'])
+@pytest.mark.parametrize('option', ["checkpoint_path='x.pth'", "pretrained_cfg={'file':'x.pth'}", 'pretrained_cfg_overlay={}',
+                                    "pretrained=True,cache_dir='elsewhere'"])
 def test_no_weights_through_the_back_door(option):
     "They would be read by timm, in its own way; ours reads tensors alone"
     with pytest.raises(ValueError, match='load_weights'): build_model(f'timm:resnet10t:{option}')
