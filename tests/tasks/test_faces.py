@@ -325,5 +325,5 @@ def test_damaged_lists(lfw, line, word):
 def test_damaged_image(lfw):
     path = lfw/'lfw_home/lfw_funneled/Ann_Jr./Ann_Jr._0001.jpg'
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(ValueError, match='cannot be read as LFW'): lfw_pairs('10_folds', lfw)
+    with pytest.raises(ValueError, match='Ann_Jr._0001.jpg cannot be read'): lfw_pairs('10_folds', lfw)
     with pytest.raises(ValueError, match='no list'): lfw_pairs('all', lfw)
