@@ -18,7 +18,7 @@ def seconds_of(log):
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument('log', type=Path, help='the output of pytest --durations=0 for all tests that are not slow')
-    a.add_argument('--above', type=float, default=18, help='seconds, beside one other process of tests')
+    a.add_argument('--above', type=float, default=9, help='seconds, beside one other process of tests')
     a = a.parse_args()
     took = seconds_of(a.log.read_text())
     if len(took) < 500: a.error(f'{a.log} has the durations of {len(took)} tests; expected a run of all, with --durations=0')

@@ -17,6 +17,8 @@ from sskd_tutor._modidx import d as modidx
 sys.path.insert(0, str(root/'tools'))
 import page_bytes
 
+pytestmark = pytest.mark.long   # building the site takes minutes
+
 browser, page, shots = test_browser.browser, test_browser.page, test_browser.shots  # its fixtures
 cfg = get_config(root)
 github = f'{cfg.git_url}/blob/{cfg.branch}/'
