@@ -17,6 +17,7 @@ from sskd_tutor.data.lists import by_parent, csv_dls, csv_rows, listed_dls
 from sskd_tutor.data.formats import (Format, cifar_sets, find_data, format_of, formats, imagenet_rows, open_data,
     read_cifar, stored_dls)
 from sskd_tutor.data.datasets import dataset_dls
+from sskd_tutor.data import pickled
 from sskd_tutor.nets.small import tutorial_resnet
 from helpers.pairs import new_learner
 from helpers.files import fashion, picture, wnids, write_cifar, write_devkit, write_folders, write_imagenet, write_kaggle
@@ -25,6 +26,17 @@ torch.set_num_threads(1)
 plain = dict(views=None, device='cpu')
 
 # --- CIFAR
+
+def test_the_bytes_that_are_read_are_those_that_were_checked(tmp_path, monkeypatch):
+    "A pickle that is swapped after its md5 was taken is not read"
+    path, good = tmp_path/'meta', pickle.dumps(['apple', 'bear'])
+    path.write_bytes(good)
+    md5, taken = hashlib.md5(good).hexdigest(), hashlib.md5
+    def swapped_behind(raw, **kwargs):
+        path.write_bytes(pickle.dumps(['swapped']))
+        return taken(raw, **kwargs)
+    monkeypatch.setattr(pickled.hashlib, 'md5', swapped_behind)
+    assert pickled.read_pickled(path, md5, 'its page') == ['apple', 'bear']
 
 @pytest.mark.parametrize('kind', cifar_sets)
 def test_cifar(tmp_path, kind):
