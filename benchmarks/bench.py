@@ -200,9 +200,9 @@ def accuracy(table, pairs, a):
 def main():
     figures = ['times', 'growth', 'memory', 'imports', 'accuracy']
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--quick', action='store_true', help='under 5 minutes: so few images that setting up weighs more; written to runs/')
+    p.add_argument('--quick', action='store_true', help='in minutes: so few images that setting up weighs more; written to runs/')
     p.add_argument('--only', nargs='+', default=figures, metavar='FIGURE', help=f"of {figures}; 'times:resnet' takes the pairs whose name holds that")
-    p.add_argument('--repeats', type=int, default=3)
+    p.add_argument('--repeats', type=int, help='3 if left out, 2 with --quick')
     p.add_argument('--precision', choices=['float32', 'bfloat16'], default='float32')
     p.add_argument('--threads', type=int, help="PyTorch's own choice if left out")
     p.add_argument('--out', help='JSON file of rows; benchmarks/results/<machine>.json if left out')
@@ -220,11 +220,12 @@ def main():
     from pairs import all_pairs
     from plain import Precision
     if a.threads: torch.set_num_threads(a.threads)
-    a.plain_epochs, a.whole_n, a.import_repeats = (1, 130, 2) if a.quick else (2, 256, 7)
+    a.repeats = a.repeats or (2 if a.quick else 3)
+    a.plain_epochs, a.whole_n, a.import_repeats = (1, 0, 2) if a.quick else (2, 256, 7)
     a.until = None
     a.over_floor = '<= 1.3' if torch.cuda.is_available() else '<= 1.15'
     a.sizes = a.sizes or ([500, 2_000] if a.quick else [5_000, 20_000, 60_000])
-    if a.quick: a.budget = min(a.budget, 20e6)
+    if a.quick: a.budget = min(a.budget, 60e6)  # 2,000 images fit
     name = machine_name() + ('' if a.precision == 'float32' else f'-{a.precision}')
     out = a.out or (here.parent/'runs'/f'bench-quick-{name}.json' if a.quick else here/'results'/f'{name}.json')
     pairs, begun = all_pairs(a.quick, Precision(a.precision)), time.time()

@@ -147,5 +147,5 @@ def resnet(layers): return staged(ResNet(BasicBlock, layers, num_classes=10))
 
 def all_pairs(quick, precision) -> dict:
     pairs = [Pair('embedded default pair', embedded, fashion_teacher, lambda: tutorial_resnet(blocks=1), 640 if quick else 8_000, 8, 4, precision),
-             Pair('ResNet-34 to ResNet-10, 64 px', lambda n: synthetic_dls(n, 64, 64), lambda: resnet([3, 4, 6, 3]), lambda: resnet([1, 1, 1, 1]), 128 if quick else 1_024, 24, 4, precision)]
+             Pair('ResNet-34 to ResNet-10, 64 px', lambda n: synthetic_dls(n, 64, 64), lambda: resnet([3, 4, 6, 3]), lambda: resnet([1, 1, 1, 1]), 128 if quick else 1_024, 12 if quick else 24, 4, precision)]
     return {p.name: p for p in pairs}
