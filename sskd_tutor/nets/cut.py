@@ -204,6 +204,9 @@ def check_type(model: Any) -> None:
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError("as_stages got a torch.jit.ScriptModule, whose forward cannot be read; "
                         "give the module that it was made from")
+    if hasattr(model, '_orig_mod'):   # what `torch.compile(net)` returns
+        raise TypeError("as_stages got a network that torch.compile has wrapped; give the network itself, "
+                        "model._orig_mod. learn.tuned(compile=True) compiles the stage that learns")
 
 # %% ../../nbs/nets/05_cut.ipynb #61c4d26f
 def _tensor_fault(tensor: Tensor, who: str) -> str:
