@@ -56,6 +56,11 @@ def shown(families, alpha=.05):
         found[i] = running < alpha
     return found.tolist()
 
+def waited(t, user):
+    "Seconds to install, and from there to the first figure"
+    row = where(t, user=user).iloc[0]
+    return row.install_s, row.first_figure_s - row.install_s
+
 # the groups of runs in compare.csv
 
 wide, narrow = 'teacher > tutorial:blocks=1', 'teacher > tutorial:width=16,blocks=1'
@@ -260,6 +265,10 @@ claims = {
         Claim(masks, "they are {3.7} points below training on 40 masks", lambda s: gap(s, 'labels only', "stage by stage, teacher's head", 'miou')),
         Claim(masks, 'has the highest mean of the four', lambda s: s.groupby('method').miou.mean().idxmax() == 'stage by stage + fine-tune'),
     ],
+    'first_figure.csv': [
+        Claim(first, 'the first figure of lesson 1 is there after three and a half minutes: {194} seconds to install, {18} to draw it', lambda t: waited(t, 'lab')),
+        Claim(first, 'three and a half minutes', lambda t: round(2*where(t, user='lab').first_figure_s.item()/60) == 7),
+        Claim(first, 'it is {228} and {20}, on Colab {6} and {19}', lambda t: (*waited(t, 'wheel'), *waited(t, 'colab')))],
     'faces.csv': [
         Claim(crowd, '**Stage by stage with a head of its own**: {+4.2} ({−2.1} to {+10.6}) at FAR 0.001, {+0.2} ({−1.9} to {+2.2}) at 0.01.', lambda f: (*tar(f, 'sskd', 'tar_0.001'), *tar(f, 'sskd', 'tar_0.01'))),
         Claim(crowd, 'With templates of five, at 0.001, it is shown to be better: {+2.2} ({+1.9} to {+2.5}).', lambda f: tar(f, 'sskd', 'tar_0.001_of_5')),
