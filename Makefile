@@ -36,7 +36,7 @@ test-oldest: .venv-oldest/.installed  ## the unit tests of distill and the oldes
 test-colab: .venv/.dev .venv-colab/.pins  ## the lessons where Colab would run them: the wheel, the versions that Colab has, no clone
 	$(bin)/python tools/try_colab.py $(ARGS)
 
-bench: .venv/.core  ## speed and memory side by side, into benchmarks/results (10,000 JPEGs: benchmarks/folder.py); QUICK=1 takes under 5 minutes, into runs/
+bench: .venv/.core  ## speed and memory side by side, into benchmarks/results (10,000 JPEGs: benchmarks/folder.py); QUICK=1 takes under 10 minutes, into runs/
 	$(bin)/python benchmarks/bench.py $(if $(QUICK),--quick) $(ARGS)
 
 lab: .venv/.core  ## JupyterLab on the first page, with what the lessons need and no developers' tools

@@ -24,6 +24,7 @@ from ..data.images import embedded_fashion, fashion_sha256
 from ..data.loaders import fashion_dls
 import sskd_tutor.distill.fit  # noqa: F401, gives Learner its fit_sskd
 from ..core.state import environment
+from ..core.units import counted
 from ..nets.staged import StagedNet
 from ..nets.weights import fashion_teacher, teachers
 from ..nets.small import tutorial_resnet
@@ -143,7 +144,7 @@ def check_device(device):
     "Can something be computed on it?"
     env = environment(device)
     torch.rand(8, 8, device=env['device']).sum().item()
-    return 'ok', f"{env['device']} ({env['device_name']}), {env['threads']} threads"
+    return 'ok', f"{env['device']} ({env['device_name']}), {counted(env['threads'], 'thread')}"
 
 # %% ../../nbs/runs/09_doctor.ipynb #27be832d
 def check_widgets(device):

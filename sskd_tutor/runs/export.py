@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ..core.errors import nearest, with_extra
 from ..core.files import replace_whole, unfinished_beside
 from ..core.state import environment, kept
+from ..core.units import counted
 from ..nets.staged import count_macs
 from ..nets.weights import load_weights, save_weights
 from .hub import card_head
@@ -226,13 +227,13 @@ def sizes(
     one, many = x[:1], x[:1].repeat(batch, *[1]*(x.dim() - 1))
     with kept(*nets.values()), torch.no_grad():
         for net in nets.values(): net.eval()
-        counted = {name: sum(p.numel() for p in net.parameters()) for name, net in nets.items()}
+        weights = {name: sum(p.numel() for p in net.parameters()) for name, net in nets.items()}
         macs = {name: count_macs(lambda net=net: net(one))/1e6 for name, net in nets.items()}
         single = fastest({name: partial(net, one) for name, net in nets.items()}, seconds)
         batched = fastest({name: partial(net, many) for name, net in nets.items()}, seconds)
     return pd.DataFrame({name: {
         'parameters': n, 'MB': 4*n/1e6, 'M multiply-adds': macs[name], 'ms an image': 1e3*single[name],
-        'images a second': batch/batched[name]} for name, n in counted.items()}).T
+        'images a second': batch/batched[name]} for name, n in weights.items()}).T
 
 # %% ../../nbs/runs/03_export.ipynb #e09b0027
 def _origin(info, license):  # where a student comes from, as a list in markdown
@@ -254,7 +255,7 @@ def _sizes_md(table):
         if v != v: return 'not measured'
         return f'{v:,.4g}' if v < 1e4 else f'{v:,.0f}'
     lines = ['', '## How large, how fast', '',
-             f"On {here['device_name']}, {here['threads']} threads, torch {here['torch']}, "
+             f"On {here['device_name']}, {counted(here['threads'], 'thread')}, torch {here['torch']}, "
              "the fastest of several turns; no promise for another machine.", '',
              '| network | ' + ' | '.join(table.columns) + ' |', '| --- |' + ' ---: |'*len(table.columns)]
     for name, values in zip(table.index, table.to_numpy()):
