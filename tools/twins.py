@@ -3,7 +3,8 @@
     python tools/twins.py nbs/lessons/*.ipynb        only figures whose twin is missing or too small
     python tools/twins.py --all nbs/lessons/*.ipynb  every figure
 
-A full-width figure becomes 1,400 pixels wide. JupyterLab and the site draw the figure itself; GitHub shows the twin.
+A full-width figure becomes 1,400 pixels wide and is shown at half of that. The site draws the figure itself, and so does JupyterLab where
+a notebook is trusted. GitHub shows the twin, and JupyterLab does when a clone is opened for the first time.
 """
 import argparse, base64, tempfile
 from pathlib import Path
@@ -17,20 +18,27 @@ from small import small
 plotly, png = 'application/vnd.plotly.v1+json', 'image/png'
 width, scale = 700, 2   # of a figure that states no width; pixels for each of its own
 
-def saved_figures(nb):
-    "The output bundles of a notebook that hold a figure"
-    bundles = [out.data for cell in nb.cells for out in cell.get('outputs', []) if 'data' in out]
-    return [bundle for bundle in bundles if plotly in bundle]
+def figure_outputs(nb):
+    "The outputs of a notebook that hold a figure"
+    return [out for cell in nb.cells for out in cell.get('outputs', []) if plotly in out.get('data', {})]
 
 def wanted_width(bundle):
     "Pixels that the twin should be wide"
     return scale*(bundle[plotly]['layout'].get('width') or width)
 
-def twin_width(bundle):
-    "Pixels that it is wide now; 0 where there is none"
-    if png not in bundle: return 0
+def twin_size(bundle):
+    "(width, height) of the twin in pixels; (0, 0) where there is none"
+    if png not in bundle: return 0, 0
     header = base64.b64decode(bundle[png])[:24]
-    return int.from_bytes(header[16:20], 'big')
+    return int.from_bytes(header[16:20], 'big'), int.from_bytes(header[20:24], 'big')
+
+def say_size(out):
+    "Tell a viewer to show the twin as large as the figure itself; is that news?"
+    if png not in out.data: return False
+    shown = {png: {side: n//scale for side, n in zip(('width', 'height'), twin_size(out.data))}}
+    if out.metadata == shown: return False
+    out.metadata = shown
+    return True
 
 def order(bundle, path):
     "What kaleido is told to draw"
@@ -53,15 +61,14 @@ def main():
     p.add_argument('--all', action='store_true', help='also those that are wide enough')
     a = p.parse_args()
     opened = {path: nbformat.read(path, 4) for path in a.notebooks}
-    due = {}
-    for path, nb in opened.items():
-        bundles = saved_figures(nb)
-        due[path] = [b for b in bundles if a.all or twin_width(b) != wanted_width(b)]
+    figures = {path: figure_outputs(nb) for path, nb in opened.items()}
+    due = {path: [out.data for out in outs if a.all or twin_size(out.data)[0] != wanted_width(out.data)] for path, outs in figures.items()}
     every = [bundle for bundles in due.values() for bundle in bundles]
     if every: redraw(every)
-    for path, bundles in due.items():
-        if not bundles: continue
-        nbformat.write(opened[path], path)
-        print(f'{path}: {len(bundles)} figures')
+    for path, nb in opened.items():
+        told = [say_size(out) for out in figures[path]]
+        if not due[path] and not any(told): continue
+        nbformat.write(nb, path)
+        print(f'{path}: {len(due[path])} figures drawn, {sum(told)} sizes told')
 
 if __name__ == '__main__': main()
