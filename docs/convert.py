@@ -10,7 +10,7 @@ from nbdev.config import get_config
 from sskd_tutor.viz.style import paper
 
 plotly, widget = 'application/vnd.plotly.v1+json', 'application/vnd.jupyter.widget-view+json'
-richest = plotly, 'text/html', 'text/markdown', 'image/svg+xml', 'image/png', 'image/jpeg', widget, 'text/latex', 'text/plain'
+richest = 'text/html', 'text/markdown', 'image/svg+xml', 'image/png', 'image/jpeg', widget, 'text/latex', 'text/plain'
 links = re.compile(r'(!?\[(?:[^\[\]`]|`[^`]*`|\[[^\]]*\])*\])\(([^()\s]+)\)|`([A-Za-z][\w.]*)(\([^`]*\))?`')
 badge = re.compile(r'!\[[^\]]*\]\(https?:')
 instances = 'learn', 'run', 'rec', 'plan', 'cache', 'store'  # what the notebooks call the objects whose methods they show
@@ -31,6 +31,10 @@ def figure(fig: dict) -> str:  # plotly's JSON, as a notebook stores it
     return (f'<div class="{look}" style="min-height:{fig["layout"].get("height", 450)}px">'
             f'<div class="plot" role="img" aria-label="{label}"></div><script type="application/json">{data}</script></div>')
 
+def saved_figure(out):
+    "The figure of an output: live in its data, or beside a still image (tools/twins.py)"
+    return out.data.get(plotly) or out.metadata.get('figure')
+
 def as_html(html): return v4.new_output('display_data', data={'text/html': html})
 
 def output(
@@ -40,8 +44,8 @@ def output(
     "What the site shows of an output"
     if out.output_type == 'stream': return v4.new_output('stream', text=out.text) if out.name == 'stdout' else None
     if out.output_type == 'error': return v4.new_output('error', **{k: out[k] for k in ('ename', 'evalue', 'traceback')})
+    if saved := saved_figure(out): return as_html(figure(saved))
     mime = next((m for m in richest if m in out.data), None)
-    if mime == plotly: return as_html(figure(out.data[plotly]))
     if mime == widget: return as_html('<p class="note">Here lives a widget: open this page in JupyterLab to use it.</p>')
     if mime == 'text/html' and not plain(re.sub(r'(?s)<(style|script).*?</\1>', '', out.data[mime])): return None
     if mime == 'text/markdown': return v4.new_output('display_data', data={mime: text(out.data[mime])})

@@ -55,9 +55,10 @@ def with_extras(text, cfg):
     lines = [f'{name} = {reqs}' for name, reqs in extras(cfg).items()]
     return re.sub(r'(?m)^dev = \[.*\]$', '\n'.join(lines), text)
 
-def with_collapsed(text):
-    "`nbdev-clean` keeps which cells are collapsed (`jupyter: source_hidden`)"
-    return text.replace('[tool.nbdev]\n', '[tool.nbdev]\nallowed_cell_metadata_keys = ["jupyter"]\n')
+def with_kept_metadata(text):
+    "`nbdev-clean` keeps which cells are collapsed (`jupyter: source_hidden`), the size of images and the data of figures (tools/twins.py)"
+    keys = 'allowed_cell_metadata_keys = ["jupyter"]\nallowed_out_metadata_keys = ["image/png", "figure"]\n'
+    return text.replace('[tool.nbdev]\n', f'[tool.nbdev]\n{keys}')
 
 def main():
     ini = configparser.ConfigParser()
@@ -65,7 +66,7 @@ def main():
     cfg, old = ini['DEFAULT'], old_urls()
     nbdev_migrate_config('.')
     toml = Path('pyproject.toml')
-    toml.write_text(with_collapsed(with_extras(with_rooms(toml.read_text()), cfg)))
+    toml.write_text(with_kept_metadata(with_extras(with_rooms(toml.read_text()), cfg)))
     deps = [f"python>={cfg['min_python']}", *map(conda_spec, cfg['requirements'].split()), 'pip']
     Path('environment.yml').write_text(env_yml.format(lib_name=cfg['lib_name'], deps='\n'.join(f'  - {d}' for d in deps)))
     if old != (new := old_urls()): move_links(old, new)

@@ -8,7 +8,8 @@ import kaleido, nbformat
 import plotly.graph_objects as go
 from nbdev.config import get_config
 
-plotly = 'application/vnd.plotly.v1+json'
+from twins import figure_of
+
 width = 900  # of a figure that says nothing of its own; about what JupyterLab gives it
 
 def plain(html): return ' '.join(re.sub(r'<[^>]+>', ' ', html or '').split())
@@ -17,7 +18,7 @@ def figures_in(nb):  # cell id -> its figures, in order
     "The figures of a notebook's outputs"
     found = {}
     for c in nb.cells:
-        outs = [o.data[plotly] for o in c.get('outputs', []) if plotly in o.get('data', {})]
+        outs = [f for f in map(figure_of, c.get('outputs', [])) if f]
         if outs: found[c.id] = [go.Figure({k: f[k] for k in ('data', 'layout') if k in f}, skip_invalid=True) for f in outs]
     return found
 

@@ -14,7 +14,8 @@ from nbconvert.filters import Highlight2HTML, markdown2html_mistune
 from nbdev.config import get_config
 
 from course import absolute, plain, read_lesson
-from figures import draw, figures_in, plotly
+from figures import draw, figures_in
+from twins import figure_of
 from sskd_tutor.viz.style import with_colors
 
 room = 1000        # letters of text that a slide takes
@@ -138,7 +139,7 @@ def add_output(made, data):
 
 def add_code(made, cell, is_task, images):
     "A cell's code, if it is short, and what it has shown"
-    outs = [o.data for o in cell.outputs if 'data' in o and plotly not in o.data]
+    outs = [o.data for o in cell.outputs if 'data' in o and not figure_of(o)]
     if is_task: outs = []
     said = f"<pre>{escape(outs.pop()['text/plain'])}</pre>" if outs and is_short_text(outs[-1]) else ''
     code = short(cell)

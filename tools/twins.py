@@ -3,8 +3,9 @@
     python tools/twins.py nbs/lessons/*.ipynb        only figures whose twin is missing or too small
     python tools/twins.py --all nbs/lessons/*.ipynb  every figure
 
-A full-width figure becomes 1,400 pixels wide and is shown at half of that. The site draws the figure itself, and so does JupyterLab where
-a notebook is trusted. GitHub shows the twin, and JupyterLab does when a clone is opened for the first time.
+A full-width figure becomes 1,400 pixels wide and is shown at half of that. JupyterLab would show the twin of a saved figure at its full
+size, cut off at the edge of the page, until the pointer touches it. So a still figure is saved as an image, with its data in the output's
+metadata, from which the site draws it. A figure that plays stays live, and its twin is 700 pixels wide.
 """
 import argparse, base64, tempfile
 from pathlib import Path
@@ -18,42 +19,54 @@ from small import small
 plotly, png = 'application/vnd.plotly.v1+json', 'image/png'
 width, scale = 700, 2   # of a figure that states no width; pixels for each of its own
 
-def figure_outputs(nb):
+def figure_of(out):
+    "The figure of an output in plotly's JSON, or None"
+    return out.get('data', {}).get(plotly) or out.get('metadata', {}).get('figure')
+
+def saved_figures(nb):
     "The outputs of a notebook that hold a figure"
-    return [out for cell in nb.cells for out in cell.get('outputs', []) if plotly in out.get('data', {})]
+    return [out for cell in nb.cells for out in cell.get('outputs', []) if figure_of(out)]
 
-def wanted_width(bundle):
+def plays(out): return bool(figure_of(out).get('frames'))
+
+def shown_width(out): return figure_of(out)['layout'].get('width') or width
+
+def wanted_width(out):
     "Pixels that the twin should be wide"
-    return scale*(bundle[plotly]['layout'].get('width') or width)
+    return shown_width(out)*(1 if plays(out) else scale)
 
-def twin_size(bundle):
+def twin_size(out):
     "(width, height) of the twin in pixels; (0, 0) where there is none"
-    if png not in bundle: return 0, 0
-    header = base64.b64decode(bundle[png])[:24]
+    if png not in out.data: return 0, 0
+    header = base64.b64decode(out.data[png])[:24]
     return int.from_bytes(header[16:20], 'big'), int.from_bytes(header[20:24], 'big')
 
-def say_size(out):
-    "Tell a viewer to show the twin as large as the figure itself; is that news?"
-    if png not in out.data: return False
-    shown = {png: {side: n//scale for side, n in zip(('width', 'height'), twin_size(out.data))}}
-    if out.metadata == shown: return False
-    out.metadata = shown
-    return True
-
-def order(bundle, path):
+def order(out, path):
     "What kaleido is told to draw"
-    saved = bundle[plotly]
+    saved = figure_of(out)
     figure = go.Figure({part: saved[part] for part in ('data', 'layout')}, skip_invalid=True)
-    size = dict(width=figure.layout.width or width, height=figure.layout.height or 450)
-    return dict(fig=figure.to_dict(), path=path, opts=dict(format='png', scale=scale, **size))
+    size = dict(width=shown_width(out), height=figure.layout.height or 450)
+    return dict(fig=figure.to_dict(), path=path, opts=dict(format='png', scale=1 if plays(out) else scale, **size))
 
-def redraw(bundles):
-    "Give each bundle a new twin; one browser draws them all"
+def redraw(outs):
+    "Give each output a new twin; one browser draws them all"
     with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder)/f'{i}.png' for i in range(len(bundles))]
-        orders = [order(bundle, path) for bundle, path in zip(bundles, paths)]
-        kaleido.write_fig_from_object_sync(orders, kopts=dict(mathjax=False))
-        for bundle, path in zip(bundles, paths): bundle[png] = small(base64.b64encode(path.read_bytes()).decode())
+        paths = [Path(folder)/f'{i}.png' for i in range(len(outs))]
+        kaleido.write_fig_from_object_sync([order(*o) for o in zip(outs, paths)], kopts=dict(mathjax=False))
+        for out, path in zip(outs, paths): out.data[png] = small(base64.b64encode(path.read_bytes()).decode())
+
+def as_saved(out):
+    "The data and metadata of an output: a still figure is an image of a stated size, and its data stand aside"
+    if plays(out): return dict(out.data), {}
+    size = dict(zip(('width', 'height'), (n//scale for n in twin_size(out))))
+    data = {kind: value for kind, value in out.data.items() if kind != plotly}
+    return data, {png: size, 'figure': figure_of(out)}
+
+def settle(out):
+    "Save an output that way; was it otherwise before?"
+    before, after = (out.data, out.metadata), as_saved(out)
+    out.data, out.metadata = map(nbformat.from_dict, after)
+    return before != (out.data, out.metadata)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,14 +74,14 @@ def main():
     p.add_argument('--all', action='store_true', help='also those that are wide enough')
     a = p.parse_args()
     opened = {path: nbformat.read(path, 4) for path in a.notebooks}
-    figures = {path: figure_outputs(nb) for path, nb in opened.items()}
-    due = {path: [out.data for out in outs if a.all or twin_size(out.data)[0] != wanted_width(out.data)] for path, outs in figures.items()}
-    every = [bundle for bundles in due.values() for bundle in bundles]
+    figures = {path: saved_figures(nb) for path, nb in opened.items()}
+    due = {path: [out for out in outs if a.all or twin_size(out)[0] != wanted_width(out)] for path, outs in figures.items()}
+    every = [out for outs in due.values() for out in outs]
     if every: redraw(every)
     for path, nb in opened.items():
-        told = [say_size(out) for out in figures[path]]
-        if not due[path] and not any(told): continue
+        settled = sum([settle(out) for out in figures[path]])
+        if not due[path] and not settled: continue
         nbformat.write(nb, path)
-        print(f'{path}: {len(due[path])} figures drawn, {sum(told)} sizes told')
+        print(f'{path}: {len(due[path])} drawn, {settled} saved as images')
 
 if __name__ == '__main__': main()

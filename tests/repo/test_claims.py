@@ -300,7 +300,7 @@ def saved_text(output):
     "What a saved output shows: printed text, tables, titles of figures"
     if 'text' in output: return [as_text(output['text'])]
     data = output.get('data', {})
-    figure = data.get('application/vnd.plotly.v1+json', {})
+    figure = data.get('application/vnd.plotly.v1+json') or output.get('metadata', {}).get('figure', {})
     title = figure.get('layout', {}).get('title', {}).get('text', '')
     return [title, *(as_text(data[kind]) for kind in ('text/markdown', 'text/plain') if kind in data)]
 

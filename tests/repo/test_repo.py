@@ -128,12 +128,21 @@ def test_small_pictures(monkeypatch):
     assert np.abs(decode(new) - picture)[160:].max() <= 2
 
 def test_saved_figures_are_sharp_on_github(monkeypatch):
-    "The PNG beside each saved figure has two pixels for each of the figure's own"
+    "The image of a still figure has two pixels for each of the figure's own"
     monkeypatch.syspath_prepend(root/'tools')
-    from twins import saved_figures, twin_width, wanted_width
-    bundles = {p: saved_figures(nbformat.read(p, 4)) for p in notebooks}
-    faint = [p.name for p, figures in bundles.items() if any(twin_width(f) != wanted_width(f) for f in figures)]
-    assert sum(map(len, bundles.values())) > 100 and faint == [], 'python tools/twins.py nbs/*/*.ipynb'
+    from twins import saved_figures, twin_size, wanted_width
+    outputs = {p: saved_figures(nbformat.read(p, 4)) for p in notebooks}
+    faint = [p.name for p, outs in outputs.items() if any(twin_size(o)[0] != wanted_width(o) for o in outs)]
+    assert sum(map(len, outputs.values())) > 100 and faint == [], 'python tools/twins.py nbs/*/*.ipynb'
+
+def test_saved_figures_fit_a_page_of_jupyterlab(monkeypatch):
+    "Lab shows the image beside live data at its full size; without them at the size that is stated"
+    monkeypatch.syspath_prepend(root/'tools')
+    from twins import plays, plotly, png, saved_figures, shown_width, twin_size
+    for p in notebooks:
+        for out in saved_figures(nbformat.read(p, 4)):
+            as_shown = twin_size(out)[0] if plotly in out.data else out.metadata[png]['width']
+            assert as_shown == shown_width(out) and plays(out) == (plotly in out.data), f'python tools/twins.py {p}'
 
 @pytest.mark.slow
 def test_pages_can_be_made(clone, run):
