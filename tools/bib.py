@@ -49,8 +49,8 @@ def page():
 
 > What the course cites, in one list.
 
-Each entry stands in [references.bib](../references.bib) under the key above it, ready for a paper of your own. The lessons \
-say beside each citation why you would read it."""
+Each entry is in [references.bib](../references.bib) under the key above it, ready for your own paper. In the lessons, each \
+citation says why you would read the paper."""
     made = [('b1b00001', head), ('b1b00002', '\n\n'.join(shown(*one) for one in entries().items()))]
     cells = [new_markdown_cell(text, id=id) for id, text in made]
     return new_notebook(cells=cells, metadata=dict(kernelspec=dict(display_name='python3', language='python', name='python3')))

@@ -65,14 +65,14 @@ def row(key, paper):
 
 head = """# The paper gallery
 
-> What the neighbors of stage-by-stage distillation claim, and what a reader can try of it in minutes."""
+> What related papers claim, and how much of it you can try in minutes."""
 
-intro = """The package grew out of three reading lists with {n} systems. Of these {complete} are complete here, {partly} partly, and {missing} are not here. \
-*Complete* means: the idea can be used, its formula is tested, and its claim is tried as far as small images allow. It does not mean that the \
-paper's numbers were reached. Systems that need pretrained language models are not built: knowledge selection, training wheels and \
+intro = """The package grew out of three reading lists with {n} systems. Here, {complete} of them are complete, {partly} are partly done, and {missing} are missing. \
+*Complete* means that you can use the idea, that its formula is tested, and that its claim is tried as far as small images allow. It does not mean that \
+we reached the paper's numbers. We have not built systems that need pretrained language models: knowledge selection, training wheels and \
 speculative distillation at the size of their papers.
 
-The longer tries have pages of their own. Each begins with a table for each paper: *the claim, our smallest honest test, what would refute it*.
+The longer experiments have pages of their own. Each page begins with a table that has, for each paper, *the claim, our smallest honest test, what would refute it*.
 
 {pages}
 
@@ -90,8 +90,8 @@ def page():
     cards = '\n\n'.join(card(key, p) for key, p in every.items() if p.state != 'not here')
     measured = """## What the runs say
 
-Each comparison was written down before its first run, in `sskd_tutor/data_files/benchmarks/gallery.toml`. Five seeds, 2,000 images, a student of half \
-the teacher's width. Holm's adjustment goes over all of them."""
+Each comparison was written down before its first run, in `sskd_tutor/data_files/benchmarks/gallery.toml`, with five seeds, 2,000 images, and a student \
+of half the teacher's width. Holm's adjustment counts all of the comparisons."""
     cells = [('9a110001', head), ('9a110002', intro.format(**words)), ('9a110003', f'## All systems\n\n{table}'),
              ('9a110004', f'## The papers, one by one\n\n{cards}'), ('9a110005', measured)]
     made = [new_markdown_cell(text, id=id) for id, text in cells]

@@ -1,4 +1,4 @@
-"""Something to do in named parts, which can say beforehand what it would do.
+"""A task in named parts that can say beforehand what it would do.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/core/job.html.md"""
 

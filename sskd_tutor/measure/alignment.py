@@ -1,4 +1,4 @@
-"""How well a student's stage sees what the teacher's stage sees: measuring, never training.
+"""Measure how well a student's stage matches a teacher's stage. Nothing here trains a network.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/measure/alignment.html.md"""
 

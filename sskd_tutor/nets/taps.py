@@ -1,4 +1,4 @@
-"""Read what a network's stages give, without changing the network.
+"""Read the outputs of a network's stages without changing the network.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/nets/taps.html.md"""
 
