@@ -99,7 +99,7 @@ def to_scale(
     nets: dict,       # name -> `StagedNet` of three stages, as `tutorial_resnet` makes
     x: Tensor,        # one image as the networks see it, (1,1,28,28)
     image: Tensor,    # the same as pixels, (1,28,28), uint8
-    title: str = 'Their maps have the same sizes: there they can meet',
+    title: str = 'Maps of the same size can be compared',
 ) -> go.Figure:
     "Networks, drawn to scale"
     fig = styled(go.Figure(), title, 'light', 90 + 160*len(nets))
