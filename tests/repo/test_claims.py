@@ -242,7 +242,7 @@ claims = {
     ],
     'alignment.csv': [
         Claim('nbs/lessons/07_watch.ipynb', 'Stage 1 of the longer run stands at {87.3} % stitched accuracy', lambda r: 100*recorded(r, 'stitched', 'stage1', 'stage1', r.step.max())),
-        Claim('nbs/lessons/07_watch.ipynb', 'behind the best linear adapter has {57} % already', lambda r: 100*recorded(r, 'stitched', 'stage1', 'stage1', 0, 'random')),
+        Claim('nbs/lessons/07_watch.ipynb', 'with the best linear adapter has {57} % already', lambda r: 100*recorded(r, 'stitched', 'stage1', 'stage1', 0, 'random')),
         Claim('nbs/lessons/07_watch.ipynb', "at the end it was {0.77} and {0.85}", lambda r: [recorded(r, 'cka_pooled', 'stage3', t, r.step.max()) for t in ('stage2', 'stage3')]),
     ],
     'detection.csv': [
