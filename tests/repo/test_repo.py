@@ -164,7 +164,7 @@ def test_ruff(run): run(bin/'ruff', 'check', '--no-cache', '.', cwd=root)
 def test_notebook_file(path):
     nb = nbformat.read(path, 4)
     nbformat.validate(nb)
-    assert path.stat().st_size < 800_000, "save figures with PLOTLY_RENDERER=plotly_mimetype, then tools/twins.py"
+    assert path.stat().st_size < 900_000, "save figures with PLOTLY_RENDERER=plotly_mimetype, then tools/twins.py"
     assert 'widgets' not in nb.metadata, "widget state was saved: nbdev-clean keeps it, save the static twin"
     assert re.match(r'# .+\n\n> .+', nb.cells[0].source), "the first cell is `# title` and a `> subtitle`"
     assert not [o for c in nb.cells for o in c.get('outputs', []) if o.output_type == 'error']
