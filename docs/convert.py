@@ -17,6 +17,11 @@ instances = 'learn', 'run', 'rec', 'plan', 'cache', 'store'  # what the notebook
 
 def plain(html): return ' '.join(re.sub(r'<[^>]+>', ' ', html or '').split())
 
+def shows_nothing(html):
+    "Is it styles and scripts alone?"
+    seen = re.sub(r'(?s)<(style|script).*?</\1>', '', html)
+    return not plain(seen) and not re.search('<(img|svg|canvas|video|iframe)', seen)
+
 def inked(trace):  # a image that is drawn in ink on nothing: a PNG with transparent pixels
     head = trace.get('source') if trace['type'] == 'image' else None
     return bool(head) and head.startswith('data:image/png') and base64.b64decode(head.split(',')[1][:36])[25] == 6
@@ -47,7 +52,7 @@ def output(
     if saved := saved_figure(out): return as_html(figure(saved))
     mime = next((m for m in richest if m in out.data), None)
     if mime == widget: return as_html('<p class="note">Here lives a widget: open this page in JupyterLab to use it.</p>')
-    if mime == 'text/html' and not plain(re.sub(r'(?s)<(style|script).*?</\1>', '', out.data[mime])): return None
+    if mime == 'text/html' and shows_nothing(out.data[mime]): return None
     if mime == 'text/markdown': return v4.new_output('display_data', data={mime: text(out.data[mime])})
     return v4.new_output('display_data', data={mime: out.data[mime]}) if mime else None
 

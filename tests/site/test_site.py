@@ -295,8 +295,27 @@ def test_front_page_without_a_mouse(page, url):
 
 @pytest.mark.browser
 def test_a_lesson_without_a_mouse(page, url):
-    "Play buttons and sliders of figures that move"
+    "Its films play, stop and move by keys alone"
     page.goto(f'{url}/lessons/watch.html')
+    films = page.locator('.sskd-film')
+    n = films.count()
+    assert n >= 2
+    for film in films.all(): film.scroll_into_view_if_needed()
+    page.wait_for_function(f"document.querySelectorAll('.sskd-film[data-on=ready]').length === {n}")
+    page.evaluate('scrollTo(0, 0)')
+    found = walk(page)
+    assert len(of(found, '.sskd-film', 'input')) == n and sum('play' in e['kind'].split() for e in of(found, '.sskd-film')) == n
+    step = lambda: int(films.first.get_attribute('data-step'))
+    focus_next(page, '.sskd-film', 'input')
+    page.keyboard.press('Home')
+    assert step() == 0
+    page.keyboard.press('ArrowRight')
+    assert step() == 1
+
+@pytest.mark.browser
+def test_a_figure_that_plays_without_a_mouse(page, url):
+    "Its play button and its slider"
+    page.goto(f'{url}/viz/motion.html')
     page.evaluate(draw_all)
     page.evaluate('scrollTo(0, 0)')
     found = walk(page)
@@ -304,6 +323,7 @@ def test_a_lesson_without_a_mouse(page, url):
     assert n and len(of(found, '.moments', 'input')) == len(of(found, '.moments', 'button')) == n
     focus_next(page, '.moments', 'button')
     page.keyboard.press('Tab')
+    page.keyboard.press('End')
     before = page.evaluate('document.activeElement.value')
     page.keyboard.press('ArrowLeft')
     page.keyboard.press('Home')
