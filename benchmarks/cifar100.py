@@ -19,7 +19,8 @@ from fastai.callback.schedule import ParamScheduler
 from fastai.vision.all import Callback, CancelFitException, Learner, accuracy, set_seed
 
 from sskd_tutor.compare.methods import schedule
-from sskd_tutor.compare.runner import append_run, examine, loaders, read_runs, start, stats_of, train_cell, valid_accuracy
+from sskd_tutor.compare.results import append_run, read_runs
+from sskd_tutor.compare.runner import examine, loaders, start, stats_of, train_cell, valid_accuracy
 from sskd_tutor.compare.study import cells, load_data, run_key, study
 from sskd_tutor.core.device import Bf16, fast_bf16, quiet
 from sskd_tutor.core.files import pkg_data, read_snapshot

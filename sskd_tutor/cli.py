@@ -165,7 +165,8 @@ def compare_options(p):
 def compare(a) -> int:
     "Compare methods at equal cost: make the runs that are not there yet, and say what they show"
     loading(a)
-    from sskd_tutor.compare.runner import compare as make, groups, plan_table, runs_of
+    from sskd_tutor.compare.results import groups, runs_of
+    from sskd_tutor.compare.runner import compare as make, plan_table
     from sskd_tutor.compare.study import remarks, studies
     from sskd_tutor.compare.verdicts import boards
     chosen = studies(a.config, a.only, a.allow_code)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .methods import methods
-from .runner import comparison_folder, read_runs, runs_of
+from .results import comparison_folder, read_runs, runs_of
 from .study import studies
 from .verdicts import holm, measure_of, named, paired, verdict
 from ..core.errors import Registry, nearest

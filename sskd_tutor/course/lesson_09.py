@@ -17,7 +17,8 @@ import numpy as np, pandas as pd
 import torch
 from scipy import stats
 
-from ..compare.runner import comparison_folder, plans, read_runs
+from ..compare.results import comparison_folder, read_runs
+from ..compare.runner import plans
 from ..compare.study import Study, cells, study
 from ..compare.verdicts import holm, interval, named
 from .grading import Wrong, exercise, need, number, run

@@ -6,7 +6,8 @@ import pytest
 import torch
 from fastai.callback.core import Callback
 
-from sskd_tutor.compare.runner import append_run, columns, compare, examine, read_runs, start, train_cell, valid_accuracy
+from sskd_tutor.compare.results import append_run, columns, read_runs
+from sskd_tutor.compare.runner import compare, examine, start, train_cell, valid_accuracy
 from sskd_tutor.data.images import Images, embedded_fashion
 from sskd_tutor.compare.methods import add_method, methods, phases_of, schedule, sources, train
 from sskd_tutor.compare.study import Pair, cells, fashion_folder, guard, overlap, remarks, run_key, split_images, studies, study

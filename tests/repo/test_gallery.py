@@ -13,7 +13,7 @@ import gallery as tool
 from sskd_tutor.compare import gallery
 from sskd_tutor.compare.gallery import Paper, gallery_verdicts, paper_verdict, papers
 from sskd_tutor.compare.methods import methods, sources
-from sskd_tutor.compare.runner import comparison_folder
+from sskd_tutor.compare.results import comparison_folder
 from sskd_tutor.compare.study import studies
 
 every = papers()

@@ -24,7 +24,7 @@ from torch import nn
 from helpers.matrix import check
 from helpers.readers import readers as sets
 from sskd_tutor.compare.curves import read_curves
-from sskd_tutor.compare.runner import read_runs
+from sskd_tutor.compare.results import read_runs
 from sskd_tutor.compare.study import studies
 from sskd_tutor.core.files import file_sha256, most_text, read_snapshot, write_snapshot
 from sskd_tutor.data.images import read_idx

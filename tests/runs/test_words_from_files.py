@@ -156,7 +156,7 @@ def test_every_network_in_a_settings_file_is_checked():
     assert len(of_networks) == 7 and all(f.metadata['from_file'] for f in of_networks)
 
 def test_shipped_files_need_no_permission():
-    from sskd_tutor.compare.runner import comparison_folder
+    from sskd_tutor.compare.results import comparison_folder
     from sskd_tutor.runs.recipe_file import recipes
     for name in recipes(): read_recipe(name)
     studies(comparison_folder()/'compare.toml')
