@@ -3,11 +3,13 @@
     python benchmarks/inherited.py             # two teachers, then the runs that are not there yet
     python benchmarks/inherited.py --verdicts  # own teacher minus other teacher, by method and measure
 
-Two rows a run in sskd_tutor/data_files/benchmarks/results/inherited.csv, one for each teacher that the student is measured against.
-Teachers are kept in --folder. float32, one thread, the 2,000 embedded test images.
+Two rows a run in sskd_tutor/data_files/benchmarks/results/inherited.csv, one for each teacher that the
+student is measured against. Teachers are kept in --folder. float32, one thread, the 2,000 embedded test
+images.
 """
 import argparse, time, tomllib
 from datetime import date
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -33,8 +35,8 @@ from sskd_tutor.nets.small import tutorial_resnet
 from sskd_tutor.nets.weights import load_weights, save_weights
 
 FOLDER = pkg_data/'benchmarks'
-COLUMNS = ('method taught_by measured_against seed accuracy agreement kl slope fooled cam attended gmacs seconds '
-           'evaluated_on device date').split()
+COLUMNS = ('method taught_by measured_against seed accuracy agreement kl slope fooled cam attended gmacs '
+           'seconds evaluated_on device date').split()
 
 def loaders(how, seed):
     dls = fashion_dls(n=how['images'], bs=how['bs'], seed=seed, views=Views(seed=seed), device='cpu')
@@ -69,9 +71,14 @@ def likeness(how, student, teacher, dl):
     answers = of_teacher.argmax(1)
     maps = [grad_cam(net, x, answers, how['stage']) for net in (teacher, student)]
     close = fidelity(of_teacher, logits)
-    found = dict(accuracy=100*(logits.argmax(1) == y).double().mean().item(), agreement=close['agreement'], kl=close['kl'],
-                 slope=exaggeration(of_teacher, logits), fooled=fooling_rate(teacher, student, x, y, how['eps']),
-                 cam=map_similarity(*maps), attended=attention_iou(*maps))
+    found = dict(
+        accuracy=100*(logits.argmax(1) == y).double().mean().item(),
+        agreement=close['agreement'],
+        kl=close['kl'],
+        slope=exaggeration(of_teacher, logits),
+        fooled=fooling_rate(teacher, student, x, y, how['eps']),
+        cam=map_similarity(*maps),
+        attended=attention_iou(*maps))
     return {name: round(value, 4) for name, value in found.items()}
 
 def run_one(how, teachers, letter, method, seed):
@@ -82,9 +89,14 @@ def run_one(how, teachers, letter, method, seed):
     begin = time.time()
     train(method, trial, dict(gmacs=how['gmacs']))
     seconds = round(time.time() - begin)
-    common = dict(method=method, taught_by=letter, seed=seed, gmacs=round(trial.gmacs, 1), seconds=seconds, evaluated_on='official-2000',
-                  device=environment('cpu')['device_name'], date=date.today())
-    return [common | dict(measured_against=other) | likeness(how, trial.student.eval(), net, dls.valid) for other, net in teachers.items()]
+    common = dict(method=method, taught_by=letter, seed=seed, gmacs=round(trial.gmacs, 1), seconds=seconds,
+                  evaluated_on='official-2000', device=environment('cpu')['device_name'], date=date.today())
+    trial.student.eval()
+    rows = []
+    for other, teacher in teachers.items():
+        measured = likeness(how, trial.student, teacher, dls.valid)
+        rows.append(common | dict(measured_against=other) | measured)
+    return rows
 
 def verdicts(how, rows):
     "Own teacher minus other teacher: mean difference, its 95 % interval, p, and p after Holm"
@@ -97,8 +109,9 @@ def verdicts(how, rows):
             wide = of_method.pivot(index=['taught_by', 'seed'], columns='own', values=measure).dropna()
             differences = wide[True] - wide[False]
             mean, low, high = interval(differences)
-            found.append(dict(method=method, measure=measure, own=wide[True].mean(), other=wide[False].mean(), difference=mean,
-                              low=low, high=high, runs=len(wide), p=ttest_1samp(differences, 0).pvalue))
+            found.append(dict(
+                method=method, measure=measure, own=wide[True].mean(), other=wide[False].mean(),
+                difference=mean, low=low, high=high, runs=len(wide), p=ttest_1samp(differences, 0).pvalue))
     found = pd.DataFrame(found)
     return found.assign(p_holm=holm(found.p))
 
@@ -112,13 +125,12 @@ def main():
     if a.verdicts: return print(verdicts(how, read_rows(a.csv)).round(3).to_string(index=False))
     torch.set_num_threads(1)
     teachers = {letter: the_teacher(how, letter, a.folder) for letter in how['teachers']}
-    for seed in how['seeds']:
-        for letter in teachers:
-            for method in how['methods']:
-                known = [r for r in read_rows(a.csv) if (r['method'], r['taught_by'], r['seed']) == (method, letter, str(seed))]
-                if known: continue
-                rows = run_one(how, teachers, letter, method, seed)
-                append_rows(a.csv, COLUMNS, rows)
-                print(f"{method} by {letter}, seed {seed}: {rows[0]['accuracy']} %, {rows[0]['seconds']} s", flush=True)
+    for seed, letter, method in product(how['seeds'], teachers, how['methods']):
+        known = {(row['method'], row['taught_by'], int(row['seed'])) for row in read_rows(a.csv)}
+        if (method, letter, seed) in known: continue
+        rows = run_one(how, teachers, letter, method, seed)
+        append_rows(a.csv, COLUMNS, rows)
+        found, seconds = rows[0]['accuracy'], rows[0]['seconds']
+        print(f"{method} by {letter}, seed {seed}: {found} %, {seconds} s", flush=True)
 
 if __name__ == '__main__': main()
