@@ -31,7 +31,8 @@ from ..core.state import rng_state, set_rng_state
 from .adapters import Prefixed, by_stage, default_adapter, make_adapter, make_adapters
 from .check import check_float, check_trainable, first_batch
 from .losses import mimic_nmse
-from ..nets.cut import CannotCut, TappedNet, as_stages, as_taps, image_shape
+from ..nets.cut import CannotCut, as_stages, image_shape
+from ..nets.tapped import TappedNet, as_taps
 from ..nets.feed import make_feed, wanted
 from ..nets.graph import Grid, first_conv, to_map, unchanged
 from ..nets.staged import StagedNet

@@ -13,7 +13,8 @@ from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
-from sskd_tutor.nets.cut import CannotCut, as_stages, as_taps, image_shape
+from sskd_tutor.nets.cut import CannotCut, as_stages, image_shape
+from sskd_tutor.nets.tapped import as_taps
 from sskd_tutor.cli import main
 from sskd_tutor.nets.words import build_net
 from sskd_tutor.nets.graph import channels_of, first_conv
