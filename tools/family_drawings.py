@@ -121,7 +121,8 @@ def contrast():
 def review():
     d = card('review', 'ReviewKD: deep stages answer for the shallow ones too',
         "From the last stage down, each of the student's taps is fused "
-        "with what comes from the deeper stages, and the fused map is compared with the teacher's tap of that stage. "
+        "with what comes from the deeper stages, "
+        "and the fused map is compared with the teacher's tap of that stage. "
         'So the gradient of a shallow hint reaches deep stages as well.')
     lefts = [190, 480, 770]   # of the student's stages
     for k, x in enumerate(lefts): fused_stage(d, k, x)

@@ -1,6 +1,9 @@
-"""The gallery's first page and its thumbnails, from sskd_tutor/data_files/gallery.toml: `python tools/gallery.py`.
+"""The gallery's first page and its thumbnails, from sskd_tutor/data_files/gallery.toml.
 
-A thumbnail is a drawing of a paper's idea, made of bars, lines or a grid of numbers from 0 to 1. It shows no result.
+    python tools/gallery.py    writes nbs/pages/gallery.ipynb and nbs/images/gallery_*.svg
+
+A thumbnail is a drawing of a paper's idea, made of bars, lines or a grid of numbers from 0 to 1.
+It shows no result.
 """
 import re
 from collections import Counter
