@@ -162,8 +162,9 @@ def cards(pages):
 
 # --- navigation
 
-def toctree(entries, caption):
+def toctree(caption, pages):
     "A part of the table of contents, as sphinx wants it"
+    entries = [page.entry for page in pages]
     lines = ['```{toctree}', ':hidden:', f':caption: {caption}', '', *entries, '```']
     return v4.new_markdown_cell('\n'.join(lines))
 
@@ -177,7 +178,7 @@ def navigation(pages, page):
     if page is not pages[0]: return []
     parts = []
     for kind, found in kinds(pages).items(): parts += parts_of(kind, found)
-    return [toctree([p.entry for p in found], caption) for caption, found in parts]
+    return [toctree(caption, found) for caption, found in parts]
 
 # --- the page
 

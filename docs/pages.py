@@ -92,8 +92,11 @@ def read_pages(
 
 def kinds(pages):
     "Kind -> its pages; the front page is above all of them"
-    found = {kind: [page for page in pages[1:] if page.kind == kind] for kind in kinds_in_order}
-    return {kind: pages for kind, pages in found.items() if pages}
+    found = {}
+    for kind in kinds_in_order:
+        of_kind = [page for page in pages[1:] if page.kind == kind]
+        if of_kind: found[kind] = of_kind
+    return found
 
 def place_of(room):
     "Where a room stands among all; an unknown one comes last"
