@@ -1,4 +1,7 @@
-"""The bibliography: nbs/references.bib, one entry a line, and the page that is made of it: `python tools/bib.py`."""
+"""The bibliography: nbs/references.bib, one entry a line, and the page that is made of it.
+
+    python tools/bib.py    writes nbs/pages/bibliography.ipynb
+"""
 import re
 from pathlib import Path
 
@@ -21,7 +24,9 @@ def entries(
     found = {}
     for line in path.read_text().splitlines():
         head = re.match(r'@\w+\{(\w+), ', line)
-        if not head: raise ValueError(f"{path.name} has the line {line[:60]!r}; expected @misc{{key, field = {{...}}, ...}}")
+        if not head:
+            expected = '@misc{key, field = {...}, ...}'
+            raise ValueError(f"{path.name} has the line {line[:60]!r}; expected {expected}")
         entry = {name: plain(value) for name, value in fields.findall(line)}
         missing = {'author', 'title', 'year'} - entry.keys()
         if missing: raise ValueError(f"{head[1]} in {path.name} lacks {sorted(missing)}")
@@ -32,8 +37,8 @@ def entries(
 def names(author):
     "Family names: 'Hinton, Vinyals and Dean'"
     family = [one.split(',')[0] for one in author.split(' and ')]
-    if family[-1] == 'others': return f'{", ".join(family[:-1])} and others'
-    return ' and '.join([', '.join(family[:-1]), family[-1]] if len(family) > 1 else family)
+    *firsts, last = family
+    return f'{", ".join(firsts)} and {last}' if firsts else last
 
 def shown(key, entry):
     "One entry in markdown, under a heading to link to"
@@ -49,10 +54,11 @@ def page():
 
 > What the course cites, in one list.
 
-Each entry is in [references.bib](../references.bib) under the key above it, ready for your own paper. In the lessons, each \
-citation says why you would read the paper."""
-    made = [('b1b00001', head), ('b1b00002', '\n\n'.join(shown(*one) for one in entries().items()))]
-    cells = [new_markdown_cell(text, id=id) for id, text in made]
-    return new_notebook(cells=cells, metadata=dict(kernelspec=dict(display_name='python3', language='python', name='python3')))
+Each entry is in [references.bib](../references.bib) under the key above it, ready for your own paper. \
+In the lessons, each citation says why you would read the paper."""
+    every = '\n\n'.join(shown(key, entry) for key, entry in entries().items())
+    cells = [new_markdown_cell(head, id='b1b00001'), new_markdown_cell(every, id='b1b00002')]
+    kernel = dict(display_name='python3', language='python', name='python3')
+    return new_notebook(cells=cells, metadata=dict(kernelspec=kernel))
 
 if __name__ == '__main__': nbformat.write(page(), bib.parent/'pages/bibliography.ipynb')

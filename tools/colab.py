@@ -1,6 +1,8 @@
-"""The lessons without outputs and directives, twice, both committed: for Google Colab into colab/, with a badge and a first cell
-that installs, looks for a GPU, switches widgets on and can keep progress on Drive; and for `sskd_tutor lessons` into the package's
-data, with the drawings beside them, so that they show without a network. `make colab` writes them, a test compares them.
+"""The lessons without outputs and directives, twice, both committed.
+
+Those for Google Colab, in colab/, have a badge and a first cell that installs, looks for a GPU, switches
+widgets on and can keep progress on Drive. Those for `sskd_tutor lessons`, in the package's data, have the
+drawings beside them, so that they show without a network. `make colab` writes both, a test compares them.
 """
 import configparser, re, shutil, sys
 from functools import cache
@@ -15,7 +17,8 @@ from packaging.utils import canonicalize_name
 from course import cleaned, read_lesson
 
 wants_gpu = {'12_your_own'}          # lessons that are about a GPU; the others are made for a CPU
-loaded = {'ipykernel', 'ipython', 'ipywidgets', 'jupyter-server', 'pyzmq', 'tornado', 'traitlets'}   # by Colab's kernel: must stay
+# by Colab's kernel: must stay
+loaded = {'ipykernel', 'ipython', 'ipywidgets', 'jupyter-server', 'pyzmq', 'tornado', 'traitlets'}
 not_there = {'jupyterlab', 'shtab'}   # needed by other ways in: Colab is its own lab and has no shell
 lessons, in_package = Path('nbs/lessons'), Path('sskd_tutor/data_files/lessons')
 drawings = Path('nbs/images')        # what lessons show; the folder images/ beside the copies in the package
@@ -30,7 +33,8 @@ device = """
 import os, torch
 gpu_expected = {gpu}
 if torch.cuda.is_available(): print(f'GPU: {{torch.cuda.get_device_name()}}')
-elif gpu_expected: print('Warning: a GPU was expected and there is none. Choose one in Runtime > Change runtime type; '
+elif gpu_expected: print('Warning: a GPU was expected and there is none. \
+Choose one in Runtime > Change runtime type; '
                          'on the CPU everything here works, slowly.')
 else: print('No GPU, and none is needed here.')"""
 
@@ -43,7 +47,9 @@ try:
 except Exception as e: print(f'No live widgets here ({e}): figures stand in their place.')"""
 
 drive = """
-#@markdown Colab forgets what you solved when it ends a session. Tick this to keep it in a small file on your Google Drive, `MyDrive/sskd_tutor/progress.json`; Colab will ask for your permission. Tick it in every lesson, and what you solved in one counts in all.
+#@markdown Colab forgets what you solved when it ends a session. \
+Tick this to keep it in a small file on your Google Drive, `MyDrive/sskd_tutor/progress.json`; \
+Colab will ask for your permission. Tick it in every lesson, and what you solved in one counts in all.
 keep_progress_on_drive = False  #@param {type:"boolean"}
 if keep_progress_on_drive:
     from google.colab import drive
@@ -65,20 +71,22 @@ def core():
 
 def needs(name):
     "What a package that is installed here requires on any platform"
-    found = map(Requirement, requires(name) or [])
+    found = [Requirement(line) for line in requires(name) or []]
     return [f'{r.name}{r.specifier}' for r in found if not r.marker or r.marker.evaluate({'extra': ''})]
 
 @cache
 def sorted_out():
     "(what Colab lacks or has too old, with what that requires in turn; what it has of all this)"
-    has, todo, lacks, there = pins(), core(), {}, {}
+    has = pins()
+    todo, lacks, there = core(), {}, {}
     while todo:
         r = Requirement(todo.pop(0))
         name = canonicalize_name(r.name)
         if name in has and r.specifier.contains(has[name], prereleases=True):
             there[name] = has[name]
             continue
-        if name in loaded: raise SystemExit(f"{r} is asked for, and Colab's kernel has loaded {name} {has.get(name)}")
+        if name in loaded:
+            raise SystemExit(f"{r} is asked for, and Colab's kernel has loaded {name} {has.get(name)}")
         if name not in lacks: todo += needs(name)
         lacks[name] = str(r)
     return list(lacks.values()), list(there)
@@ -97,11 +105,16 @@ def install_line():
     quoted = ' '.join(f'"{r}"' for r in missing())
     return f'-q --no-deps "{cfg.lib_name} @ git+{cfg.git_url}" {quoted}'
 
+# --- the copies for Colab
+
 def in_colab(name):  # where Colab opens a copy
     cfg = get_config()
-    return f"https://colab.research.google.com/github/{cfg.git_url.removeprefix('https://github.com/')}/blob/{cfg.branch}/colab/{name}"
+    repository = cfg.git_url.removeprefix('https://github.com/')
+    return f'https://colab.research.google.com/github/{repository}/blob/{cfg.branch}/colab/{name}'
 
-def badge(name): return f'[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({in_colab(name)})'
+def badge(name):
+    image = 'https://colab.research.google.com/assets/colab-badge.svg'
+    return f'[![Open in Colab]({image})]({in_colab(name)})'
 
 def first_cell(name):
     gpu = 'True  # this lesson is about one' if name in wants_gpu else chosen
@@ -115,18 +128,23 @@ def folded(cell, copied):
         copied.source = folded_title + copied.source
     return copied
 
+def with_links_to_colab(text, stay):
+    "Links to lessons lead to their copies in Colab"
+    cfg = get_config()
+    here = re.escape(f'{cfg.git_url}/blob/{cfg.branch}/{lessons.as_posix()}/')
+    def to_colab(m): return in_colab(m[1]) if m[1] in stay else m[0]
+    return re.sub(here + r'([\w.]+\.ipynb)', to_colab, text)
+
 def for_colab(
     path: Path,  # a lesson
     stay: list,  # file names of all lessons
 ) -> dict:       # notebook
     "The copy for Colab"
     lesson = read_lesson(path)
-    cells = [folded(c, cleaned(c, lessons.as_posix())) for c in lesson.nb.cells]
-    here = re.escape(f'{get_config().git_url}/blob/{get_config().branch}/{lessons.as_posix()}/')
-    def to_colab(m): return in_colab(m[1]) if m[1] in stay else m[0]
-    for c in cells:
-        if c.cell_type == 'code': c.outputs = []
-        else: c.source = re.sub(here + r'([\w.]+\.ipynb)', to_colab, c.source)
+    cells = [folded(cell, cleaned(cell, lessons.as_posix())) for cell in lesson.nb.cells]
+    for cell in cells:
+        if cell.cell_type == 'code': cell.outputs = []
+        else: cell.source = with_links_to_colab(cell.source, stay)
     cells[0].source += '\n\n' + badge(path.name)
     cells.insert(1, first_cell(lesson.name))
     kernel = dict(name='python3', display_name='Python 3', language='python')
@@ -134,16 +152,18 @@ def for_colab(
     if lesson.name in wants_gpu: meta['accelerator'] = 'GPU'
     return nbformat.v4.new_notebook(cells=cells, metadata=meta)
 
+# --- the copies in the package
+
 def for_wheel(
     path: Path,  # a lesson
     stay: list,  # file names of all lessons
 ) -> dict:       # notebook
     "The copy that travels in the wheel"
     lesson = read_lesson(path)
-    cells = [cleaned(c, lessons.as_posix(), stay) for c in lesson.nb.cells]
-    for c in cells:
-        if c.cell_type == 'code': c.outputs = []
-        else: c.source = with_drawings_beside(c.source)
+    cells = [cleaned(cell, lessons.as_posix(), stay) for cell in lesson.nb.cells]
+    for cell in cells:
+        if cell.cell_type == 'code': cell.outputs = []
+        else: cell.source = with_drawings_beside(cell.source)
     return nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=lesson.nb.metadata.kernelspec))
 
 def with_drawings_beside(text):
@@ -152,12 +172,19 @@ def with_drawings_beside(text):
     raw = cfg.git_url.replace('github.com', 'raw.githubusercontent.com')
     return text.replace(f']({raw}/{cfg.branch}/{drawings.as_posix()}/', '](images/')
 
+def texts_of(notebooks):
+    "All text of these notebooks"
+    cells = [cell for nb in notebooks for cell in nb.cells]
+    return '\n'.join(cell.source for cell in cells if cell.cell_type == 'markdown')
+
 def write_drawings(notebooks, to):
     "Every drawing that these notebooks show, into the folder images/"
-    text = '\n'.join(c.source for nb in notebooks for c in nb.cells if c.cell_type == 'markdown')
+    names = set(re.findall(r'\]\(images/([\w.]+)\)', texts_of(notebooks)))
     (to/'images').mkdir()
-    for name in sorted(set(re.findall(r'\]\(images/([\w.]+)\)', text))):
+    for name in sorted(names):
         shutil.copyfile(get_config().config_path/drawings/name, to/'images'/name)
+
+# --- files
 
 def write_all(notebooks, to):
     "file name -> notebook, into a folder; what was there before goes"

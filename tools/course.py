@@ -20,6 +20,10 @@ kinds = 'predict', 'fill in', 'find the bug', 'design'
 heading = re.compile(r'^#+ Exercise (\S+) · (.+)\n+\*(.+), level (\d+) of 3\*$', re.M)
 call = re.compile(r"^check\('([^']+)', .+\)$")
 
+link = re.compile(r'(!?\[[^\[\]]*\])\(([^()\s]+)\)')   # [text] or ![text], and the address
+copy_kinds = 'student', 'instructor', 'both'
+sheets = 'syllabus.ipynb', 'project.ipynb'   # of nbs/pages: what students get beside the lessons
+
 class CourseError(ValueError): "What keeps the course from being made, and where"
 
 def fail(where, what): raise CourseError(f'{where}: {what}')
@@ -31,6 +35,13 @@ class Solution:
     code: str
     note: str   # for the instructor; '' if there is none
 
+def solution_in(
+    body: str,  # of a cell of a file of solutions
+) -> Solution:
+    notes = re.findall(r'^# note: ?(.*)$', body, re.M)
+    code = re.sub(r'^# note:.*\n?', '', body, flags=re.M)
+    return Solution(code.strip(), ' '.join(notes))
+
 def solutions_in(
     file: Path,  # percent format: `# %% 3.2`, code, `# note: ...` lines
 ) -> dict:       # id -> Solution
@@ -40,9 +51,7 @@ def solutions_in(
         head, _, body = part.partition('\n')
         id = head.strip()
         if id in found: fail(file.name, f'the solution of {id} is there twice')
-        code = re.sub(r'^# note:.*\n?', '', body, flags=re.M).strip()
-        note = ' '.join(re.findall(r'^# note: ?(.*)$', body, re.M))
-        found[id] = Solution(code, note)
+        found[id] = solution_in(body)
     return found
 
 @dataclass
@@ -66,17 +75,30 @@ def task_in(
     lines = cell.source.rstrip().split('\n')
     calls = [i for i, line in enumerate(lines) if re.match(r'\s*check\(', line)]
     if cell.cell_type != 'code' or not calls: return
-    first, last = lines[calls[0]].strip(), lines[-1]
-    if calls != [len(lines) - 1]: fail(where, f'`{first}` is not the last line of its cell, or not the only check there')
-    m = call.match(last)
-    if not m: fail(where, f"`{last}` is not of the form check('3.2', name)")
-    headings = heading.findall(above.source) if above is not None and above.cell_type == 'markdown' else []
-    if not headings: fail(where, f'no `### Exercise {m[1]} · Title` with `*kind, level n of 3*` above check({m[1]!r})')
-    id, title, kind, level = headings[-1]
-    if id != m[1]: fail(where, f'the heading says Exercise {id}, the code check({m[1]!r})')
+    checked = checked_in(where, lines, calls)
+    id, title, kind, level = heading_above(where, above, checked)
+    if id != checked: fail(where, f'the heading says Exercise {id}, the code check({checked!r})')
     if kind not in kinds or not 1 <= int(level) <= 3:
         fail(where, f'exercise {id} is *{kind}, level {level}*; expected one of {kinds}, level 1 to 3')
-    return Task(id, title.strip(), kind, int(level), '\n'.join(lines[:-1]).rstrip(), lines[-1])
+    skeleton = '\n'.join(lines[:-1]).rstrip()
+    return Task(id, title.strip(), kind, int(level), skeleton, lines[-1])
+
+def checked_in(where, lines, calls):
+    "The id of the exercise that the last line checks; `calls`: the places of all lines that check"
+    first, last = lines[calls[0]].strip(), lines[-1]
+    if calls != [len(lines) - 1]:
+        fail(where, f'`{first}` is not the last line of its cell, or not the only check there')
+    found = call.match(last)
+    if not found: fail(where, f"`{last}` is not of the form check('3.2', name)")
+    return found[1]
+
+def heading_above(where, above, id):
+    "Id, title, kind and level from the last heading of an exercise above it"
+    is_text = above is not None and above.cell_type == 'markdown'
+    found = heading.findall(above.source) if is_text else []
+    if not found:
+        fail(where, f'no `### Exercise {id} · Title` with `*kind, level n of 3*` above check({id!r})')
+    return found[-1]
 
 @dataclass
 class Lesson:
@@ -92,7 +114,8 @@ class Lesson:
 def read_lesson(path):
     nb, tasks = nbformat.read(path, 4), {}
     for i, cell in enumerate(nb.cells):
-        task = task_in(f'{path.name}, cell {i}', cell, nb.cells[i - 1] if i else None)
+        above = nb.cells[i - 1] if i else None
+        task = task_in(f'{path.name}, cell {i}', cell, above)
         if task: tasks[cell.id] = task
     return Lesson(path, nb, tasks)
 
@@ -119,12 +142,15 @@ def read_course(
     registry: dict,          # id -> title of the exercises for which there is a check
 ) -> tuple:                  # lessons, and id -> Solution
     "All lessons and solutions, once they agree with each other and with the registered checks"
-    course, solved, seen = [read_lesson(p) for p in sorted(lessons.glob('*.ipynb'))], all_solutions(solutions), {}
+    course = [read_lesson(path) for path in sorted(lessons.glob('*.ipynb'))]
+    solved = all_solutions(solutions)
+    seen = {}   # id -> the lesson that has it
     for lesson in course:
         for task in lesson.tasks.values():
             agree(lesson.path.name, task, seen, solved, registry, solutions)
             seen[task.id] = lesson.path.name
-    unasked, unused = sorted(solved.keys() - seen), sorted(registry.keys() - seen)
+    unasked = sorted(solved.keys() - seen)
+    unused = sorted(registry.keys() - seen)
     if unasked: fail(solutions.name, f'solutions without an exercise: {unasked}')
     if unused: fail('the registry', f'checks without an exercise: {unused}')
     return course, solved
@@ -143,12 +169,15 @@ def absolute(
     "Relative links made links into the repository"
     cfg = get_config()
     raw = cfg.git_url.replace('github.com', 'raw.githubusercontent.com')   # an image, not the page about it
+
     def one(m):
-        if re.match(r'[a-z]+:|#', m[2]) or m[2].partition('#')[0] in stay: return m[0]
-        path = posixpath.normpath(posixpath.join(folder, m[2]))
-        if m[1].startswith('!'): return f"{m[1]}({raw}/{cfg.branch}/{path})"
-        return f'{m[1]}({cfg.git_url}/blob/{cfg.branch}/{path})'
-    return re.sub(r'(!?\[[^\[\]]*\])\(([^()\s]+)\)', one, text)
+        text, address = m[1], m[2]
+        goes_out = re.match(r'[a-z]+:|#', address)
+        if goes_out or address.partition('#')[0] in stay: return m[0]
+        path = posixpath.normpath(posixpath.join(folder, address))
+        if text.startswith('!'): return f'{text}({raw}/{cfg.branch}/{path})'
+        return f'{text}({cfg.git_url}/blob/{cfg.branch}/{path})'
+    return link.sub(one, text)
 
 def plain(cell): return re.sub(r'\A(#\|.*\n)+', '', cell.source + '\n').rstrip('\n')
 
@@ -189,12 +218,11 @@ def copy_of(lesson, solved, kind, stay):
     "One kind of copy of a lesson"
     cells = []
     for old in lesson.nb.cells:
-        new, task = cleaned(old, 'nbs/lessons', stay), lesson.tasks.get(old.id)
+        new = cleaned(old, 'nbs/lessons', stay)
+        task = lesson.tasks.get(old.id)
         if task is None: cells.append(new)
         else: cells += versions(new, task, solved[task.id])[kind]
     return nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=lesson.nb.metadata.kernelspec))
-
-copy_kinds = 'student', 'instructor', 'both'
 
 def copies(
     lesson: Lesson,
@@ -215,8 +243,6 @@ def write_course(
         for kind, nb in copies(lesson, solved, names).items():
             (to/kind).mkdir(parents=True, exist_ok=True)
             nbformat.write(nb, to/kind/lesson.path.name)
-
-sheets = 'syllabus.ipynb', 'project.ipynb'   # of nbs/pages: what students get beside the lessons
 
 def write_sheets(pages, to, names):
     "Syllabus and project, beside the lessons"
@@ -244,6 +270,7 @@ def main():
     write_course(course, solved, to)
     write_sheets(root/'nbs/pages', to, [lesson.path.name for lesson in course])
     write_exam(to, seed)
-    print(f'{to}: {len(course)} lessons, {len(solved)} exercises; student, instructor, both and exam (seed {seed})')
+    made = f'{len(course)} lessons, {len(solved)} exercises'
+    print(f'{to}: {made}; student, instructor, both and exam (seed {seed})')
 
 if __name__ == '__main__': main()

@@ -7,22 +7,49 @@ from io import BytesIO
 from PIL import Image
 
 from sskd_tutor.data.images import embedded_fashion, vocab
-from sskd_tutor.viz.style import hairline as line, ink, method_colors, paper, pill as filled, ring, soft, stage_colors
+from sskd_tutor.viz.style import hairline as line, ink, method_colors, paper, pill as filled, ring, soft
+from sskd_tutor.viz.style import stage_colors
 
 blue, orange, green = stage_colors[:3]
 purple, gray = method_colors['distilled'], method_colors['teacher']
 part_colors = [blue, orange, green, purple]
 part_names = ['stage 1', 'stage 2', 'stage 3', 'head']
 
+# of every card; colors are filled in, and braces of CSS are doubled
 style = '''
 :root {{ --paper: {paper[light]}; --ink: {ink[light]}; --soft: {soft[light]}; --line: {line[light]} }}
 @media (prefers-color-scheme: dark) {{
   :root {{ --paper: {paper[dark]}; --ink: {ink[dark]}; --soft: {soft[dark]}; --line: {line[dark]} }} }}
-text {{ font-family: Inter, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif; font-size: 15px; fill: var(--ink) }}
-.title {{ font-size: 22px; font-weight: 600 }} .sub, .soft {{ fill: var(--soft) }} .small {{ font-size: 13px }}
-.tiny {{ font-size: 12px }} .bold {{ font-weight: 600 }} .math {{ font-style: italic; font-family: Georgia, serif }}
-.on {{ fill: #fff }} .onlight {{ fill: {ink[light]} }} .wire {{ stroke: var(--soft); stroke-width: 2; fill: none }} .ring {{ fill: {ring} }}
+text {{ font-family: Inter, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif; font-size: 15px; \
+fill: var(--ink) }}
+.title {{ font-size: 22px; font-weight: 600 }} .sub, .soft {{ fill: var(--soft) }} \
+.small {{ font-size: 13px }}
+.tiny {{ font-size: 12px }} .bold {{ font-weight: 600 }} \
+.math {{ font-style: italic; font-family: Georgia, serif }}
+.on {{ fill: #fff }} .onlight {{ fill: {ink[light]} }} \
+.wire {{ stroke: var(--soft); stroke-width: 2; fill: none }} .ring {{ fill: {ring} }}
 '''
+
+def attribute(name, value):
+    "`_` in a name stands for `-`, a trailing one is dropped"
+    name = name.rstrip('_').replace('_', '-')
+    return f'{name}="{escape(str(value))}"'
+
+def look_of(state, color):
+    "How a box shows its state"
+    looks = dict(
+        solid=dict(fill=color, stroke=color),
+        dashed=dict(fill=color, fill_opacity=.16, stroke=color, stroke_dasharray='6 4'),
+        frozen=dict(fill=color, fill_opacity=.34, stroke=color),
+        off=dict(fill='none', stroke='var(--line)', stroke_dasharray='2 5'))
+    return looks[state]
+
+def arrow_head(start, end):
+    "The three corners of an arrow's head at `end`"
+    (x0, y0), (x, y) = start, end
+    length = ((x - x0)**2 + (y - y0)**2)**.5
+    u, v = (x - x0)/length, (y - y0)/length   # the direction
+    return [(x + 5*u, y + 5*v), (x - 6*u - 5*v, y - 6*v + 5*u), (x - 6*u + 5*v, y - 6*v - 5*u)]
 
 @dataclass
 class Drawing:
@@ -35,8 +62,8 @@ class Drawing:
     shapes: list = field(default_factory=list)
 
     def add(self, tag, text=None, **attrs):
-        "One element; `_` in a name stands for `-`, a trailing one is dropped"
-        given = ' '.join(f'{k.rstrip("_").replace("_", "-")}="{escape(str(v))}"' for k, v in attrs.items())
+        "One element; `_` in the name of an attribute stands for `-`"
+        given = ' '.join(attribute(name, value) for name, value in attrs.items())
         self.shapes.append(f'<{tag} {given}/>' if text is None else f'<{tag} {given}>{text}</{tag}>')
 
     def words(self, x, y, text, kind='', anchor='middle', **attrs):
@@ -45,22 +72,15 @@ class Drawing:
 
     def box(self, x, y, w, h, color, state='solid', r=9):
         "solid: learns or belongs to the student; dashed: the teacher's; off: does not run"
-        look = dict(solid=dict(fill=color, stroke=color),
-            dashed=dict(fill=color, fill_opacity=.16, stroke=color, stroke_dasharray='6 4'),
-            frozen=dict(fill=color, fill_opacity=.34, stroke=color),
-            off=dict(fill='none', stroke='var(--line)', stroke_dasharray='2 5'))[state]
-        self.add('rect', x=x, y=y, width=w, height=h, rx=r, stroke_width=2, **look)
+        self.add('rect', x=x, y=y, width=w, height=h, rx=r, stroke_width=2, **look_of(state, color))
 
     def arrow(self, *points, color='var(--soft)', dash=''):
         "A line through the points with a head at its end"
         path = 'M' + ' L'.join(f'{x},{y}' for x, y in points)
         more = dict(stroke_dasharray=dash) if dash else {}
         self.add('path', d=path, stroke=color, stroke_width=2, fill='none', stroke_linejoin='round', **more)
-        (x0, y0), (x, y) = points[-2:]
-        length = ((x - x0)**2 + (y - y0)**2)**.5
-        u, v = (x - x0)/length, (y - y0)/length
-        tip = [(x + 5*u, y + 5*v), (x - 6*u - 5*v, y - 6*v + 5*u), (x - 6*u + 5*v, y - 6*v - 5*u)]
-        self.add('polygon', points=' '.join(f'{a:.1f},{b:.1f}' for a, b in tip), fill=color)
+        corners = ' '.join(f'{x:.1f},{y:.1f}' for x, y in arrow_head(*points[-2:]))
+        self.add('polygon', points=corners, fill=color)
 
     def dot(self, x, y, color, r=6):
         self.add('circle', cx=x, cy=y, r=r, fill='var(--paper)', stroke=color, stroke_width=3)
@@ -89,17 +109,17 @@ def on(color):
     "The class of words on a filled part: white only where it can be read"
     return 'on' if color == blue else 'onlight'
 
+def symbol(text):
+    "A letter in italics, with what follows `_` as its index"
+    letter, _, index = text.partition('_')
+    letter = f'<tspan class="math">{escape(letter)}</tspan>'
+    if not index: return letter
+    return f'{letter}<tspan dy="4" font-size="70%">{escape(index)}</tspan><tspan dy="-4">\u200b</tspan>'
+
 def mathematics(text):
     "`*s_2*` as an italic s with an index"
-    out = ''
-    for i, part in enumerate(text.split('*')):
-        if i % 2 == 0:
-            out += escape(part)
-            continue
-        letter, _, index = part.partition('_')
-        low = f'<tspan dy="4" font-size="70%">{escape(index)}</tspan><tspan dy="-4">\u200b</tspan>' if index else ''
-        out += f'<tspan class="math">{escape(letter)}</tspan>{low}'
-    return out
+    parts = text.split('*')   # by turns outside and inside of asterisks
+    return ''.join(symbol(part) if i % 2 else escape(part) for i, part in enumerate(parts))
 
 # --- what the drawings share
 
@@ -118,18 +138,32 @@ def tile(d, x, y, side):
     d.add('image', href=garment(), x=x, y=y, width=side, height=side, clip_path='url(#round)')
     d.add('rect', x=x, y=y, width=side, height=side, rx=8, fill='none', stroke='var(--line)')
 
-def slabs(d, xs, middle, heights, widths, state, shapes=(), names=True):
+@dataclass
+class Slabs:
     "Three stages and a head in a row: height is the side of the map, width its channels"
-    for k, (x, h, w) in enumerate(zip(xs, heights, widths)):
-        d.box(x, middle - h/2, w, h, part_colors[k], state)
-        kind = f'small bold {on(part_colors[k])}' if state == 'solid' else 'small bold'
-        if names: d.words(x + w/2, middle + 5, part_names[k], kind)
-        if k < len(shapes): d.words(x + w/2, middle + h/2 + 21, shapes[k], 'tiny soft')
-    for k in range(3): d.arrow((xs[k] + widths[k] + 3, middle), (xs[k+1] - 9, middle))
+    lefts: list
+    widths: list
+    heights: list
+    middle: int    # the line around which they stand
+
+    def center(self, k): return self.lefts[k] + self.widths[k]/2
+    def top(self, k): return self.middle - self.heights[k]//2
+    def bottom(self, k): return self.middle + self.heights[k]//2
+
+def slabs(d, row, state, shapes=(), names=True):
+    "Draw a row, with the shapes of its taps below and arrows between"
+    kind = 'small bold {}' if state == 'solid' else 'small bold'
+    for k, (x, h, w) in enumerate(zip(row.lefts, row.heights, row.widths)):
+        d.box(x, row.middle - h/2, w, h, part_colors[k], state)
+        if names: d.words(row.center(k), row.middle + 5, part_names[k], kind.format(on(part_colors[k])))
+        if k < len(shapes): d.words(row.center(k), row.middle + h/2 + 21, shapes[k], 'tiny soft')
+    for k in range(3):
+        d.arrow((row.lefts[k] + row.widths[k] + 3, row.middle), (row.lefts[k+1] - 9, row.middle))
 
 def bars(d, x, y, heights, color, names=(), state='solid', w=20):
     "Probabilities of a few classes, standing on y"
     for i, h in enumerate(heights):
-        d.box(x + i*(w + 8), y - h, w, h, color, state, r=3)
-        if names: d.words(x + i*(w + 8) + w/2, y + 16, names[i], 'tiny soft')
+        left = x + i*(w + 8)
+        d.box(left, y - h, w, h, color, state, r=3)
+        if names: d.words(left + w/2, y + 16, names[i], 'tiny soft')
     d.add('path', d=f'M{x-6},{y} h{len(heights)*(w+8)+4}', class_='wire', stroke_width=1)

@@ -1,9 +1,9 @@
 """An exam for one course, with numbers that no other course has, in a folder:
 
-    exam/exam.md, exam/derivations.md                  for students: calculations, and written derivations to choose from
+    exam/exam.md, exam/derivations.md                  for students: calculations; derivations to choose from
     instructor/exam_key.md, instructor/derivations.md  with every answer and what it is worth
 
-    python tools/exam.py SEED [folder] [minutes]       alone; `make course` writes one too, with a seed that it draws
+    python tools/exam.py SEED [folder] [minutes]       alone; `make course` draws a seed and writes one too
 """
 import re, secrets, sys
 from dataclasses import dataclass
@@ -20,6 +20,10 @@ class Derivation:
 
 heading = re.compile(r'^## (.+) \((\d+) points\)$', re.M)
 
+def points_of_parts(answer):
+    "What the parts of an answer, `1. (4 points) ...`, are worth together"
+    return sum(map(int, re.findall(r'^\d\. \((\d+) points?\)', answer, re.M)))
+
 def derivations_in(
     file: Path,   # `## Title (10 points)`, the problem, `### Answer`, the answer
 ) -> list:        # of Derivation
@@ -30,8 +34,9 @@ def derivations_in(
         problem, marker, answer = body.partition('\n### Answer\n')
         if not (marker and problem.strip() and answer.strip()):
             raise ValueError(f"{file.name}: {title!r} needs a problem, a line `### Answer` and an answer")
-        given = sum(map(int, re.findall(r'^\d\. \((\d+) points?\)', answer, re.M)))
-        if given != int(points): raise ValueError(f"{file.name}: {title!r} is worth {points} points, its parts {given}")
+        given = points_of_parts(answer)
+        if given != int(points):
+            raise ValueError(f"{file.name}: {title!r} is worth {points} points, its parts {given}")
         found.append(Derivation(title, int(points), problem.strip(), answer.strip()))
     if not found: raise ValueError(f"{file.name} has no heading like `## Title (10 points)`")
     return found
@@ -39,7 +44,8 @@ def derivations_in(
 def problems(found):
     "The problems, for students"
     parts = [f'## {d.title} ({d.points} points)\n\n{d.problem}' for d in found]
-    return '\n\n'.join(['# Written derivations', 'Choose as many as your instructor says. Show every step.', *parts]) + '\n'
+    advice = 'Choose as many as your instructor says. Show every step.'
+    return '\n\n'.join(['# Written derivations', advice, *parts]) + '\n'
 
 def with_answers(found):
     "The same with worked answers, for instructors"

@@ -1,9 +1,12 @@
-"""How long from nothing to the first figure of the first lesson, for three kinds of users, into benchmarks/results/first_figure.csv.
+"""How long from nothing to the first figure of the first lesson, for three kinds of users.
+
+It writes sskd_tutor/data_files/benchmarks/results/first_figure.csv.
 
     python tools/first_figure.py [lab wheel colab]     # takes ten minutes and 15 GB of disk for a while
 
-lab clones and types `make lab`; wheel types `pip install` and `sskd_tutor lessons`; colab opens the copy where Colab's packages
-are there already. Downloads come from wherever pip is told to look: a mirror on this disk makes them free.
+lab clones and types `make lab`; wheel types `pip install` and `sskd_tutor lessons`; colab opens the copy
+where Colab's packages are there already. Downloads come from wherever pip is told to look: a mirror on this
+disk makes them free.
 """
 import csv, os, re, subprocess, sys, tempfile, time
 from datetime import date
@@ -16,32 +19,55 @@ path = root/'sskd_tutor/data_files/benchmarks/results/first_figure.csv'
 lesson = '01_first.ipynb'
 columns = 'user install_s first_figure_s disk_gb cores device date'.split()
 
+figure_kinds = {'image/png', 'application/vnd.plotly.v1+json'}
+not_inherited = 'PYTHONPATH', 'VIRTUAL_ENV'   # a user has no such variables
+our_cache = str(Path.home()/'.cache/pip')
+
+def environment(home):
+    "A user's variables: a home of their own, and our cache of downloads"
+    clean = {name: value for name, value in os.environ.items() if name not in not_inherited}
+    return clean | dict(HOME=str(home), PIP_CACHE_DIR=os.environ.get('PIP_CACHE_DIR', our_cache))
+
 def call(*cmd, cwd):
-    clean = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'VIRTUAL_ENV')}
-    env = clean | dict(HOME=str(cwd), PIP_CACHE_DIR=os.environ.get('PIP_CACHE_DIR', str(Path.home()/'.cache/pip')))
-    subprocess.run(list(map(str, cmd)), cwd=cwd, env=env, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    words = [str(word) for word in cmd]
+    quiet = dict(stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    subprocess.run(words, cwd=cwd, env=environment(cwd), check=True, **quiet)
+
+def pip_install(python, *words, cwd): call(python, '-m', 'pip', 'install', '--quiet', *words, cwd=cwd)
+
+# --- the lesson
 
 def plain(source): return re.sub(r'^#\|.*\n', '', source, flags=re.M).strip()
+
+def kinds_of(cell):
+    "The forms in which a cell's outputs were saved"
+    kinds = set()
+    for out in cell.get('outputs', []): kinds |= set(out.get('data', {}))
+    return kinds
 
 def first_figure():
     "The source of the first cell that leaves a figure in the saved lesson"
     for cell in nbformat.read(root/'nbs/lessons'/lesson, 4).cells:
-        kinds = {kind for o in cell.get('outputs', []) for kind in o.get('data', {})}
-        if kinds & {'image/png', 'application/vnd.plotly.v1+json'}: return plain(cell.source)
+        if kinds_of(cell) & figure_kinds: return plain(cell.source)
     raise SystemExit(f'{lesson} has no saved figure')
 
 def cut_short(notebook, to):
     "A copy of a lesson that ends at the first figure"
     nb, last = nbformat.read(notebook, 4), first_figure()
-    at = next(i for i, c in enumerate(nb.cells) if c.cell_type == 'code' and plain(c.source) == last)
-    nb.cells = nb.cells[:at + 1]
+    shows_it = [cell.cell_type == 'code' and plain(cell.source) == last for cell in nb.cells]
+    nb.cells = nb.cells[:shows_it.index(True) + 1]
     nbformat.write(nb, to)
     return to
 
 def execute(python, notebook):
-    call(python, '-m', 'nbconvert', '--to', 'notebook', '--execute', '--output', 'done', notebook, cwd=notebook.parent)
+    command = [python, '-m', 'nbconvert', '--to', 'notebook', '--execute']
+    call(*command, '--output', 'done', notebook, cwd=notebook.parent)
     drawn = nbformat.read(notebook.parent/'done.ipynb', 4).cells[-1].outputs
     if not any('data' in o for o in drawn): raise SystemExit('the last cell has drawn nothing')
+
+# --- three ways to it: each gives the Python and the notebook
+
+def wheel_in(away): return next((away/'dist').glob('*.whl'))
 
 def lab(away):
     call('git', 'clone', '--quiet', '--depth', '1', root.as_uri(), away/'clone', cwd=away)
@@ -49,15 +75,16 @@ def lab(away):
     return away/'clone/.venv/bin/python', away/'clone/nbs/lessons'/lesson
 
 def wheel(away):
+    python = away/'env/bin/python'
     call(sys.executable, '-m', 'venv', away/'env', cwd=away)
-    call(away/'env/bin/python', '-m', 'pip', 'install', '--quiet', next((away/'dist').glob('*.whl')), cwd=away)
+    pip_install(python, wheel_in(away), cwd=away)
     call(away/'env/bin/sskd_tutor', 'lessons', away/'lessons', '--no-lab', cwd=away)
-    return away/'env/bin/python', away/'lessons'/lesson
+    return python, away/'lessons'/lesson
 
 def colab(away):
     from colab import missing
     python = away/'env/bin/python'
-    call(python, '-m', 'pip', 'install', '--quiet', '--no-deps', next((away/'dist').glob('*.whl')), *missing(), cwd=away)
+    pip_install(python, '--no-deps', wheel_in(away), *missing(), cwd=away)
     return python, root/'colab'/lesson
 
 ways = dict(lab=lab, wheel=wheel, colab=colab)
@@ -68,9 +95,14 @@ def prepare(user, away):
     if user != 'colab': return
     call(sys.executable, '-m', 'venv', away/'env', cwd=away)
     from colab import there
-    call(away/'env/bin/python', '-m', 'pip', 'install', '--quiet', '--constraint', root/'tools/colab_pins.txt', *there(), cwd=away)
+    pins = root/'tools/colab_pins.txt'
+    pip_install(away/'env/bin/python', '--constraint', pins, *there(), cwd=away)
 
-def gigabytes(folder): return sum(f.stat().st_size for f in folder.rglob('*') if f.is_file() and not f.is_symlink())/1e9
+# --- the clock
+
+def gigabytes(folder):
+    files = [path for path in folder.rglob('*') if path.is_file() and not path.is_symlink()]
+    return sum(path.stat().st_size for path in files)/1e9
 
 def timed(user):
     "A row of the file"
@@ -87,13 +119,18 @@ def timed(user):
                     disk_gb=round(gigabytes(away) - before, 1), cores=os.cpu_count(),
                     device=environment('cpu')['device_name'], date=date.today())
 
+def other_rows(user):
+    "The rows of the file that other users have"
+    if not path.exists(): return []
+    return [row for row in csv.DictReader(path.open()) if row['user'] != user]
+
 def write(row):
     "A user's new row takes the place of the old one"
-    old = [r for r in csv.DictReader(path.open()) if r['user'] != row['user']] if path.exists() else []
+    others = other_rows(row['user'])
     with path.open('w', newline='') as f:
         out = csv.DictWriter(f, columns, lineterminator='\n')
         out.writeheader()
-        out.writerows([*old, row])
+        out.writerows([*others, row])
 
 def main(users):
     for user in users: write(timed(user))

@@ -1,12 +1,15 @@
-"""A lesson as an assignment for otter-grader: its exercises' own checks as otter tests, worth as many points as they have levels,
-and submissions made ready, so that an answer is kept under its exercise's number before the next one takes its name.
+"""A lesson as an assignment for otter-grader.
+
+Its exercises' own checks become otter tests, worth as many points as they have levels. Submissions are made
+ready, so that an answer is kept under its exercise's number before the next one takes its name.
 
     python tools/for_otter.py 01_first assignment/           # assignment/tests/*.py and otter_config.json
     otter generate -t assignment/tests -c assignment/otter_config.json -o assignment/autograder.zip
     python tools/for_otter.py --collect handed_in/*.ipynb    # in place
-    python tools/for_otter.py --answers handed_in/*.ipynb    # the same, and only the cells that the answers need
+    python tools/for_otter.py --answers handed_in/*.ipynb    # also without cells that no answer needs
 """
 import json, re, symtable, sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -42,16 +45,22 @@ def write_assignment(
     (to/'otter_config.json').write_text(json.dumps(dict(show_stdout=True, show_hidden=True)))
     return [t.id for t in tasks]
 
+def with_note(source):
+    "The source of a cell that also notes its answer; unchanged if it checks none"
+    *lines, last = source.rstrip().split('\n')
+    found = call.match(last)
+    if not found: return source
+    answer = re.sub(r"^check\('[^']+', (.+)\)$", r'\1', last)
+    note = f"handed_in = {{**globals().get('handed_in', {{}}), {found[1]!r}: {answer}}}"
+    return '\n'.join([*lines, note])
+
 def collected(
     nb,  # a student's notebook
 ):       # a copy that keeps the answers
     "`check('3.2', freeze)` also notes `freeze` as the answer to 3.2"
     nb = nbformat.from_dict(nb)
-    for c in nb.cells:
-        lines = c.source.rstrip().split('\n')
-        if c.cell_type != 'code' or not (m := call.match(lines[-1])): continue
-        answer = re.sub(r"^check\('[^']+', (.+)\)$", r'\1', lines[-1])
-        c.source = '\n'.join([*lines[:-1], f"handed_in = {{**globals().get('handed_in', {{}}), {m[1]!r}: {answer}}}"])
+    for cell in nb.cells:
+        if cell.cell_type == 'code': cell.source = with_note(cell.source)
     return nb
 
 def read_inside(table):
@@ -60,32 +69,47 @@ def read_inside(table):
         yield from (s.get_name() for s in inner.get_symbols() if s.is_global())
         yield from read_inside(inner)
 
-def names_in(source):   # (names that a cell makes, names that it reads); None if it is more than Python
-    "What a cell gives to others and takes from them"
+@dataclass
+class Names:
+    made: set   # that a cell gives to others
+    read: set   # that it takes from them
+
+def names_in(source):
+    "The names that a cell makes and reads; None if it is more than Python"
     try: table = symtable.symtable(source, 'cell', 'exec')
     except SyntaxError: return None
     symbols = table.get_symbols()
-    made = {s.get_name() for s in symbols if s.is_assigned() or s.is_imported()}
-    read = {s.get_name() for s in symbols if s.is_referenced()}
-    return made, read | {*read_inside(table)}
+    made = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
+    read = {symbol.get_name() for symbol in symbols if symbol.is_referenced()}
+    return Names(made, read | set(read_inside(table)))
+
+def with_what_they_need(
+    kept,   # numbers of cells
+    names,  # number of a cell -> its Names
+):
+    "These cells, and all that make a name which one of them reads"
+    kept, more = set(), set(kept)
+    while more:
+        kept |= more
+        needed = set()
+        for i in kept:
+            if names[i]: needed |= names[i].read
+        more = {i for i in names.keys() - kept if names[i].made & needed}
+    return kept
 
 def answers_only(
     nb,  # a notebook that keeps its answers, from `collected`
 ):       # a copy with the exercises and whatever they need, directly or by another cell
     "Without the rest of the lesson, which takes most of the time"
     nb = nbformat.from_dict(nb)
-    names = {i: names_in(c.source) for i, c in enumerate(nb.cells) if c.cell_type == 'code'}
+    names = {i: names_in(cell.source) for i, cell in enumerate(nb.cells) if cell.cell_type == 'code'}
     def must_stay(i): return names[i] is None or re.search(r'handed_in|import \*', nb.cells[i].source)
-    keep, more = set(), {i for i in names if must_stay(i)}
-    while more:
-        keep |= more
-        needed = {name for i in keep if names[i] for name in names[i][1]}
-        more = {i for i in names.keys() - keep if names[i][0] & needed}
-    nb.cells = [c for i, c in enumerate(nb.cells) if i in keep]
+    kept = with_what_they_need(filter(must_stay, names), names)
+    nb.cells = [cell for i, cell in enumerate(nb.cells) if i in kept]
     return nb
 
 def in_place(change, paths):
-    for p in paths: nbformat.write(change(nbformat.read(p, 4)), p)
+    for path in paths: nbformat.write(change(nbformat.read(path, 4)), path)
 
 def main(args):
     if args[:1] == ['--collect']: in_place(collected, args[1:])

@@ -1,4 +1,4 @@
-"""pip install in a few lines: what it is at, now and then, instead of a line for each package and requirement.
+"""pip install in a few lines: what it is at, now and then, and no line for each package and requirement.
 
     python tools/install.py --editable .          arguments as of `pip install`
 """
@@ -9,9 +9,18 @@ def size(text):
     number, unit = text.split()
     return float(number)*dict(kB=1e-3, MB=1, GB=1e3)[unit]
 
+first_words = ('installing: about 190 packages; with CUDA some 3 GB to download. '
+               'README says how to have a CPU-only torch first')
+first_report = 15   # seconds; each later one comes after twice the time
+kept_lines = 25     # pip's last ones, shown if it fails
+pip_options = ['--disable-pip-version-check', '--no-color', '--progress-bar', 'off']
+clear_rest = '\x1b[K'   # of the line on a terminal
+
 class Seen:
     "What pip's lines have told so far"
-    def __init__(self): self.packages, self.mb, self.installing = set(), 0., 0
+    def __init__(self):
+        self.packages, self.mb = set(), 0.
+        self.installing = 0   # how many packages
 
     def read(self, line):
         collected = re.match(r'Collecting ([\w.-]+)', line)
@@ -26,23 +35,26 @@ class Seen:
         return f'{len(self.packages)} packages found, {self.mb:,.0f} MB downloaded'
 
 def told(lines, begun, out, clock=time.monotonic):
-    "Read all lines; on a terminal one line changes, elsewhere lines come at 15, 30, 60, 120 ... seconds; returns the last ones"
-    seen, last, due = Seen(), [], 15
+    "Read all lines and report; returns the last ones"
+    seen, last = Seen(), []
+    due = first_report
     for line in lines:
         seen.read(line)
-        last = [*last, line.rstrip()][-25:]
-        if out.isatty(): print(f'\r{seen}\x1b[K', end='', file=out, flush=True)
-        elif clock() - begun >= due:
+        last = [*last, line.rstrip()][-kept_lines:]
+        if out.isatty():   # there one line changes
+            print(f'\r{seen}{clear_rest}', end='', file=out, flush=True)
+        elif clock() - begun >= due:   # elsewhere lines come at 15, 30, 60, 120 ... seconds
             print(f'{clock() - begun:4.0f} s  {seen}', file=out, flush=True)
             due *= 2
-    if out.isatty(): print('\r\x1b[K', end='', file=out, flush=True)
+    if out.isatty(): print(f'\r{clear_rest}', end='', file=out, flush=True)
     return last
 
 def main(words):
-    print('installing: about 190 packages; with CUDA some 3 GB to download. README says how to have a CPU-only torch first', flush=True)
+    print(first_words, flush=True)
     begun = time.monotonic()
-    cmd = [sys.executable, '-m', 'pip', 'install', '--disable-pip-version-check', '--no-color', '--progress-bar', 'off', *words]
-    with subprocess.Popen(cmd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors='replace') as pip:
+    cmd = [sys.executable, '-m', 'pip', 'install', *pip_options, *words]
+    both = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    with subprocess.Popen(cmd, text=True, errors='replace', **both) as pip:
         last = told(pip.stdout, begun, sys.stdout)
     if pip.returncode: print(*last, sep='\n', file=sys.stderr)
     else: print(f'installed in {time.monotonic() - begun:.0f} s')

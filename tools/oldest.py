@@ -1,4 +1,7 @@
-"""The lowest version of each requirement that settings.ini promises, as constraints for pip: torch>=2.6 becomes torch==2.6.*"""
+"""The lowest version of each requirement that settings.ini promises, as constraints for pip.
+
+torch>=2.6 becomes torch==2.6.*
+"""
 import configparser
 from pathlib import Path
 

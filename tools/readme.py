@@ -1,4 +1,7 @@
-"""Make README.md from nbs/index.ipynb and the outputs that it holds; relative links become links into the repository."""
+"""Make README.md from nbs/index.ipynb and the outputs that it holds.
+
+Relative links become links into the repository.
+"""
 import re
 from pathlib import Path
 
@@ -17,10 +20,11 @@ def absolute(
 ) -> str:     # the same with links that work on PyPI too
     raw = cfg.git_url.replace('github.com', 'raw.githubusercontent.com')
     def repl(m):
-        bang, text, link = m.groups()
+        bang, text, link = m.groups()   # a bang before an image
         if re.match(r'[a-z]+:|#', link): return m[0]
         path = (Path('nbs')/link).resolve().relative_to(Path.cwd().resolve()).as_posix()
-        return f"{bang}[{text}]({f'{raw}/{cfg.branch}' if bang else f'{cfg.git_url}/blob/{cfg.branch}'}/{path})"
+        folder = f'{raw}/{cfg.branch}' if bang else f'{cfg.git_url}/blob/{cfg.branch}'
+        return f'{bang}[{text}]({folder}/{path})'
     return re.sub(r'(!?)\[([^\[\]]*)\]\(([^()\s]+)\)', repl, md)
 
 def themed(
@@ -33,20 +37,35 @@ def themed(
                 f'<img alt="{text}" src="{link}"></picture>')
     return re.sub(r'!\[([^\[\]]*)\]\((\S+_light\.gif)\)', repl, md)
 
-def main():
+def first_page():
+    "The notebook of the first page; code that is not to be shown carries a tag"
     nb = nbformat.read(proc_nbs(force=True, file_glob='index.ipynb')/'index.ipynb', 4)
-    nb.cells = [c for c in nb.cells if c.cell_type != 'raw']  # front matter: title and subtitle
-    for c in nb.cells:
-        if '#| echo: false' in c.source: c.metadata['tags'] = ['remove-input']
+    nb.cells = [cell for cell in nb.cells if cell.cell_type != 'raw']  # front matter: title and subtitle
+    for cell in nb.cells:
+        if '#| echo: false' in cell.source: cell.metadata['tags'] = ['remove-input']
     nb.metadata['language_info'] = {'name': 'python'}
-    md, resources = MarkdownExporter(config=hidden).from_notebook_node(nb, {'output_files_dir': 'images', 'unique_key': 'readme'})
+    return nb
+
+def write_images(outputs):
+    "Figures of the outputs as files; old ones go"
     for old in images.glob('readme_*'): old.unlink()
-    for name, data in resources['outputs'].items():
+    for name, data in outputs.items():
         images.mkdir(exist_ok=True)
         (images/Path(name).name).write_bytes(data)
+
+def cleaned(
+    md: str,  # markdown as nbconvert makes it
+) -> str:
+    "Without styles, and without the link that nbdev makes of a name which stands in a link already"
     md = re.sub(r'<style.*?</style>\s*', '', md, flags=re.S)
-    md = re.sub(r'\[\[(`[^`]+`)\]\([^()]*\)', r'[\1', md)  # nbdev makes a link of a name that stands in a link already
-    md = f'# {cfg.title}\n\n> {cfg.description}\n\n{themed(absolute(md)).strip()}\n'
+    return re.sub(r'\[\[(`[^`]+`)\]\([^()]*\)', r'[\1', md)
+
+def main():
+    names = {'output_files_dir': 'images', 'unique_key': 'readme'}
+    md, resources = MarkdownExporter(config=hidden).from_notebook_node(first_page(), names)
+    write_images(resources['outputs'])
+    body = themed(absolute(cleaned(md))).strip()
+    md = f'# {cfg.title}\n\n> {cfg.description}\n\n{body}\n'
     Path('README.md').write_text(re.sub(r'\n{3,}', '\n\n', md))
 
 if __name__ == '__main__': main()

@@ -1,7 +1,11 @@
-"""Run the matrix of hard cases and write down how each ended: `python tools/robustness.py [ROOM ...]`.
+"""Run the matrix of hard cases and write down how each ended.
 
-Rooms are the files tests/robust/test_ROOM.py. Rows of other rooms stay as they are. It takes two hours on one core.
-`python tools/robustness.py --count` runs nothing and writes the counts into SECURITY.md."""
+    python tools/robustness.py [ROOM ...]
+    python tools/robustness.py --count      runs nothing and writes the counts into SECURITY.md
+
+Rooms are the files tests/robust/test_ROOM.py. Rows of other rooms stay as they are. It takes two hours on one
+core.
+"""
 import os
 import subprocess
 import sys
@@ -12,27 +16,37 @@ import pandas as pd
 root = Path(__file__).resolve().parent.parent
 path = root/'sskd_tutor/data_files/benchmarks/results/robustness.csv'
 page = root/'SECURITY.md'
-marks = '<!-- counts: python tools/robustness.py --count -->', '<!-- end of counts -->'
+# around the table in SECURITY.md
+begin, end = '<!-- counts: python tools/robustness.py --count -->', '<!-- end of counts -->'
+endings = ['right', 'named', 'raw', 'wrong']   # of a case, as in the file
+head = '''| cases | right | refused in a sentence | an error of somebody else | wrong |
+| --- | --- | --- | --- | --- |'''
+
+def row(name, numbers): return f'| {name} | ' + ' | '.join(map(str, numbers)) + ' |'
 
 def counts(table):
     "How many cases of each room ended how, in Markdown"
-    found = table.groupby(['room', 'ends']).size().unstack(fill_value=0).reindex(columns=['right', 'named', 'raw', 'wrong'], fill_value=0)
-    lines = ['| cases | right | refused in a sentence | an error of somebody else | wrong |', '| --- | --- | --- | --- | --- |']
-    lines += [f'| {room} | ' + ' | '.join(map(str, row)) + ' |' for room, *row in found.itertuples()]
-    return '\n'.join([*lines, '| all | ' + ' | '.join(map(str, found.sum())) + ' |'])
+    found = table.groupby(['room', 'ends']).size().unstack(fill_value=0)
+    found = found.reindex(columns=endings, fill_value=0)
+    rows = [row(room, numbers) for room, *numbers in found.itertuples()]
+    return '\n'.join([head, *rows, row('all', found.sum())])
 
 def write_counts():
-    before, rest = page.read_text().split(marks[0])
-    after = rest.split(marks[1])[1]
+    "The counts into SECURITY.md, between their marks"
+    before, rest = page.read_text().split(begin)
+    after = rest.split(end)[1]
     table = counts(pd.read_csv(path, keep_default_na=False))
-    page.write_text(f'{before}{marks[0]}\n\n{table}\n\n{marks[1]}{after}')
+    page.write_text(f'{before}{begin}\n\n{table}\n\n{end}{after}')
     return table
 
-def main(rooms):
+def run(rooms):
+    "The exit status of the tests, which write their rows themselves"
     files = [str(root/f'tests/robust/test_{room}.py') for room in rooms] or [str(root/'tests/robust')]
+    options = ['-q', '-m', '', '-k', 'not properties', '--no-header']
     env = os.environ | dict(SSKD_ROBUSTNESS=str(path), OMP_NUM_THREADS='1')
-    cmd = [sys.executable, '-m', 'pytest', '-q', '-m', '', '-k', 'not properties', '--no-header', *files]
-    return 0 if rooms == ['--count'] else subprocess.run(cmd, cwd=root, env=env).returncode
+    return subprocess.run([sys.executable, '-m', 'pytest', *options, *files], cwd=root, env=env).returncode
+
+def main(rooms): return 0 if rooms == ['--count'] else run(rooms)
 
 if __name__ == '__main__':
     code = main(sys.argv[1:])

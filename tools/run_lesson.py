@@ -1,4 +1,6 @@
-"""Run a copy of a lesson here and now, and print as JSON what each exercise's check said and how many CPU seconds it all took.
+"""Run a copy of a lesson here and now.
+
+Print as JSON what each exercise's check said and how many CPU seconds it all took.
 
     SSKD_QUICK=1 python tools/run_lesson.py _course/both/01_first.ipynb [slow]
 """

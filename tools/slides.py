@@ -1,5 +1,7 @@
-"""A deck of slides for each lesson, into _course/slides, made of what the notebooks hold: headings begin slides, text, tables,
-short code and figures follow, long code stays away. reveal.js lies beside them, so they need no network.
+"""A deck of slides for each lesson, into _course/slides, made of what the notebooks hold.
+
+Headings begin slides; text, tables, short code and figures follow; long code stays away. reveal.js lies
+beside them, so they need no network.
 
     python tools/slides.py [01_first ...]
 """
@@ -20,8 +22,12 @@ from sskd_tutor.viz.style import with_colors
 
 room = 1000        # letters of text that a slide takes
 code_lines = 12    # longer code is not shown
+text_length = 200  # letters of an output that still stands below its code
+image_types = dict(svg='image/svg+xml', png='image/png', gif='image/gif')
+
 page = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">\
+<title>{title}</title>
 <link rel="stylesheet" href="reveal/reset.css"><link rel="stylesheet" href="reveal/reveal.css">
 <link rel="stylesheet" href="reveal/theme/white.css"><link rel="stylesheet" href="slides.css"></head>
 <body><div class="reveal"><div class="slides">
@@ -31,10 +37,12 @@ page = """<!doctype html>
 css = """
 .reveal { font: 25px/1.4 system-ui, 'DejaVu Sans', sans-serif; color: #222 }
 .reveal .slides { text-align: left }
-.reveal :is(h1, h2, h3) { font-family: inherit; text-transform: none; letter-spacing: 0; margin: 0 0 .5em; color: $focus }
+.reveal :is(h1, h2, h3) { font-family: inherit; text-transform: none; letter-spacing: 0; margin: 0 0 .5em; \
+color: $focus }
 .reveal h1 { font-size: 2em } .reveal h2 { font-size: 1.35em } .reveal h3 { font-size: 1.2em }
 .reveal :is(p, li) { margin: .45em 0 } .reveal :is(ul, ol) { display: block; margin-left: 1.2em }
-.reveal blockquote { width: auto; box-shadow: none; background: none; font-style: normal; margin: 0; padding: 0; color: #555 }
+.reveal blockquote { width: auto; box-shadow: none; background: none; font-style: normal; \
+margin: 0; padding: 0; color: #555 }
 .reveal pre { width: 100%; box-sizing: border-box; box-shadow: none; font-size: .72em }
 .reveal pre { line-height: 1.4; background: $card_light; padding: .8em }
 .reveal pre { overflow: hidden; white-space: pre-wrap }
@@ -46,9 +54,11 @@ css = """
 .reveal a { color: $focus }
 """
 js = """
-const deck = new Reveal({ width: 1240, height: 700, margin: .03, hash: true, slideNumber: true, transition: 'none', center: false,
+const deck = new Reveal({ width: 1240, height: 700, margin: .03, hash: true, slideNumber: true, \
+transition: 'none', center: false,
     navigationMode: 'linear', pdfSeparateFragments: false })
-const fit = s => { for (let size = 25; s.scrollHeight > 700 && size > 13; size--) s.style.fontSize = size + 'px' }
+const fit = s => { \
+for (let size = 25; s.scrollHeight > 700 && size > 13; size--) s.style.fontSize = size + 'px' }
 deck.on('slidechanged', e => fit(e.currentSlide))
 deck.initialize().then(() => fit(deck.getCurrentSlide()))
 """
@@ -58,21 +68,28 @@ def with_math(text):
     text = re.sub(r'\$\$(.+?)\$\$', lambda m: convert(m[1], display='block'), text, flags=re.S)
     return re.sub(r'\$([^$\n]+)\$', lambda m: convert(m[1]), text)
 
+def data_url(file):
+    "A file as an address that holds it"
+    content = b64encode(file.read_bytes()).decode()
+    return f'data:{image_types[file.suffix[1:]]};base64,{content}'
+
 def with_images(html):
     "Drawings of the notebooks inside the page, which needs no network then"
-    kinds = dict(svg='image/svg+xml', png='image/png', gif='image/gif')
-    def inside(found):
-        file = Path(__file__).parents[1]/'nbs/images'/found[1]
-        return f'src="data:{kinds[file.suffix[1:]]};base64,{b64encode(file.read_bytes()).decode()}"'
+    folder = Path(__file__).parents[1]/'nbs/images'
+    def inside(found): return f'src="{data_url(folder/found[1])}"'
     return re.sub(r'src="https://raw\.githubusercontent\.com/[^"]*/nbs/images/([\w.]+)"', inside, html)
 
-def as_html(text): return with_images(markdown2html_mistune(with_math(text)).replace('&#182;', '').replace('¶', ''))
+def as_html(text):
+    html = markdown2html_mistune(with_math(text))
+    return with_images(html.replace('&#182;', '').replace('¶', ''))   # the marks behind headings
 
-def blocks(text):  # paragraphs, lists, tables, fences; each whole
-    return [b for b in re.split(r'\n\s*\n(?![ \t])', text.strip()) if b.strip()]
+def blocks(text):
+    "Paragraphs, lists, tables, fences; each whole"
+    found = re.split(r'\n\s*\n(?![ \t])', text.strip())
+    return [block for block in found if block.strip()]
 
 class Deck:
-    "Slides in columns, one column for each `##`; what stands under a heading shares slides as long as there is room"
+    "Slides in columns, one for each `##`; what stands under a heading shares slides as long as there is room"
     def __init__(self):
         self.columns, self.heading = [[]], ''
         self.held, self.size = [], 0   # of the slide in the making; size in letters of text
@@ -120,14 +137,19 @@ class Deck:
             sections.append(f'<section>{slides}</section>')
         return '\n'.join(sections)
 
+# --- a lesson's cells
+
+def is_import(line): return re.match(r'(from|import|#) ?|$', line)
+
 def short(cell):
     "The code of a cell if it is worth showing, else ''"
     lines = plain(cell).strip().split('\n')
     hidden = re.match(r'#\| *(hide|echo: *false)', cell.source)
-    only_imports = all(re.match(r'(from|import|#) ?|$', line) for line in lines)
-    return '' if hidden or only_imports or len(lines) > code_lines else '\n'.join(lines)
+    only_imports = all(is_import(line) for line in lines)
+    if hidden or only_imports or len(lines) > code_lines: return ''
+    return '\n'.join(lines)
 
-def is_short_text(data): return data.keys() == {'text/plain'} and len(data['text/plain']) < 200
+def is_short_text(data): return data.keys() == {'text/plain'} and len(data['text/plain']) < text_length
 
 def add_output(made, data):
     "A table, a text or an image that a cell has shown"
@@ -139,35 +161,47 @@ def add_output(made, data):
 
 def add_code(made, cell, is_task, images):
     "A cell's code, if it is short, and what it has shown"
-    outs = [o.data for o in cell.outputs if 'data' in o and not figure_of(o)]
-    if is_task: outs = []
-    said = f"<pre>{escape(outs.pop()['text/plain'])}</pre>" if outs and is_short_text(outs[-1]) else ''
+    outs = [] if is_task else [out.data for out in cell.outputs if 'data' in out and not figure_of(out)]
+    said = ''   # a short text stands below its code
+    if outs and is_short_text(outs[-1]): said = f"<pre>{escape(outs.pop()['text/plain'])}</pre>"
     code = short(cell)
     if code: made.code(code, said)
     for data in outs: add_output(made, data)
-    for f in images: made.figure(f'data:image/svg+xml;base64,{b64encode(f.read_bytes()).decode()}')
+    for file in images: made.figure(data_url(file))
 
 def deck(lesson, images):
     "The slides of a lesson; `images`: cell id -> SVG files"
     made = Deck()
     for cell in lesson.nb.cells:
         if cell.cell_type == 'markdown': made.text(absolute(cell.source, 'nbs/lessons'))
-        if cell.cell_type == 'code': add_code(made, cell, cell.id in lesson.tasks, images.get(cell.id, []))
+        if cell.cell_type != 'code': continue
+        is_task = cell.id in lesson.tasks
+        add_code(made, cell, is_task, images.get(cell.id, []))
     return made
+
+# --- files
+
+def draw_figures(nb, folder):
+    "Every figure of a notebook as a file; cell id -> SVG files"
+    drawn, images = {}, {}   # path without suffix -> figure; cell id -> SVG files
+    for id, figures in figures_in(nb).items():
+        paths = [Path(folder)/f'{id}_{i}' for i in range(len(figures))]
+        drawn.update(zip(paths, figures))
+        images[id] = [path.with_name(f'{path.name}.svg') for path in paths]
+    draw(drawn, 'svg')
+    return images
 
 def write_deck(path, to):
     "One lesson's deck; how many slides"
     lesson = read_lesson(path)
-    with tempfile.TemporaryDirectory() as folder:
-        drawn, images = {}, {}   # path without suffix -> figure; cell id -> SVG files
-        for id, figs in figures_in(lesson.nb).items():
-            names = [Path(folder)/f'{id}_{i}' for i in range(len(figs))]
-            drawn.update(zip(names, figs))
-            images[id] = [name.with_name(f'{name.name}.svg') for name in names]
-        draw(drawn, 'svg')
-        made = deck(lesson, images)
+    with tempfile.TemporaryDirectory() as folder: made = deck(lesson, draw_figures(lesson.nb, folder))
     (to/f'{path.stem}.html').write_text(page.format(title=escape(lesson.title), slides=made.html()))
     return sum(map(len, made.columns))
+
+def write_index(paths, to):
+    links = [f'<li><a href="{path.stem}.html">{escape(read_lesson(path).title)}</a></li>' for path in paths]
+    head = '<!doctype html><meta charset="utf-8"><title>Slides</title><h1>Slides</h1>'
+    (to/'index.html').write_text(f'{head}<ol>{"".join(links)}</ol>')
 
 def make(
     to: Path,   # folder, made if need be
@@ -178,9 +212,9 @@ def make(
     shutil.copytree(files('sphinx_revealjs')/'_static/revealjs/dist', to/'reveal', dirs_exist_ok=True)
     (to/'slides.css').write_text(with_colors(css))
     (to/'slides.js').write_text(js)
-    links = ''.join(f'<li><a href="{p.stem}.html">{escape(read_lesson(p).title)}</a></li>' for p in paths)
-    (to/'index.html').write_text(f'<!doctype html><meta charset="utf-8"><title>Slides</title><h1>Slides</h1><ol>{links}</ol>')
-    for p in paths:
-        if not names or p.stem in names: print(f'{to/p.stem}.html: {write_deck(p, to)} slides')
+    write_index(paths, to)
+    for path in paths:
+        if names and path.stem not in names: continue
+        print(f'{to/path.stem}.html: {write_deck(path, to)} slides')
 
 if __name__ == '__main__': make(get_config().config_path/'_course/slides', sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Images saved in notebooks, in 256 colors instead of millions: a quarter of the size, and the eye sees the same.
+"""Images saved in notebooks, in 256 colors: a quarter of the size, and the eye sees the same.
 
     python tools/small.py nbs/lessons/*.ipynb
 """
@@ -10,17 +10,20 @@ from PIL import Image
 
 def small(png):
     "The same image in at most 256 colors, or itself if that is no smaller"
-    image, out = Image.open(io.BytesIO(base64.b64decode(png))), io.BytesIO()
-    if image.mode == 'P': return png
-    image.convert('RGB').quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(out, 'PNG', optimize=True)
+    image = Image.open(io.BytesIO(base64.b64decode(png)))
+    if image.mode == 'P': return png   # it has a palette already
+    few = image.convert('RGB').quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    out = io.BytesIO()
+    few.save(out, 'PNG', optimize=True)
     new = base64.b64encode(out.getvalue()).decode()
     return new if len(new) < len(png) else png
 
 def shrink(path):
     "Rewrite a notebook's PNG outputs; how many bytes that saved"
     nb, before = nbformat.read(path, 4), path.stat().st_size
-    for data in (o.data for c in nb.cells for o in c.get('outputs', []) if 'image/png' in o.get('data', {})):
-        data['image/png'] = small(data['image/png'])
+    outs = [out for cell in nb.cells for out in cell.get('outputs', [])]
+    for out in outs:
+        if 'image/png' in out.get('data', {}): out.data['image/png'] = small(out.data['image/png'])
     nbformat.write(nb, path)
     return before - path.stat().st_size
 

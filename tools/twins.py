@@ -3,9 +3,10 @@
     python tools/twins.py nbs/lessons/*.ipynb        only figures whose twin is missing or too small
     python tools/twins.py --all nbs/lessons/*.ipynb  every figure
 
-A full-width figure becomes 1,400 pixels wide and is shown at half of that. JupyterLab would show the twin of a saved figure at its full
-size, cut off at the edge of the page, until the pointer touches it. So a still figure is saved as an image, with its data in the output's
-metadata, from which the site draws it. A figure that plays stays live, and its twin is 700 pixels wide.
+A full-width figure becomes 1,400 pixels wide and is shown at half of that. JupyterLab would show the twin of
+a saved figure at its full size, cut off at the edge of the page, until the pointer touches it. So a still
+figure is saved as an image, with its data in the output's metadata, from which the site draws it. A figure
+that plays stays live, and its twin is 700 pixels wide.
 """
 import argparse, base64, tempfile
 from pathlib import Path
@@ -41,12 +42,17 @@ def twin_size(out):
     header = base64.b64decode(out.data[png])[:24]
     return int.from_bytes(header[16:20], 'big'), int.from_bytes(header[20:24], 'big')
 
+def is_faint(out):
+    "Is the twin missing, or not as wide as it should be?"
+    return twin_size(out)[0] != wanted_width(out)
+
 def order(out, path):
     "What kaleido is told to draw"
     saved = figure_of(out)
     figure = go.Figure({part: saved[part] for part in ('data', 'layout')}, skip_invalid=True)
     size = dict(width=shown_width(out), height=figure.layout.height or 450)
-    return dict(fig=figure.to_dict(), path=path, opts=dict(format='png', scale=1 if plays(out) else scale, **size))
+    options = dict(format='png', scale=1 if plays(out) else scale, **size)
+    return dict(fig=figure.to_dict(), path=path, opts=options)
 
 def redraw(outs):
     "Give each output a new twin; one browser draws them all"
@@ -56,7 +62,7 @@ def redraw(outs):
         for out, path in zip(outs, paths): out.data[png] = small(base64.b64encode(path.read_bytes()).decode())
 
 def as_saved(out):
-    "The data and metadata of an output: a still figure is an image of a stated size, and its data stand aside"
+    "An output's data and metadata: a still figure is an image of a stated size, and its data stand aside"
     if plays(out): return dict(out.data), {}
     size = dict(zip(('width', 'height'), (n//scale for n in twin_size(out))))
     data = {kind: value for kind, value in out.data.items() if kind != plotly}
@@ -68,6 +74,10 @@ def settle(out):
     out.data, out.metadata = map(nbformat.from_dict, after)
     return before != (out.data, out.metadata)
 
+def to_draw(outs, every):
+    "Those outputs whose twin is drawn again: all, or those that need it"
+    return outs if every else [out for out in outs if is_faint(out)]
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('notebooks', nargs='+', type=Path)
@@ -75,11 +85,11 @@ def main():
     a = p.parse_args()
     opened = {path: nbformat.read(path, 4) for path in a.notebooks}
     figures = {path: saved_figures(nb) for path, nb in opened.items()}
-    due = {path: [out for out in outs if a.all or twin_size(out)[0] != wanted_width(out)] for path, outs in figures.items()}
+    due = {path: to_draw(outs, a.all) for path, outs in figures.items()}
     every = [out for outs in due.values() for out in outs]
     if every: redraw(every)
     for path, nb in opened.items():
-        settled = sum([settle(out) for out in figures[path]])
+        settled = sum(map(settle, figures[path]))
         if not due[path] and not settled: continue
         nbformat.write(nb, path)
         print(f'{path}: {len(due[path])} drawn, {settled} saved as images')
