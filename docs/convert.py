@@ -67,6 +67,10 @@ def figure(
 
 # --- outputs
 
+def without_addresses(signature):
+    "A signature whose defaults are objects without a name: `<function f at 0x7f...>` becomes `<function f>`"
+    return re.sub(r' at 0x[0-9a-f]+', '', signature)
+
 def shows_nothing(html):
     "Is it styles and scripts alone?"
     seen = re.sub(r'(?s)<(style|script).*?</\1>', '', html)
@@ -238,7 +242,7 @@ class Site:
         return '\n\n'.join([
             f'<div class="api"{place}><a href="{self.source_link(thing)}">source</a></div>',
             f'### `{name}`',
-            f'```python\n{doc.dm}\n```',
+            f'```python\n{without_addresses(str(doc.dm))}\n```',
             self.markdown(page, doc.docs or '')])
 
     def cell(self, page, c):

@@ -152,6 +152,10 @@ def test_no_path_of_one_machine(pages):
     paths = re.compile('|'.join('/'.join(['', d, '']) for d in ('root', 'home', 'Users', 'work')) + r'|/tmp/\w')
     assert {n: m[0] for n, p in pages.items() if (m := paths.search(p.text))} == {}
 
+def test_no_address_in_memory(pages):
+    "As a default of a signature it helps nobody, and no two builds would be equal"
+    assert [n for n, p in pages.items() if re.search(r'\bat 0x[0-9a-f]{6}', p.text)] == []
+
 def test_a_link_that_leads_nowhere_stops_the_build(tmp_path):
     def write(name, text):
         (tmp_path/'nbs'/name).parent.mkdir(exist_ok=True, parents=True)
