@@ -179,7 +179,7 @@ def choose(a):
 def compare(a):
     "The runs that are not there yet"
     for seed in range(a.seeds):
-        done = {row['method']: row for row in rows_of(a.csv) if int(row['seed']) == seed}
+        done = {row['method'] for row in rows_of(a.csv) if int(row['seed']) == seed}
         if 'distilled' not in done: append(a.csv, row_of(a, 'distilled', seed, distilled(a, seed), TEST))
         if seed == 0: choose(a)
         if 'labels_only' not in done: compare_labels(a, seed)
