@@ -8,7 +8,7 @@ teacher's included. Students are `tutorial_resnet(width=32, blocks=1)`, trained 
 with fresh views. Last epoch, never the best. The labels-only optimizer is chosen by `--stage choose`, on
 2,000 held-out training images; no test image is used for that.
 """
-import argparse, csv, os, sys, time
+import argparse, os, sys, time
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -18,6 +18,7 @@ import torch
 from fastai.callback.all import ChannelsLast
 from fastai.vision.all import SGD, DataLoaders, Learner, accuracy, set_seed
 from jobs import run_cells
+from rows import append_rows, read_rows
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.core.device import Bf16
@@ -48,17 +49,7 @@ LATE = dict(stage1=4, stage2=6, stage3=12)  # costs what E = 8 for each stage do
 
 # --- rows
 
-def rows_of(path): return list(csv.DictReader(path.open())) if path.exists() else []
-
 def key(row): return tuple(str(row[name]) for name in KEY)
-
-def append(path, row):
-    is_new = not path.exists()
-    with path.open('a', newline='') as f:
-        w = csv.DictWriter(f, FIELDS, lineterminator='\n')
-        if is_new: w.writeheader()
-        w.writerow(row)
-    print(' '.join(f'{row[name]}' for name in FIELDS[:8]), flush=True)
 
 # --- which runs
 
@@ -76,7 +67,7 @@ def cells(a):
 
 def best_labels():
     "AdamW or SGD, by what `--stage choose` found on held-out training images"
-    tried = [row for row in rows_of(RESULTS/'choose.csv') if row['method'] == 'labels']
+    tried = [row for row in read_rows(RESULTS/'choose.csv') if row['method'] == 'labels']
     if {row['opt'] for row in tried} != {'adamw', 'sgd'}:
         sys.exit("run `python benchmarks/accuracy.py --stage choose` first: "
                  "it picks the labels-only optimizer")
@@ -132,7 +123,8 @@ class Cell:
                     seconds=round(seconds), images=self.images,
                     precision='float32' if self.a.float32 else 'bfloat16',
                     machine=f'{os.cpu_count()} CPU cores', date=date.today())
-        append(self.a.csv, row)
+        append_rows(self.a.csv, FIELDS, [row])
+        print(*(row[name] for name in FIELDS[:8]), flush=True)
 
 def test_images(a, dls):
     "(the images that are examined, their name)"
@@ -142,7 +134,7 @@ def test_images(a, dls):
     return embedded_fashion('valid'), 'official-2000'
 
 def make_cell(a, method, teacher, seed):
-    done = {key(row) for row in rows_of(a.csv)}
+    done = {key(row) for row in read_rows(a.csv)}
     valid = 'holdout' if a.stage == 'choose' else 'official'
     dls = fashion_dls(valid=valid, n=None, seed=seed, views=Views(seed=seed))
     test, evaluated_on = test_images(a, dls)

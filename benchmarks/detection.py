@@ -11,13 +11,14 @@ rate is chosen among three on 300 other scenes made of training pictures (`choos
 pictures are measured once, after the last epoch; nothing was chosen on them. The results are in
 sskd_tutor/data_files/benchmarks/results.
 """
-import argparse, csv, hashlib, tempfile, time
+import argparse, hashlib, tempfile, time
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import torch
 from fastai.vision.all import Learner, set_seed
+from rows import append_rows, read_rows
 
 from sskd_tutor.tasks.boxes import CocoSet, detection_dls
 from sskd_tutor.core.files import pkg_data
@@ -149,8 +150,6 @@ def labels_only(a, seed, gmacs, lr, holdout=False):
 
 # --- rows
 
-def rows_of(path): return list(csv.DictReader(path.open())) if path.exists() else []
-
 def row_of(a, method, seed, trained, tested_on):
     "A row of the file; the student is measured here"
     found = detection_map(trained.learn.model, trained.learn.dls.valid)
@@ -161,17 +160,13 @@ def row_of(a, method, seed, trained, tested_on):
                 threads=torch.get_num_threads(), date=date.today())
 
 def append(path, row):
-    is_new = not path.exists()
-    with path.open('a', newline='') as f:
-        w = csv.DictWriter(f, FIELDS, lineterminator='\n')
-        if is_new: w.writeheader()
-        w.writerow(row)
+    append_rows(path, FIELDS, [row])
     print(*row.values(), flush=True)
 
 def choose(a):
     "Try the learning rates of labels only, on scenes of training pictures"
-    tried = {float(row['lr']) for row in rows_of(CHOICE)}
-    gmacs = float(rows_of(a.csv)[0]['gmacs'])  # of stage by stage
+    tried = {float(row['lr']) for row in read_rows(CHOICE)}
+    gmacs = float(read_rows(a.csv)[0]['gmacs'])  # of stage by stage
     for lr in TRIED - tried:
         trained = labels_only(a, 0, gmacs, lr, holdout=True)
         append(CHOICE, row_of(a, 'labels_only', 0, trained, HOLDOUT))
@@ -179,15 +174,15 @@ def choose(a):
 def compare(a):
     "The runs that are not there yet"
     for seed in range(a.seeds):
-        done = {row['method'] for row in rows_of(a.csv) if int(row['seed']) == seed}
+        done = {row['method'] for row in read_rows(a.csv) if int(row['seed']) == seed}
         if 'distilled' not in done: append(a.csv, row_of(a, 'distilled', seed, distilled(a, seed), TEST))
         if seed == 0: choose(a)
         if 'labels_only' not in done: compare_labels(a, seed)
 
 def compare_labels(a, seed):
     "Labels only at the chosen learning rate, for the multiply-adds of this seed's stage by stage"
-    best = max(rows_of(CHOICE), key=lambda row: float(row['map']))
-    budget = next(float(row['gmacs']) for row in rows_of(a.csv)
+    best = max(read_rows(CHOICE), key=lambda row: float(row['map']))
+    budget = next(float(row['gmacs']) for row in read_rows(a.csv)
                   if (row['method'], int(row['seed'])) == ('distilled', seed))
     trained = labels_only(a, seed, budget, float(best['lr']))
     append(a.csv, row_of(a, 'labels_only', seed, trained, TEST))

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from fastai.callback.all import ChannelsLast
 from fastai.vision.all import Learner, set_seed
+from rows import read_rows
 
 import sskd_tutor.distill.fit  # noqa: F401, adds Learner.fit_sskd
 from sskd_tutor.distill.cache import CacheFeatures
@@ -204,7 +205,7 @@ def write_rows(path, fields, rows):
 
 def compare(a):
     "The runs that are not there yet"
-    rows = list(csv.DictReader(a.csv.open())) if a.csv.exists() else []
+    rows = read_rows(a.csv)
     for seed in range(a.seeds):
         if not known(rows, 'sskd', seed):
             for student in stage_by_stage(a, seed): note(a, rows, seed, student)

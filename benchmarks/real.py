@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from fastai.callback.all import ChannelsLast
 from fastai.vision.all import Learner, set_seed
+from rows import read_rows
 from torch.utils.data import Subset
 
 from sskd_tutor.core.device import Bf16, fast_bf16, quiet
@@ -282,10 +283,8 @@ metrics = dict(lfw='accuracy, mean of ten folds', camvid='mIoU', bccd='COCO mAP'
 
 # --- files
 
-def rows_of(path): return list(csv.DictReader(path.open())) if path.exists() else []
-
 def add(path, row):
-    old = rows_of(path)
+    old = read_rows(path)
     names = list(old[0]) if old else list(row)
     with path.open('a', newline='') as f:
         w = csv.DictWriter(f, names, lineterminator='\n')
@@ -304,12 +303,12 @@ def tune(s, what):
     path = RESULTS/f'{what}_tuning.csv'
     order = [m for m in s.how['methods'] if m != 'sskd+ft']     # it takes the rate of sskd
     for lr, method in product(s.how['lr'], order):
-        tried = rows_of(path)
+        tried = read_rows(path)
         if (method, lr) in {(r['method'], float(r['lr'])) for r in tried}: continue
         # the budget is what stage by stage takes there
         budget = next((float(r['gmacs']) for r in tried if r['method'] == 'sskd'), None)
         add(path, try_row(s, method, lr, budget))
-    return best_rates(rows_of(path))
+    return best_rates(read_rows(path))
 
 def try_row(s, method, lr, budget):
     "The row of a try"
@@ -331,10 +330,10 @@ def best_rates(tried):
 def run(s, what):
     "The runs that are not there yet"
     path, lrs = RESULTS/f'{what}.csv', tune(s, what)
-    if not any(r['method'] == 'teacher' for r in rows_of(path)): add(path, teacher_row(s, what))
+    if not any(r['method'] == 'teacher' for r in read_rows(path)): add(path, teacher_row(s, what))
     for seed, labeled, method in product(s.how['seeds'], s.how.get('labeled', [None]), s.how['methods']):
         mine = str(seed), str(labeled or '')
-        done = {r['method']: r for r in rows_of(path) if (r['seed'], r['labeled']) == mine}
+        done = {r['method']: r for r in read_rows(path) if (r['seed'], r['labeled']) == mine}
         if method in done: continue
         lr = lrs[method.partition('+')[0]]
         budget = float(done['sskd']['gmacs'])/len(s.parts) if 'sskd' in done else None

@@ -8,7 +8,6 @@ import argparse, time
 from dataclasses import asdict, dataclass
 
 import pandas as pd
-from fastai.learner import Learner
 from fastai.torch_core import default_device
 
 from sskd_tutor.core.device import Bf16
@@ -36,7 +35,7 @@ def distill(settings, teacher):
 @dataclass
 class LabelsOnly:
     "The same student, trained on labels"
-    learn: Learner
+    learn: object   # fastai's Learner
     epochs: int
     gmacs: float
 

@@ -5,11 +5,12 @@
 The same student with RecordAlignment at several asked shares. The looks at the beginning and after each phase
 are made in any case, so a short run spends more than was asked; `looks` says how many were made.
 """
-import argparse, csv, os, time
+import argparse, os, time
 from datetime import date
 from pathlib import Path
 
 from fastai.vision.all import Learner, accuracy, set_seed
+from rows import append_rows
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.data.loaders import fashion_dls
@@ -29,14 +30,6 @@ def row_of(a, share):
                 seconds=seconds, images=a.images, epochs=a.epochs, width=a.width, final=a.final,
                 device=info['device_name'], load=round(os.getloadavg()[0], 1), date=date.today())
 
-def append(path, row):
-    is_new = not path.exists()
-    with path.open('a', newline='') as f:
-        w = csv.DictWriter(f, row, lineterminator='\n')
-        if is_new: w.writeheader()
-        w.writerow(row)
-    print(row, flush=True)
-
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--shares', type=float, nargs='+', default=[0, .05, .2, 1])
@@ -47,6 +40,9 @@ def main():
                    help='fidelity and calibration on the whole validation set, too (needs torchmetrics)')
     p.add_argument('--csv', type=Path, default=Path(__file__).parent/'results/share.csv')
     a = p.parse_args()
-    for share in a.shares: append(a.csv, row_of(a, share))
+    for share in a.shares:
+        row = row_of(a, share)
+        append_rows(a.csv, list(row), [row])
+        print(row, flush=True)
 
 if __name__ == '__main__': main()

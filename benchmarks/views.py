@@ -20,6 +20,7 @@ sys.path[:0] = [str(here), str(here.parent)]
 from jobs import run_cells
 from pairs import adapters_of, embedded
 from plain import Precision, plain_macs, plain_sskd
+from rows import read_rows
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.core.device import Bf16
@@ -39,8 +40,6 @@ LR = 5e-3
 
 # --- rows
 
-def rows_of(path): return list(csv.DictReader(path.open())) if path.exists() else []
-
 def precision_name(a): return 'float32' if a.float32 else 'bfloat16'
 
 def key(views, seed, a):
@@ -49,7 +48,7 @@ def key(views, seed, a):
 
 def done(a):
     "The keys of the rows that are there"
-    return {tuple(row[name] for name in KEY) for row in rows_of(a.csv)}
+    return {tuple(row[name] for name in KEY) for row in read_rows(a.csv)}
 
 def append(path, row):
     with path.open('a', newline='') as f:
