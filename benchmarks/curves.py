@@ -1,8 +1,9 @@
 """Accuracy against compute: the study that `curves.toml` describes (resumable; see --help).
 
-One row a run in sskd_tutor/data_files/benchmarks/results/curves.csv. Rows of the study `tuning` are examined on held-out
-training images, all others on the test images. `settings` holds what the run was made with; `as` in it is the method with
-its knob, as `sskd_tutor compare` takes it. `cpu_seconds` is what the process itself computed, on one thread.
+One row a run in sskd_tutor/data_files/benchmarks/results/curves.csv. Rows of the study `tuning` are examined
+on held-out training images, all others on the test images. `settings` holds what the run was made with; `as`
+in it is the method with its knob, as `sskd_tutor compare` takes it. `cpu_seconds` is what the process itself
+computed, on one thread.
 """
 import argparse, csv, json, sys, time, tomllib
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from sskd_tutor.core.state import environment
 from sskd_tutor.measure.fidelity import all_logits, fidelity
 
 FOLDER = pkg_data/'benchmarks'
-COLUMNS = ('study method settings pair images budget seed epochs gmacs accuracy agreement kl seconds cpu_seconds '
-           'evaluated_on device date').split()
+COLUMNS = ('study method settings pair images budget seed epochs gmacs accuracy agreement kl seconds '
+           'cpu_seconds evaluated_on device date').split()
 KEY = ['study', 'method', 'settings', 'pair', 'images', 'budget', 'seed']
 
 @dataclass(frozen=True)
@@ -64,19 +65,21 @@ def settings_of(config, method):
 
 def row_key(config, run):
     "The columns that tell a run from all others, as text"
-    settings = dict(config['fixed'], lr=run.setting.lr, bs=run.setting.bs, **{'as': run.setting.name})
+    settings = dict(config['fixed'], lr=run.setting.lr, bs=run.setting.bs)
+    settings['as'] = run.setting.name
     pair = f"{config['pair']['teacher']} > {config['pair']['student']}"
-    values = dict(study=run.study, method=run.method, settings=json.dumps(settings, sort_keys=True), pair=pair,
-                  images=run.images, budget=run.budget*config['unit'], seed=run.seed)
+    values = dict(study=run.study, method=run.method, settings=json.dumps(settings, sort_keys=True),
+                  pair=pair, images=run.images, budget=run.budget*config['unit'], seed=run.seed)
     return {name: str(value) for name, value in values.items()}
 
 def key_of(config, run): return tuple(row_key(config, run).values())
 
 def cell_of(config, run):
     "The same run for the package's own runner"
-    s = study(dict(methods=[run.setting.name], seeds=[run.seed], pairs=[config['pair']], images=run.images,
-                   budget=dict(gmacs=run.budget*config['unit']), lr=run.setting.lr, bs=run.setting.bs, **config['fixed']))
-    return cells(s)[0]
+    budget = dict(gmacs=run.budget*config['unit'])
+    described = dict(methods=[run.setting.name], seeds=[run.seed], pairs=[config['pair']], images=run.images,
+                     budget=budget, lr=run.setting.lr, bs=run.setting.bs, **config['fixed'])
+    return cells(study(described))[0]
 
 # --- what is there
 
@@ -84,7 +87,8 @@ def read_rows(path):
     "Key -> row of a file; a line that was cut off is left out, a file of another kind refused"
     if not Path(path).exists(): return {}
     with open(path, newline='') as f: head, *lines = csv.reader(f)
-    if head != COLUMNS: raise ValueError(f"{path} is no file of this study: its columns are {head}; name another file")
+    if head != COLUMNS:
+        raise ValueError(f"{path} is no file of this study: its columns are {head}; name another file")
     rows = {}
     for number, line in enumerate(lines, 2):
         row = dict(zip(COLUMNS, line))
@@ -105,6 +109,7 @@ def check_row(path, number, row):
                              "Rows are written by runs only; take that line out")
 
 def append_row(path, row):
+    "Add a row; one that was cut off before it stays on a line of its own"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     cut_off = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b'\n')
@@ -134,7 +139,8 @@ def accuracy_of(config, rows, run):
 
 def chosen(config, rows, method):
     "(the best setting of a method, its accuracy on held-out images), or None while its tuning is not over"
-    again = [run for run in tuning_runs(config, rows, method) if run.budget == config['tuning']['again']['budget']]
+    budget = config['tuning']['again']['budget']
+    again = [run for run in tuning_runs(config, rows, method) if run.budget == budget]
     found = [(accuracy_of(config, rows, run), run.setting) for run in again]
     if not found or any(accuracy is None for accuracy, _ in found): return None
     accuracy, setting = max(found, key=lambda pair: pair[0])
@@ -152,12 +158,17 @@ def resolved(config, rows, method):
 
 # --- in which order
 
+def seeds_of(config, entry):
+    "All of the study, or an entry's first few"
+    return config['seeds'][:entry.get('n_seeds')]
+
 def runs_of(config, rows, entry):
     "The runs of an entry of the order, as far as they are known"
-    if 'tune' in entry: return [run for method in entry['tune'] for run in tuning_runs(config, rows, method)]
+    if 'tune' in entry:
+        return [run for method in entry['tune'] for run in tuning_runs(config, rows, method)]
     found = []
     for budget in entry['budgets']:
-        for seed in config['seeds'][:entry.get('n_seeds')]:
+        for seed in seeds_of(config, entry):
             for name in entry['methods']:
                 method = resolved(config, rows, name)
                 best = chosen(config, rows, method) if method else None
@@ -173,35 +184,49 @@ def next_run(config, rows):
 
 def n_runs(config, entry):
     "How many runs an entry is, known or not"
-    if 'tune' not in entry: return len(entry['budgets'])*len(config['seeds'][:entry.get('n_seeds')])*len(entry['methods'])
-    return sum(len(settings_of(config, method)) + config['tuning']['again']['best'] for method in entry['tune'])
+    if 'tune' in entry:
+        best = config['tuning']['again']['best']
+        return sum(len(settings_of(config, method)) + best for method in entry['tune'])
+    return len(entry['budgets'])*len(seeds_of(config, entry))*len(entry['methods'])
+
+def tuning_units(config, method):
+    "The budget of a method's tuning: every setting once, the best ones again"
+    first, again = config['tuning']['first'], config['tuning']['again']
+    return len(settings_of(config, method))*first['budget'] + again['best']*again['budget']
 
 def gmacs_of(config, entry):
-    if 'tune' in entry:
-        t = config['tuning']
-        each = [len(settings_of(config, m))*t['first']['budget'] + t['again']['best']*t['again']['budget'] for m in entry['tune']]
-        return sum(each)*config['unit']
-    return sum(entry['budgets'])*len(config['seeds'][:entry.get('n_seeds')])*len(entry['methods'])*config['unit']
+    "10^9 multiply-adds of all its runs"
+    if 'tune' in entry: return sum(tuning_units(config, method) for method in entry['tune'])*config['unit']
+    return sum(entry['budgets'])*len(seeds_of(config, entry))*len(entry['methods'])*config['unit']
 
 def plan(config, rows, rate=30.):
     "A row for each entry of the order: what, runs, GMACs, hours at so many GMACs a second"
     table = []
     for entry in config['order']:
         words = ', '.join(entry.get('tune', entry.get('methods')))
-        what = 'tuning' if 'tune' in entry else f"{entry['study']}, {entry['images']:,} images, {entry['budgets']} x"
+        if 'tune' in entry: what = 'tuning'
+        else: what = f"{entry['study']}, {entry['images']:,} images, {entry['budgets']} x"
         gmacs = gmacs_of(config, entry)
-        table.append(dict(what=what, runs=n_runs(config, entry), gmacs=gmacs, hours=round(gmacs/rate/3600, 1), methods=words))
+        hours = round(gmacs/rate/3600, 1)
+        table.append(dict(what=what, runs=n_runs(config, entry), gmacs=gmacs, hours=hours, methods=words))
     return pd.DataFrame(table)
 
 def check_all(config, only=()):
     "Every setting of every method can be made, and spends about its budget: an error now, not after hours"
     for method in only or config['methods']:
-        for run in {(run.setting.name, run.setting.bs): run for run in tuning_runs(config, {}, method)}.values():
-            if parsed(run.setting.name).name != method: raise ValueError(f"{run.setting.name!r} is listed as {method!r}")
-            cell = cell_of(config, run)
-            gmacs = schedule(cell.method, start(cell, 'cpu'), cell.budget).gmacs
-            print(f"{run.setting.name}, lr {run.setting.lr}, bs {run.setting.bs}: {gmacs:.0f} of {run.budget*config['unit']} GMACs",
-                  flush=True)
+        # a learning rate changes neither
+        runs = {(run.setting.name, run.setting.bs): run for run in tuning_runs(config, {}, method)}
+        for run in runs.values(): check_run(config, run)
+
+def check_run(config, run):
+    "Put one run together, and say what it spends"
+    setting = run.setting
+    if parsed(setting.name).name != run.method:
+        raise ValueError(f"{setting.name!r} is listed as {run.method!r}")
+    cell = cell_of(config, run)
+    gmacs = schedule(cell.method, start(cell, 'cpu'), cell.budget).gmacs
+    print(f"{setting.name}, lr {setting.lr}, bs {setting.bs}: {gmacs:.0f} of "
+          f"{run.budget*config['unit']} GMACs", flush=True)
 
 # --- making them
 
@@ -234,27 +259,35 @@ def make(config, run):
     row = row | own | row_key(config, run)
     return {name: str(row[name]) for name in COLUMNS}
 
+def print_plan(config, rows):
+    table = plan(config, rows)
+    hours = table.hours.sum()
+    print(table.to_string(index=False), f"\n{table.runs.sum()} runs, {hours:.0f} hours of one core; "
+          f"{len(rows)} runs are there")
+
+def make_runs(config, path, most):
+    "Make the runs that are not there, at most so many"
+    made = 0
+    while (run := next_run(config, read_rows(path))) and (most is None or made < most):
+        row = make(config, run)
+        append_row(path, row)
+        made += 1
+        setting = run.setting
+        print(f"{run.study} {setting.name} lr {setting.lr} bs {setting.bs}, {run.budget} x, "
+              f"{run.images} images, seed {run.seed}: {row['accuracy']} %, {row['gmacs']} G, "
+              f"{row['seconds']} s ({row['cpu_seconds']} CPU)", flush=True)
+
 def main():
-    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    a.add_argument('--csv', type=Path, default=FOLDER/'results/curves.csv')
-    a.add_argument('--plan', action='store_true', help='print the plan, make nothing')
-    a.add_argument('--check', nargs='*', metavar='METHOD', help='put every setting together, make nothing')
-    a.add_argument('--most', type=int, help='stop after so many runs')
-    a = a.parse_args()
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--csv', type=Path, default=FOLDER/'results/curves.csv')
+    p.add_argument('--plan', action='store_true', help='print the plan, make nothing')
+    p.add_argument('--check', nargs='*', metavar='METHOD', help='put every setting together, make nothing')
+    p.add_argument('--most', type=int, help='stop after so many runs')
+    a = p.parse_args()
     config = read_config()
-    if a.plan:
-        table = plan(config, read_rows(a.csv))
-        print(table.to_string(index=False), f"\n{table.runs.sum()} runs, {table.hours.sum():.0f} hours of one core; "
-              f"{len(read_rows(a.csv))} runs are there")
-        return
+    if a.plan: return print_plan(config, read_rows(a.csv))
     if a.check is not None: return check_all(config, a.check)
     torch.set_num_threads(1)
-    made = 0
-    while (run := next_run(config, read_rows(a.csv))) and (a.most is None or made < a.most):
-        row = make(config, run)
-        append_row(a.csv, row)
-        made += 1
-        print(f"{run.study} {run.setting.name} lr {run.setting.lr} bs {run.setting.bs}, {run.budget} x, {run.images} images, seed "
-              f"{run.seed}: {row['accuracy']} %, {row['gmacs']} G, {row['seconds']} s ({row['cpu_seconds']} CPU)", flush=True)
+    make_runs(config, a.csv, a.most)
 
 if __name__ == '__main__': main()

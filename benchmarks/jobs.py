@@ -5,13 +5,19 @@ def run_cells(
     cells: list,  # arguments of `--cell`, each a list of words
     jobs: int,    # at once, one thread each
 ):
-    "Call this script again with its own arguments and `--cell ...` for each; leave with an error if one fails"
+    """Call this script again with its own arguments and `--cell ...` for each.
+
+    Leave with an error if one fails."""
     todo, running, failed = list(cells), [], 0
     while todo or running:
-        while todo and len(running) < jobs:
-            cmd = [sys.executable, sys.argv[0], *sys.argv[1:], '--cell', *map(str, todo.pop(0))]
-            running.append(subprocess.Popen(cmd, env={**os.environ, 'OMP_NUM_THREADS': '1'}))
+        while todo and len(running) < jobs: running.append(started(todo.pop(0)))
         time.sleep(1)
-        failed += sum(r.poll() not in (None, 0) for r in running)
-        running = [r for r in running if r.poll() is None]
+        ended = [process for process in running if process.poll() is not None]
+        failed += sum(process.returncode != 0 for process in ended)
+        running = [process for process in running if process not in ended]
     if failed: sys.exit(f'{failed} cells failed')
+
+def started(cell):
+    "The process of one cell"
+    command = [sys.executable, sys.argv[0], *sys.argv[1:], '--cell', *map(str, cell)]
+    return subprocess.Popen(command, env={**os.environ, 'OMP_NUM_THREADS': '1'})

@@ -1,4 +1,7 @@
-"""The teacher-student pairs that are timed, and the seconds of each side: `ours`, `published`, `labels`, `floor`."""
+"""The teacher-student pairs that are timed, and the seconds of each side.
+
+The sides are `ours`, `published`, `labels` and `floor`.
+"""
 import gc, time
 from dataclasses import dataclass
 
@@ -27,22 +30,34 @@ class ColorSet(ImageSet): image_type = TensorImage
 def synthetic_dls(n, side, bs, n_out=10, views=Views(), device='cpu', seed=0):
     "Random color images: for time, never for accuracy"
     rng = torch.Generator().manual_seed(seed)
-    def images(n): return Images(torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=rng), torch.arange(n) % n_out, torch.arange(n))
-    kw = dict(after_batch=[IntToFloatTensor(), Normalize.from_stats([0.5]*3, [0.29]*3, cuda=False)], device=torch.device(device))
-    return DataLoaders(DeviceDL(ColorSet(images(n)), bs=bs, shuffle=True, drop_last=True, views=views, seed=seed, **kw),
-                       DeviceDL(ColorSet(images(n_out), 1), bs=bs, **kw), device=torch.device(device))
+    device = torch.device(device)
+    after_batch = [IntToFloatTensor(), Normalize.from_stats([0.5]*3, [0.29]*3, cuda=False)]
+    both = dict(bs=bs, after_batch=after_batch, device=device)
+    train_set = ColorSet(random_images(n, side, n_out, rng))
+    train = DeviceDL(train_set, shuffle=True, drop_last=True, views=views, seed=seed, **both)
+    valid = DeviceDL(ColorSet(random_images(n_out, side, n_out, rng), 1), **both)
+    return DataLoaders(train, valid, device=device)
+
+def random_images(n, side, n_out, rng):
+    "Random pixels; the classes take turns"
+    pixels = torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=rng)
+    return Images(pixels, torch.arange(n) % n_out, torch.arange(n))
 
 def staged(net: ResNet) -> StagedNet:
-    stem = ['conv1', 'bn1', 'relu', 'maxpool']
-    return StagedNet.from_modules(net, {f'stage{k}': [*(stem if k == 1 else []), f'layer{k}'] for k in (1, 2, 3, 4)}, ['avgpool', nn.Flatten(), 'fc'])
+    "torchvision's ResNet in four stages; the stem belongs to the first"
+    stages = {f'stage{k}': [f'layer{k}'] for k in (1, 2, 3, 4)}
+    stages['stage1'] = ['conv1', 'bn1', 'relu', 'maxpool', 'layer1']
+    return StagedNet.from_modules(net, stages, ['avgpool', nn.Flatten(), 'fc'])
 
 def embedded(n, bs=128, device='cpu', **kwargs):
+    "The embedded Fashion-MNIST, with ten images to validate on"
     dls = fashion_dls(n=n, bs=bs, device=device, **kwargs)
     few = balanced(embedded_fashion('valid'), 10)[0]  # a run without head epochs ends with one validation
     return DataLoaders(dls.train, dls.valid.new(ImageSet(few, 1)), device=dls.device)
 
 @dataclass
 class Pair:
+    "A teacher and a student with their data, and how they are trained"
     name: str
     data: object      # n -> DataLoaders
     teacher: object   # () -> StagedNet
@@ -52,7 +67,8 @@ class Pair:
     views: int        # remembered: R
     precision: Precision
     budget: object = None
-    compile: bool = False  # the stage that learns: in ours, in the floor and in ordinary training; the plain way stays eager
+    # the stage that learns: in ours, in the floor and in ordinary training; the plain way stays eager
+    compile: bool = False
 
     def make(self, n=None):
         "A fresh student, so that each side starts from the same weights"
@@ -64,27 +80,37 @@ class Pair:
         "Forward multiply-adds an image of each stage: (teacher's, student's)"
         dls, student, teacher = self.make()
         x = first_batch(dls.train)[0][:2]
-        return tuple(net.to(x.device).stage_table(x).macs.iloc[:-1].tolist() for net in (teacher, student))
+        tables = [net.to(x.device).stage_table(x) for net in (teacher, student)]
+        return tuple(table.macs.iloc[:-1].tolist() for table in tables)   # without the head
 
     def formula(self):
         "Speed-up over the plain way and wall time over ordinary training, as the cost formulas give them"
-        t, s = (float(sum(m)) for m in self.macs())
-        E, R, K = self.epochs, self.views, len(self.macs()[0])
+        teacher_macs, student_macs = self.macs()
+        t, s = float(sum(teacher_macs)), float(sum(student_macs))
+        E, R, K = self.epochs, self.views, len(teacher_macs)
         ours = R*(t + s) + 3*E*s
         return dict(speedup=E*(K*(t + s) + 3*s)/ours, over_ordinary=ours/(3*E*s))
 
     def counted_speedup(self):
-        "The same with every multiply-add of the real steps counted: no gradient for the first layer's input, stage k's forward once"
+        """The speed-up with every multiply-add of the real steps counted.
+
+        The first layer's input needs no gradient, and stage k's forward runs once."""
         dls, student, teacher = self.make()
         x = first_batch(dls.train)[0][:2]
         adapters = adapters_of(dls, student, teacher)
-        (ts, ss), E, R = self.macs(), self.epochs, self.views
-        hints = [teacher.forward_to(x, k) for k in range(len(ts))]
-        steps = sum(step_macs(mimic_net(student, k, a), [n, 'head'], mimic_nmse, lambda x: hints[k], x) - sum(ss[:k])
-                    for k, (n, a) in enumerate(zip(student.stage_names, adapters)))
-        return E*sum(plain_macs(student, teacher, adapters, x))/(R*sum(ts + ss) + E*steps)
+        teacher_macs, student_macs = self.macs()
+        hints = [teacher.forward_to(x, k) for k in range(len(teacher_macs))]
+        steps = 0
+        for k, (name, adapter) in enumerate(zip(student.stage_names, adapters)):
+            net = mimic_net(student, k, adapter)
+            step = step_macs(net, [name, 'head'], mimic_nmse, lambda x: hints[k], x)
+            steps += step - sum(student_macs[:k])   # the stages before k are remembered
+        E, R = self.epochs, self.views
+        plain = E*sum(plain_macs(student, teacher, adapters, x))
+        return plain/(R*sum(teacher_macs + student_macs) + E*steps)
 
 def adapters_of(dls, student, teacher):
+    "One adapter a stage; all that takes part moves to the device of the data"
     taps, hints = check_pair(Learner(dls, student), teacher)
     made = list(make_adapters(student.stage_names, taps, hints, 'conv').values())
     for net in (student, teacher, *made): net.to(dls.device)
@@ -94,6 +120,7 @@ def sync(device):
     if torch.device(device).type == 'cuda': torch.cuda.synchronize(device)
 
 def clock(device, f):
+    "(seconds of a call, what it gave)"
     gc.collect()
     sync(device)
     start = time.perf_counter()
@@ -101,51 +128,82 @@ def clock(device, f):
     sync(device)
     return time.perf_counter() - start, out
 
-def ours(pair, epochs=None, n=None, head_epochs=0, **cache):
-    "A whole `fit_sskd` that remembers features: (seconds, seconds of the epochs after the views were filled, one epoch of each stage, the SSKDRun)"
+@dataclass
+class TimedRun:
+    "A run of our way"
+    seconds: float         # of the whole run
+    epoch_seconds: float   # of one epoch of each stage, after the views were filled
+    run: object            # the SSKDRun
+
+def ours(pair, epochs=None, n=None, head_epochs=0, **cache) -> TimedRun:
+    "A whole `fit_sskd` that remembers features"
     dls, student, teacher = pair.make(n)
     learn = pair.precision.tune(Learner(dls, student), pair.compile)
-    remember = CacheFeatures(**{**dict(views=pair.views, budget=pair.budget), **cache})
-    with learn.no_bar(), learn.no_logging():
-        seconds, run = clock(dls.device, lambda: learn.fit_sskd(teacher, epochs or pair.epochs, head_epochs, cbs=remember, valid_every=0))
+    settings = dict(views=pair.views, budget=pair.budget) | cache
+    remember = CacheFeatures(**settings)
+    epochs = epochs or pair.epochs
+    def whole_run(): return learn.fit_sskd(teacher, epochs, head_epochs, cbs=remember, valid_every=0)
+    with learn.no_bar(), learn.no_logging(): seconds, run = clock(dls.device, whole_run)
     h = run.history
     late = h[(h.measure == 'seconds') & (h.stage != 'head') & (h.epoch >= pair.views)]
-    return seconds, late.groupby('stage').value.median().sum(), run
+    return TimedRun(seconds, late.groupby('stage').value.median().sum(), run)
 
 def published(pair, epochs, n=None):
     "Seconds of the plain way"
     dls, student, teacher = pair.make(n)
     adapters = adapters_of(dls, student, teacher)
-    return clock(dls.device, lambda: plain_sskd(student, teacher, adapters, dls.train, epochs, precision=pair.precision))[0]
+    def whole_run(): plain_sskd(student, teacher, adapters, dls.train, epochs, precision=pair.precision)
+    return clock(dls.device, whole_run)[0]
 
 def labels(pair, epochs, n=None):
     "Seconds of ordinary training"
     dls, student, _ = pair.make(n)
-    return clock(dls.device, lambda: ordinary(student, dls, epochs, precision=pair.precision, compile=pair.compile))[0]
+    def whole_run(): return ordinary(student, dls, epochs, precision=pair.precision, compile=pair.compile)
+    return clock(dls.device, whole_run)[0]
 
-def floor(pair, n=None):
-    "Bare seconds: (one view of all features, one epoch of every stage)"
+@dataclass
+class Floor:
+    "Seconds that the bare operations take"
+    fill: float    # one view of all features
+    epoch: float   # one epoch of every stage
+
+    def whole_run(self, views, epochs): return views*self.fill + epochs*self.epoch
+
+def floor(pair, n=None) -> Floor:
+    "The bare operations of every stage, timed"
     dls, student, teacher = pair.make(n)
-    adapters, fill, train = adapters_of(dls, student, teacher), 0., 0.
-    pair.precision.layout(student, teacher, *adapters)
+    adapters = adapters_of(dls, student, teacher)
+    precision, device = pair.precision, dls.device
+    precision.layout(student, teacher, *adapters)
+    parts = list(zip(student.stages.values(), teacher.stages.values(), adapters))
+    fill = epoch = 0.
     prefix = hints = [x.as_subclass(Tensor) for x, _ in dls.train]
-    for k, (s, t, adapter) in enumerate(zip(student.stages.values(), teacher.stages.values(), adapters)):
-        seconds, hints = clock(dls.device, lambda: bare_fill(t, hints, pair.precision))
+    for stage, teacher_stage, adapter in parts:
+        seconds, hints = clock(device, lambda: bare_fill(teacher_stage, hints, precision))
         fill += seconds
-        if pair.compile:  # compiling is not the floor's time
-            torch.compiler.reset()
-            s.compile()
-            bare_stage(s, adapter, [(prefix[0], hints[0])], 1, precision=pair.precision)
-        train += clock(dls.device, lambda: bare_stage(s, adapter, list(zip(prefix, hints)), 1, precision=pair.precision))[0]
-        s._compiled_call_impl = None
-        if k < len(adapters) - 1:
-            seconds, prefix = clock(dls.device, lambda: bare_fill(s, prefix, pair.precision))
-            fill += seconds
-    return fill, train
+        # compiling is not the floor's time
+        if pair.compile: compile_stage(stage, adapter, [(prefix[0], hints[0])], precision)
+        def one_epoch(): bare_stage(stage, adapter, list(zip(prefix, hints)), 1, precision=precision)
+        epoch += clock(device, one_epoch)[0]
+        stage._compiled_call_impl = None
+        if stage is parts[-1][0]: break   # no further stage needs its taps
+        seconds, prefix = clock(device, lambda: bare_fill(stage, prefix, precision))
+        fill += seconds
+    return Floor(fill, epoch)
+
+def compile_stage(stage, adapter, batches, precision):
+    "Compile a stage, and train it on a few batches so that the compiler has done its work"
+    torch.compiler.reset()
+    stage.compile()
+    bare_stage(stage, adapter, batches, 1, precision=precision)
 
 def resnet(layers): return staged(ResNet(BasicBlock, layers, num_classes=10))
 
 def all_pairs(quick, precision) -> dict:
-    pairs = [Pair('embedded default pair', embedded, fashion_teacher, lambda: tutorial_resnet(blocks=1), 640 if quick else 8_000, 8, 4, precision),
-             Pair('ResNet-34 to ResNet-10, 64 px', lambda n: synthetic_dls(n, 64, 64), lambda: resnet([3, 4, 6, 3]), lambda: resnet([1, 1, 1, 1]), 128 if quick else 1_024, 12 if quick else 24, 4, precision)]
-    return {p.name: p for p in pairs}
+    "Name -> Pair"
+    fashion = Pair('embedded default pair', embedded, fashion_teacher, lambda: tutorial_resnet(blocks=1),
+                   n=640 if quick else 8_000, epochs=8, views=4, precision=precision)
+    color = Pair('ResNet-34 to ResNet-10, 64 px', lambda n: synthetic_dls(n, 64, 64),
+                 lambda: resnet([3, 4, 6, 3]), lambda: resnet([1, 1, 1, 1]),
+                 n=128 if quick else 1_024, epochs=12 if quick else 24, views=4, precision=precision)
+    return {pair.name: pair for pair in (fashion, color)}

@@ -1,7 +1,8 @@
-"""What stage-by-stage distillation is compared with: the plain published way, the floor, and ordinary training.
+"""What stage-by-stage distillation is compared with: the plain published way, the floor, ordinary training.
 
-`plain_sskd` is the reference: the whole teacher and the whole student in each step of each stage, fresh views, a torch loop.
-`bare_stage` is the floor: the current stage's forward, backward and optimizer step on tensors that are there already.
+`plain_sskd` is the reference: the whole teacher and the whole student in each step of each stage, fresh
+views, a torch loop. `bare_stage` is the floor: the current stage's forward, backward and optimizer step on
+tensors that are there already.
 `ordinary` trains the same student on labels through fastai's Learner. None of them validates.
 """
 import copy, math
@@ -21,26 +22,50 @@ from sskd_tutor.nets.taps import tapped
 class Precision:
     "float32, or bfloat16 autocast with channels_last, the same for fastai's loop and for a bare one"
     def __init__(self, name):
-        if name not in ('float32', 'bfloat16'): raise ValueError(f"precision is {name!r}; expected 'float32' or 'bfloat16'")
+        if name not in ('float32', 'bfloat16'):
+            raise ValueError(f"precision is {name!r}; expected 'float32' or 'bfloat16'")
         self.name, self.low = name, name == 'bfloat16'
-    def tune(self, learn, compile=False): return learn.tuned('bf16' if self.low else 'fp32', compile=compile)  # ours and ordinary training alike
-    def autocast(self, device): return torch.autocast(torch.device(device).type, torch.bfloat16) if self.low else nullcontext()
+
+    def tune(self, learn, compile=False):
+        "The Learner in this precision; our way and ordinary training are tuned alike"
+        return learn.tuned('bf16' if self.low else 'fp32', compile=compile)
+
+    def autocast(self, device):
+        if not self.low: return nullcontext()
+        return torch.autocast(torch.device(device).type, torch.bfloat16)
+
     def layout(self, *nets):
-        for net in nets: net.to(memory_format=torch.channels_last if self.low else torch.contiguous_format)
+        memory_format = torch.channels_last if self.low else torch.contiguous_format
+        for net in nets: net.to(memory_format=memory_format)
 
-def adamw(*modules):  # fastai's defaults: Adam with decoupled weight decay, none on norms and biases
+def adamw(*modules):
+    "fastai's defaults: Adam with decoupled weight decay, none on norms and biases"
     net = nn.ModuleList(modules)
-    free = {id(p) for p in norm_bias_params(net)}
-    params = [p for p in net.parameters() if p.requires_grad]
-    groups = [dict(params=[p for p in params if (id(p) in free) == f], weight_decay=0. if f else 0.01) for f in (False, True)]
-    return torch.optim.AdamW([g for g in groups if g['params']], eps=1e-5, fused=True) if params else None
+    norms_and_biases = {id(p) for p in norm_bias_params(net)}
+    learning = [p for p in net.parameters() if p.requires_grad]
+    if not learning: return None
+    decayed = dict(params=[p for p in learning if id(p) not in norms_and_biases], weight_decay=0.01)
+    free = dict(params=[p for p in learning if id(p) in norms_and_biases], weight_decay=0.)
+    groups = [group for group in (decayed, free) if group['params']]
+    return torch.optim.AdamW(groups, eps=1e-5, fused=True)
 
-def one_cycle(opt, done, lr):  # fastai's fit_one_cycle at `done` (0 to 1) of the steps
-    def cosine(a, b, t): return a + (1 - math.cos(math.pi*t))*(b - a)/2
-    def at(low, high, last): return cosine(low, high, done/0.25) if done < 0.25 else cosine(high, last, (done - 0.25)/0.75)
-    for g in opt.param_groups: g['lr'], g['betas'] = at(lr/25, lr, lr/1e5), (at(0.95, 0.85, 0.95), 0.99)
+def cosine(begin, end, t):
+    "Half a cosine wave from one value to another, at `t` (0 to 1) of the way"
+    return begin + (1 - math.cos(math.pi*t))*(end - begin)/2
 
-def steps_of(batches, epochs, opt, lr, one_step):  # the loop that every bare way shares
+def cycle_at(done, low, high, last):
+    "A value of the cycle: up in the first quarter of the steps, down in the rest"
+    if done < 0.25: return cosine(low, high, done/0.25)
+    return cosine(high, last, (done - 0.25)/0.75)
+
+def one_cycle(opt, done, lr):
+    "Set the rate and momentum of fastai's fit_one_cycle at `done` (0 to 1) of the steps"
+    for group in opt.param_groups:
+        group['lr'] = cycle_at(done, lr/25, lr, lr/1e5)
+        group['betas'] = cycle_at(done, 0.95, 0.85, 0.95), 0.99
+
+def steps_of(batches, epochs, opt, lr, one_step):
+    "The loop that every bare way shares"
     done, total = 0, epochs*len(batches)
     for epoch in range(epochs):
         if hasattr(batches, 'set_epoch'): batches.set_epoch(epoch)
@@ -51,9 +76,10 @@ def steps_of(batches, epochs, opt, lr, one_step):  # the loop that every bare wa
             opt.zero_grad()
             done += 1
 
-def only(net, *train):  # the modules that learn; all else frozen and in eval mode
+def only(net, *learning):
+    "Let these modules learn; all else of the network is frozen and in eval mode"
     net.eval().requires_grad_(False)
-    for m in train: m.train().requires_grad_(True)
+    for module in learning: module.train().requires_grad_(True)
 
 def plain_stage(
     student: StagedNet, teacher: StagedNet,
@@ -65,7 +91,7 @@ def plain_stage(
     loss=mimic_nmse,
     precision=Precision('float32'),
 ):
-    "One stage as published: in each step the whole teacher and the whole student run, and hooks read the taps"
+    "One stage as published: teacher and student run whole in each step, and hooks read the taps"
     name, hint_name = student.stage_names[k], teacher.stage_names[k]
     only(student, student.stages[name], adapter)
     with tapped(student, [name]) as taps, tapped(teacher, [hint_name]) as hints:
@@ -85,19 +111,33 @@ def plain_head(student, dl, epochs, lr=5e-3, precision=Precision('float32')):
         return F.cross_entropy(pred.float(), y)
     steps_of(dl, epochs, adamw(student.head), lr, one_step)
 
-def plain_sskd(student, teacher, adapters, dl, epochs, head_epochs=0, lr=5e-3, loss=mimic_nmse, precision=Precision('float32')):
-    "All stages, then the head; `adapters` is a list, one a stage"
+def plain_sskd(
+    student: StagedNet, teacher: StagedNet,
+    adapters: list,          # one a stage
+    dl,                      # training batches of (images, labels)
+    epochs: int,             # of each stage
+    head_epochs: int = 0,
+    lr: float = 5e-3,
+    loss=mimic_nmse,
+    precision=Precision('float32'),
+):
+    "All stages, then the head"
     teacher.eval().requires_grad_(False)
     precision.layout(student, teacher, *adapters)
-    for k, adapter in enumerate(adapters): plain_stage(student, teacher, k, adapter, dl, epochs, lr, loss, precision)
+    for k, adapter in enumerate(adapters):
+        plain_stage(student, teacher, k, adapter, dl, epochs, lr, loss, precision)
     if head_epochs: plain_head(student, dl, head_epochs, lr, precision)
 
 def plain_macs(student, teacher, adapters, x) -> list:
     "Multiply-adds an image of one real step of each stage, forward and backward, counted on copies"
     student, teacher, adapters = copy.deepcopy((student, teacher, adapters))
     teacher.eval().requires_grad_(False)
-    one = [(x, torch.zeros(len(x)))]
-    return [count_macs(lambda: plain_stage(student, teacher, k, a, one, 1))/len(x) for k, a in enumerate(adapters)]
+    one_batch = [(x, torch.zeros(len(x)))]
+    found = []
+    for k, adapter in enumerate(adapters):
+        macs = count_macs(lambda: plain_stage(student, teacher, k, adapter, one_batch, 1))
+        found.append(macs/len(x))
+    return found
 
 def bare_stage(
     stage: nn.Module, adapter: nn.Module,
@@ -125,6 +165,7 @@ def bare_fill(stage, batches, precision=Precision('float32')) -> list:
 
 def ordinary(student, dls, epochs, lr=5e-3, precision=Precision('float32'), compile=False):
     "The same student on labels, through fastai's Learner"
-    learn = precision.tune(Learner(dls, student, loss_func=nn.CrossEntropyLoss(), cbs=ValidEvery(0)), compile)
+    learn = Learner(dls, student, loss_func=nn.CrossEntropyLoss(), cbs=ValidEvery(0))
+    learn = precision.tune(learn, compile)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, lr)
     return learn
