@@ -171,3 +171,17 @@ def test_the_tasks_at_length_can_be_run_again(tmp_path, run, line, made):
     if 'a' in made:
         runs = pd.read_csv(tmp_path/'a.csv')
         assert runs.gmacs.gt(0).all() and runs.groupby('method').ngroups == len(runs) > 1
+
+class Job:
+    "A process that has failed by the time it is asked again"
+    def __init__(self): self.asked, self.returncode = 0, None
+    def poll(self):
+        self.asked += 1
+        if self.asked > 1: self.returncode = 1
+        return self.returncode
+
+def test_a_job_that_fails_between_two_looks_is_counted(monkeypatch):
+    import jobs
+    monkeypatch.setattr(jobs, 'started', lambda cell: Job())
+    monkeypatch.setattr(jobs.time, 'sleep', lambda s: None)
+    with pytest.raises(SystemExit, match='2 cells failed'): jobs.run_cells([['a'], ['b']], 2)
