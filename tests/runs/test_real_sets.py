@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import root
 from sskd_tutor.cli import main
 from sskd_tutor.runs.recipe_file import read_recipe
 
@@ -38,3 +39,17 @@ def test_quick(name, tmp_path, capsys):
     info = json.loads((tmp_path/'run/run.json').read_text())
     assert set(info['results']) >= {'teacher', 'distilled'} and 0 <= info['results']['distilled'] <= 100
     assert (tmp_path/'run/report.html').stat().st_size > 1e5
+
+def test_the_teacher_of_cifar100_is_what_its_card_says():
+    from fastai.vision.all import Learner, accuracy
+    from sskd_tutor.core.device import quiet
+    from sskd_tutor.data.formats import open_data
+    from sskd_tutor.nets.small import cifar_net
+    from sskd_tutor.nets.weights import load_weights, weights_meta
+    path = root/'benchmarks/weights/cifar100_resnet56.safetensors'
+    told = weights_meta(path)['accuracy']
+    assert f'**{told:.2f} %**' in path.with_suffix('.md').read_text()
+    dls = open_data('cifar100', real('cifar100'), 32, 250, device='cpu')
+    net = load_weights(cifar_net('resnet56'), path)
+    with quiet(Learner(dls, net, metrics=accuracy)) as learn: found = 100*learn.validate()[1]
+    assert abs(found - told) < .2, 'float32 differs from bfloat16 by a few images at most'
