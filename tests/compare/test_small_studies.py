@@ -7,7 +7,7 @@ import pytest
 from conftest import root
 
 sys.path.insert(0, str(root/'benchmarks'))
-import choices, inherited
+import choices, handed_on, inherited
 from rows import append_rows, read_rows
 
 def config(name): return tomllib.loads((root/f'sskd_tutor/data_files/benchmarks/{name}.toml').read_text())
@@ -73,3 +73,27 @@ def test_verdicts_of_what_is_handed_on():
     table = inherited.verdicts(config('inherited'), rows)
     assert table.difference.tolist() == pytest.approx([.11]*len(table)) and len(table) == 20
     assert isinstance(table, pd.DataFrame) and (table.low < table.difference).all()
+
+def test_a_long_tail():
+    "The commonest class has `largest` images, the rarest a hundredth of that, and the seed says which is which"
+    images = handed_on.embedded_fashion('train')
+    fewer, order = handed_on.long_tailed(images, 600, 100, 1)
+    counts = fewer.y.bincount().tolist()
+    assert sorted(order) == list(range(10)) and [counts[c] for c in order] == sorted(counts, reverse=True)
+    assert counts[order[0]] == 600 and counts[order[-1]] == 6
+    assert handed_on.long_tailed(images, 600, 100, 2)[1] != order
+    assert set(fewer.idx.tolist()) <= set(images.idx.tolist())
+
+def test_verdicts_of_what_is_handed_on():
+    "Means of differences by seed, from rows as the file has them"
+    rows = []
+    for seed, more in (('1', 0), ('2', 1), ('3', 2)):
+        empty = dict.fromkeys(handed_on.COLUMNS, '') | dict(seed=seed, accuracy='50', agreement='.5')
+        rows.append(empty | dict(part='easy', what='kd_soft', agreement=str(.95 + more/100)))
+        for share, agreement in (('0.25', .6), ('0.375', .7 + more/10)):
+            rows.append(empty | dict(part='start', what=share, agreement=str(agreement)))
+        for method, rare in (('labels', 10), ('kd', 20 + more)): rows.append(empty | dict(part='tail', what=method, rare=str(rare)))
+        for k, trace in (('0', 100), ('3', 40 - more)): rows.append(empty | dict(part='rounds', what=k, trace=str(trace)))
+    found = handed_on.verdicts(config('handed_on'), rows)
+    assert found['mean'].round(6).tolist() == [-.03, .2, 11, -61] and found.seeds.tolist() == [3, 3, 3, 3]
+    assert (found.p_holm >= found.p).all()
