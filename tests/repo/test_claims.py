@@ -60,6 +60,24 @@ def curve(t, times):
     "The runs of the curves at so many times 1,300 GMACs, 8,000 images"
     return where(t, study='curves', images=8000, budget=1300*times)
 
+def own_and_other(t, method, measure):
+    "A column for the student's own teacher, one for the other"
+    t = where(t, method=method).assign(own=lambda d: d.taught_by == d.measured_against)
+    return t.pivot(index=['taught_by', 'seed'], columns='own', values=measure)
+
+def handed(t, method, measure):
+    "Mean likeness to the own teacher, and to the other"
+    wide = own_and_other(t, method, measure)
+    return wide[True].mean(), wide[False].mean()
+
+def shown_to_come(t, method, measures=('agreement', 'slope', 'fooled', 'cam', 'attended')):
+    "The measures in which a method's students are more like their own teacher, after Holm over the study"
+    asked = [(m, measure) for m in t.method.unique() for measure in measures]
+    wide = {pair: own_and_other(t, *pair) for pair in asked}
+    found = shown([table[True] - table[False] for table in wide.values()])
+    more = [table[True].mean() > table[False].mean() for table in wide.values()]
+    return [measure for (m, measure), yes, up in zip(asked, found, more) if m == method and yes and up]
+
 def waited(t, user):
     "Seconds to install, and from there to the first figure"
     row = where(t, user=user).iloc[0]
@@ -124,6 +142,8 @@ recipe, reference = 'nbs/lessons/06_recipe.ipynb', 'nbs/distill/13_fit.ipynb'  #
 scenes, crowd, masks = (f'nbs/applications/{n}.ipynb' for n in ('detection', 'faces', 'segmentation'))
 
 first = 'nbs/index.ipynb'
+gallery = 'nbs/pages/gallery.ipynb'
+handed_on = 'nbs/pages/gallery_1_handed_on.ipynb'
 
 claims = {
     'choices.csv': [
@@ -276,6 +296,15 @@ claims = {
         Claim(first, 'In the one seed that has run at four times that budget, all stages at once ends level with it ({90.9} % against {90.7} %), and KD is {5.4} points behind',
               lambda c: (*[mean(curve(c, 4), m, 'accuracy') for m in ('all_at_once_teacher_head', 'sskd_teacher_head')], gap(curve(c, 4), 'sskd_teacher_head', 'kd', 'accuracy'))),
         Claim(first, 'the one seed that has run', lambda c: curve(c, 4).seed.nunique() == 1)],
+    'inherited.csv': [
+        Claim(gallery, "fool it in {70} % of cases, images made for another teacher in {57} %", lambda t: [100*each for each in handed(t, 'sskd', 'fooled')]),
+        Claim(gallery, "shares {68} % of its most attended places with its own teacher and {48} % with another", lambda t: [100*each for each in handed(t, 'sskd', 'attended')]),
+        Claim(gallery, "KD's students have {1.04} on average, those that learned stage by stage {0.68}", lambda t: (handed(t, 'kd', 'slope')[0], handed(t, 'sskd', 'slope')[0])),
+        Claim(gallery, "For KD's students only the places that they look at are shown to come from their own teacher", lambda t: shown_to_come(t, 'kd') == ['cam']),
+        Claim(handed_on, "Students of labels alone are as much like one teacher as like the other", lambda t: shown_to_come(t, 'labels') == []),
+        Claim(handed_on, "gives more of its own teacher's answers, looks where that teacher looks, and falls for images that were made to fool it, also with a head of its own",
+              lambda t: {*shown_to_come(t, 'sskd')} & {*shown_to_come(t, 'sskd_teacher_head')} >= {'agreement', 'cam', 'fooled', 'attended'}),
+        Claim(handed_on, 'Nine of the 24 runs were made on another machine', lambda t: (t.device.nunique(), t.device.eq('x86_64 AVX2').sum(), len(t)) == (2, 18, 48))],
     'first_figure.csv': [
         Claim(first, 'the first figure of lesson 1 is there after three and a half minutes: {194} seconds to install, {18} to draw it', lambda t: waited(t, 'lab')),
         Claim(first, 'three and a half minutes', lambda t: round(2*where(t, user='lab').first_figure_s.item()/60) == 7),
