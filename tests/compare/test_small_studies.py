@@ -84,7 +84,7 @@ def test_a_long_tail():
     assert handed_on.long_tailed(images, 600, 100, 2)[1] != order
     assert set(fewer.idx.tolist()) <= set(images.idx.tolist())
 
-def test_verdicts_of_what_is_handed_on():
+def test_verdicts_of_the_four_claims():
     "Means of differences by seed, from rows as the file has them"
     rows = []
     for seed, more in (('1', 0), ('2', 1), ('3', 2)):

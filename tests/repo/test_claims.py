@@ -293,9 +293,10 @@ claims = {
         Claim(first, "At its first budget, 1,300 GMACs, stage by stage with the teacher's head is {12.0} points above KD, {2.8} above stages that are fed by the teacher, and {1.7} above all stages at once",
               lambda c: [gap(curve(c, 1), 'sskd_teacher_head', rival, 'accuracy') for rival in ('kd', 'teacher_fed', 'all_at_once_teacher_head')]),
         Claim(first, '(five seeds; all three are shown)', lambda c: all(shown([differences(curve(c, 1), 'sskd_teacher_head', rival, 'accuracy') for rival in ('kd', 'teacher_fed', 'all_at_once_teacher_head')]))),
-        Claim(first, 'In the one seed that has run at four times that budget, all stages at once ends level with it ({90.9} % against {90.7} %), and KD is {5.4} points behind',
-              lambda c: (*[mean(curve(c, 4), m, 'accuracy') for m in ('all_at_once_teacher_head', 'sskd_teacher_head')], gap(curve(c, 4), 'sskd_teacher_head', 'kd', 'accuracy'))),
-        Claim(first, 'the one seed that has run', lambda c: curve(c, 4).seed.nunique() == 1)],
+        Claim(first, 'With four times that budget it is still {6.0} points above KD and {1.3} above stages that are fed by the teacher, but {0.2} below all stages at once',
+              lambda c: (*[gap(curve(c, 4), 'sskd_teacher_head', rival, 'accuracy') for rival in ('kd', 'teacher_fed')], gap(curve(c, 4), 'all_at_once_teacher_head', 'sskd_teacher_head', 'accuracy'))),
+        Claim(first, '(five seeds; all three are shown). So staging starts faster',
+              lambda c: all(shown([differences(curve(c, times), 'sskd_teacher_head', rival, 'accuracy') for times in (1, 4) for rival in ('kd', 'teacher_fed', 'all_at_once_teacher_head')])))],
     'inherited.csv': [
         Claim(gallery, "fool it in {70} % of cases, images made for another teacher in {57} %", lambda t: [100*each for each in handed(t, 'sskd', 'fooled')]),
         Claim(gallery, "shares {68} % of its most attended places with its own teacher and {48} % with another", lambda t: [100*each for each in handed(t, 'sskd', 'attended')]),
