@@ -299,7 +299,7 @@ def test_front_page_without_a_mouse(page, url):
 
 @pytest.mark.browser
 def test_a_lesson_without_a_mouse(page, url):
-    "Its films play, stop and move by keys alone"
+    "Tab comes to the play button and the slider of each film, and the slider is moved by keys"
     page.goto(f'{url}/lessons/watch.html')
     films = page.locator('.sskd-film')
     n = films.count()
