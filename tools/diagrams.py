@@ -133,7 +133,7 @@ def phases():
     return d
 
 def phase(d, k, y):
-    "The row of phase k: which parts run, and what the one that learns learns from"
+    "The row of phase k: which parts run, and what teaches the one that learns"
     d.words(36, y + 5, f'phase {k+1}', 'bold', 'start')
     chain(d, 130, y, ['frozen']*k + ['solid'] + ['off']*(3 - k))
     runs = k + 1 if k < 3 else 0   # parts of the teacher
