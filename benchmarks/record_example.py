@@ -24,13 +24,11 @@ from sskd_tutor.runs.saved import save_run
 
 MOST_MB = 3    # of the folder, which travels with the package
 
-def distill(settings, teacher):
-    "(SSKDRun, what was recorded) of the student that learns stage by stage"
-    learn, look = new_learner(settings), RecordAlignment(share=1)
+def distill(learn, teacher, settings, look, cbs=(Bf16(),)):
+    "The SSKDRun of the student that learns stage by stage, with `look` recording it"
     with learn.no_bar(), learn.no_logging():
-        run = learn.fit_sskd(teacher, epochs=settings.epochs, head_epochs=settings.head_epochs,
-                             lr=settings.lr, cbs=[Bf16(), look])
-    return run, look.recording
+        return learn.fit_sskd(teacher, epochs=settings.epochs, head_epochs=settings.head_epochs,
+                              lr=settings.lr, cbs=[*cbs, look])
 
 @dataclass
 class LabelsOnly:
@@ -39,14 +37,13 @@ class LabelsOnly:
     epochs: int
     gmacs: float
 
-def train_on_labels(settings, gmacs):
+def train_on_labels(learn, settings, gmacs, cbs=(Bf16(),)):
     "For about so many multiply-adds"
-    learn = new_learner(settings)
     x = first_batch(learn.dls.train)[0][:2]
     images = len(learn.dls.train)*settings.bs
     once = labels_macs(learn.model.to(x.device), x)*images/1e9
     epochs = max(1, round(gmacs/once))
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, settings.lr, cbs=Bf16())
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, settings.lr, cbs=list(cbs))
     return LabelsOnly(learn, epochs, epochs*once)
 
 def command_of(settings):
@@ -63,15 +60,15 @@ def main():
     start = time.time()
     s = DemoSettings(images=a.images, epochs=a.epochs, head_epochs=4, width=16, bs=64, device=a.device)
     teacher = fashion_teacher(s.teacher, device=s.device)
-    run, recording = distill(s, teacher)
-    labels = train_on_labels(s, run.gmacs)
+    run = distill(new_learner(s), teacher, s, RecordAlignment(share=1))
+    labels = train_on_labels(new_learner(s), s, run.gmacs)
     networks = dict(teacher=teacher, labels_only=labels.learn.model, distilled=run.student)
     results = {name: percent_right(net, labels.learn.dls) for name, net in networks.items()}
     env = environment(s.device)
     info = dict(
         title='The example recording: stage by stage on Fashion-MNIST',
         settings=asdict(s),
-        precision=recording.info['precision'],
+        precision=run.record.info['precision'],
         results=results,
         stages=records(run.stages.astype(dict(epochs=int))),
         cost=dict(distilled=run.gmacs, labels_only=labels.gmacs),
