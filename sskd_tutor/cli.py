@@ -168,7 +168,7 @@ def compare(a) -> int:
     from sskd_tutor.compare.results import groups, runs_of
     from sskd_tutor.compare.runner import compare as make, plan_table
     from sskd_tutor.compare.study import remarks, studies
-    from sskd_tutor.compare.verdicts import boards
+    from sskd_tutor.compare.boards import boards
     chosen = studies(a.config, a.only, a.allow_code)
     if a.plan:
         for name, study in chosen.items(): print(f"[{name}]\n{plan_table(study).to_string(index=False)}\n")

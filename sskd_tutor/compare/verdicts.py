@@ -7,7 +7,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/compare/verdicts.html.md"""
 # %% auto #0
 __all__ = ['measures', 'must_agree', 'verdict_words', 'Measure', 'measure_of', 'named', 'interval', 'comparable', 'finished',
            'summary', 'leaderboard', 'Paired', 'paired', 'VerdictWords', 'Verdict', 'verdict', 'holm', 'verdicts',
-           'named_before', 'verdict_matrix', 'leaderboard_md', 'boards']
+           'named_before', 'verdict_matrix']
 
 # %% ../../nbs/compare/04_verdicts.ipynb #26cb1e10
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ import pandas as pd
 from fastcore.all import patch
 from scipy import stats
 
-from .methods import endings, methods, parsed, source_of
+from .methods import endings, methods, parsed
 from ..core.errors import Registry, nearest
 
 # %% ../../nbs/compare/04_verdicts.ipynb #3046d766
@@ -355,99 +355,3 @@ def verdict_matrix(
         table.loc[r.a, r.b] = words.sign
         table.loc[r.b, r.a] = verdict_words[words.reverse].sign
     return table
-
-# %% ../../nbs/compare/04_verdicts.ipynb #ddb7194e
-@dataclass(frozen=True)
-class _Column:
-    "A column of the printed leaderboard"
-    head: str
-    form: str = ''      # format specification; '': text as it is
-    scale: float = 1    # of a value before it is printed
-
-    def text(self, value):
-        if pd.isna(value): return '–'
-        return f'{self.scale*value:{self.form}}' if self.form else str(value)
-
-_columns = dict(
-    seeds=_Column('seeds', 'd'), mean=_Column('', '.2f'), interval=_Column('95 % interval'),
-    accuracy_last=_Column('last epoch, %', '.2f'), accuracy_best=_Column('chosen on validation, %', '.2f'),
-    epochs=_Column('epochs', '.0f'), gmacs=_Column('GMACs', ',.0f'),
-    agreement=_Column('agreement, %', '.1f', 100), kl=_Column('KL, nats', '.3f'),
-    ece=_Column('ECE, %', '.1f', 100), seconds=_Column('seconds', ',.0f'),
-    source=_Column('first published'))
-
-# %% ../../nbs/compare/04_verdicts.ipynb #31a37577
-def _interval_words(board, m):
-    "'88.10 to 88.70' for each method, NaN where there is no interval"
-    def scaled(value): return f'{m.scale*value:{m.form}}'
-    return [np.nan if np.isnan(r.low) else f'{scaled(r.low)} to {scaled(r.high)}' for r in board.itertuples()]
-
-def _off_budget(runs, board):
-    "method -> relative distance from a budget in GMACs, where it is over 5 %"
-    if 'gmacs' not in runs or 'budget' not in runs: return {}
-    amount, _, unit = str(runs.budget.iloc[0]).partition(' ')
-    if unit != 'gmacs': return {}
-    off = board.gmacs/float(amount) - 1
-    return off[off.abs() > .05].to_dict()
-
-def _board_notes(runs, board):
-    "What the table itself makes us say"
-    notes, most = [], board.seeds.max()
-    short = [f'{named(method)} {n}' for method, n in board.seeds.items() if n < most]
-    if short: notes.append(f"Fewer than {most} finished seeds: {', '.join(short)}.")
-    off = [f'{named(method)} {100*share:+.0f} %' for method, share in _off_budget(runs, board).items()]
-    if off: notes.append(f"More than 5 % off the budget, since epochs are whole: {', '.join(off)}.")
-    return notes
-
-_shared_words = dict(study='study {}', pair='teacher and student `{}`', width='width {}', labels='{} labels',
-                     images='{} images', budget='a budget of {}', evaluated_on='judged on {}')
-
-def _what_was_compared(runs):
-    "What all runs share, as a sentence"
-    shared = [c for c in must_agree if c in _shared_words and c in runs and runs[c].notna().any()]
-    told = ', '.join(_shared_words[c].format(runs[c].iloc[0]) for c in shared).replace('gmacs', 'GMACs')
-    return told[:1].upper() + told[1:] + '.' if told else ''
-
-def _with_sources(board):
-    "The board with a column that says where each method was published first"
-    return board.assign(source=[source_of(method) or '–' for method in board.index])
-
-def _markdown_row(cells): return '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |'
-
-# %% ../../nbs/compare/04_verdicts.ipynb #c83788a8
-def leaderboard_md(
-    runs: pd.DataFrame,              # comparable
-    notes: list | str = (),          # what must be said under the table
-    measure: str = 'accuracy_last',
-) -> str:                            # markdown
-    "The leaderboard for people"
-    m, board = measure_of(measure), leaderboard(runs, measure)
-    values = _with_sources(board.assign(interval=_interval_words(board, m)).astype(object))
-    known = _columns | dict(mean=_Column(f'{m.words}, {m.unit}', m.form, m.scale))
-    columns = {name: column for name, column in known.items() if name in values}
-    lines = [_markdown_row(['method', *(column.head for column in columns.values())])]
-    lines.append('| --- |' + ' ---: |'*len(columns))
-    for method, row in values.iterrows():
-        cells = [column.text(row[name]) for name, column in columns.items()]
-        lines.append(_markdown_row([named(method), *cells]))
-    notes = [notes] if isinstance(notes, str) else list(notes)
-    below = [f'- {note}' for note in notes + _board_notes(runs, board)]
-    return '\n'.join([_what_was_compared(runs), '', *lines, '', *below]).strip() + '\n'
-
-# %% ../../nbs/compare/04_verdicts.ipynb #10cb0002
-def boards(
-    name: str,               # of the study
-    found: list,             # (words, runs) of each group of comparable runs
-    primary: tuple = None,   # the (a, b) named before the runs
-    notes: list = (),        # what must be said under the tables
-    every: bool = False,     # all comparisons in words as well
-) -> list:                   # of str
-    "The leaderboards of a study, as text"
-    answers = named_before([runs for _, runs in found], primary) if primary else ['' for _ in found]
-    texts = []
-    for (words, runs), answer in zip(found, answers):
-        board = _with_sources(leaderboard(runs).round(2))
-        texts.append(f"\n{name}: {words}\n{'─'*100}\n{board.to_string()}")
-        if answer: texts.append(f"\nprimary comparison: {answer}")
-        if every and runs.method.nunique() > 1: texts.append('\n' + '\n'.join(verdicts(runs).says))
-    return texts + [f"\n{note}" for note in notes]

@@ -11,7 +11,7 @@ from sskd_tutor.compare.runner import compare, examine, start, train_cell, valid
 from sskd_tutor.data.images import Images, embedded_fashion
 from sskd_tutor.compare.methods import add_method, methods, phases_of, schedule, sources, train
 from sskd_tutor.compare.study import Pair, cells, fashion_folder, guard, overlap, remarks, run_key, split_images, studies, study
-from sskd_tutor.compare.verdicts import boards, leaderboard_md
+from sskd_tutor.compare.boards import boards, leaderboard_md
 from sskd_tutor.core.device import quiet
 from sskd_tutor.distill.losses import losses
 from helpers.files import write_cifar

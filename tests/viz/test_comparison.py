@@ -10,6 +10,7 @@ from scipy import stats
 
 from sskd_tutor.viz import comparison as C, tradeoffs as T
 import sskd_tutor.compare.verdicts as V
+from sskd_tutor.compare.boards import leaderboard_md
 from sskd_tutor.compare.methods import methods
 
 pair = dict(pair='w32b2 > w32b1', width=32, labels=2_000, images=2_000, budget='5200 gmacs', evaluated_on='test', study='equal')
@@ -50,7 +51,7 @@ def test_interval_covers():
 def test_mixed_tables_are_refused(column):
     mixed = pd.concat([runs, table(dict(kd=[80.]), **{column: 'another'})])
     pairs = lambda t: V.paired(t, 'kd', 'labels'), lambda t: C.differences(t, 'kd')
-    for f in (V.leaderboard, V.verdicts, V.leaderboard_md, C.accuracy_by_method, C.calibration_bars, *pairs):
+    for f in (V.leaderboard, V.verdicts, leaderboard_md, C.accuracy_by_method, C.calibration_bars, *pairs):
         with pytest.raises(ValueError, match=rf'compared \({column}: .*filter first, e.g. runs\[runs.{column} == '): f(mixed)
 
 def test_the_cure_works():
@@ -77,7 +78,7 @@ def test_half_finished():
     half = runs.assign(accuracy_last=runs.accuracy_last.mask(gone))
     b = V.leaderboard(half)
     assert b.seeds.to_dict() == dict(kd=1, sskd=5, labels=5, attention=0) and b.index[-1] == 'attention'
-    assert 'KD 1, attention transfer 0' in V.leaderboard_md(half)
+    assert 'KD 1, attention transfer 0' in leaderboard_md(half)
     assert set(V.verdicts(half, [('kd', 'labels'), ('attention', 'kd')]).verdict) == {'too few seeds'}
     for f in (C.accuracy_by_method, T.fidelity_against_accuracy, T.accuracy_against_cost):
         assert 'attention' not in {t.name for t in f(half).data}
@@ -217,12 +218,12 @@ def test_one_method():
     with pytest.raises(ValueError, match='one method only'): V.verdicts(runs[runs.method == 'kd'])
 
 def test_markdown():
-    text = V.leaderboard_md(runs, ('said by the guard', 'and more'))
+    text = leaderboard_md(runs, ('said by the guard', 'and more'))
     head, rule, *rows = [r for r in text.splitlines() if r.startswith('|')]
     assert len(rows) == 4 and {r.count('|') for r in (head, rule, *rows)} == {head.count('|')}
     assert rows[0].startswith('| stage by stage | 5 | 89.22 |')
     assert text.endswith('- said by the guard\n- and more\n') and '2000 labels' in text.splitlines()[0]
-    assert V.leaderboard_md(runs, 'one note').endswith('\n- one note\n') and 'finished' not in text
+    assert leaderboard_md(runs, 'one note').endswith('\n- one note\n') and 'finished' not in text
 
 # --- figures
 
