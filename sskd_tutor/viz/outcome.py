@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 from ..measure.recording import Recording
 from .alignment import baseline_names, joined, with_gaps
 from .moments import epochs_done, moment
-from .style import Theme, color_of, gray, method_colors, styled
+from .style import Theme, color_of, gray, method_colors, most_classes, styled
 
 # %% ../../nbs/viz/03a_outcome.ipynb #ba28af05
 def _final(rec):
@@ -41,17 +41,24 @@ def _add_agreement(fig, final):
                 hovertemplate='%{y}: %{x:.2f} %<extra></extra>', cliponaxis=False, row=1, col=1)
 
 # %% ../../nbs/viz/03a_outcome.ipynb #9ffc2d96
+def _classes_to_draw(teacher, student):
+    "Places of all classes; of many, those in which the student is furthest behind its teacher"
+    if len(student) <= most_classes: return np.arange(len(student))
+    return np.argsort(student - teacher, kind='stable')[:most_classes]   # NaN comes last
+
 def _add_classes(fig, final, vocab):
     "Accuracy by class: a hollow and a solid dot, tied together"
     # a class without images has None, which becomes a gap
-    teacher, student = (with_gaps(100*np.array(final[who]['by_class'], float)) for who in ('teacher',
-                                                                                           'student'))
-    fig.add_scatter(x=joined(zip(teacher, student)), y=joined([name, name] for name in vocab), mode='lines',
+    teacher, student = (100*np.array(final[who]['by_class'], float) for who in ('teacher', 'student'))
+    places = _classes_to_draw(teacher, student)
+    teacher, student = with_gaps(teacher[places]), with_gaps(student[places])
+    names = [vocab[k] for k in places]
+    fig.add_scatter(x=joined(zip(teacher, student)), y=joined([name, name] for name in names), mode='lines',
                     line=dict(color=gray, width=1.5), hoverinfo='skip', showlegend=False, row=1, col=2)
     hollow = dict(symbol='circle-open', size=11, color=method_colors['teacher'], line_width=2)
-    fig.add_scatter(x=teacher, y=vocab, mode='markers', name='teacher', marker=hollow,
+    fig.add_scatter(x=teacher, y=names, mode='markers', name='teacher', marker=hollow,
                     hovertemplate='teacher, %{y}: %{x:.1f} %<extra></extra>', row=1, col=2)
-    fig.add_scatter(x=student, y=vocab, mode='markers', name='student',
+    fig.add_scatter(x=student, y=names, mode='markers', name='student',
                     marker=dict(size=10, color=method_colors['distilled']),
                     hovertemplate='student, %{y}: %{x:.1f} %<extra></extra>', row=1, col=2)
 
@@ -61,14 +68,16 @@ def agreement(
     theme: Theme = 'light',
 ) -> go.Figure:            # traces: bars, classes' ties, teacher, student
     "Agreement with the teacher beside the baselines, and accuracy by class"
-    final = _final(rec)
+    final, n_classes = _final(rec), len(rec.vocab)
+    of_classes = 'accuracy by class, %'
+    if n_classes > most_classes: of_classes += f': the {most_classes} furthest behind'
     fig = make_subplots(1, 2, column_widths=[.42, .58], horizontal_spacing=.17,
-                        subplot_titles=['same answer as the teacher, %', 'accuracy by class, %'])
+                        subplot_titles=['same answer as the teacher, %', of_classes])
     _add_agreement(fig, final)
     _add_classes(fig, final, rec.vocab)
     fig.update_yaxes(autorange='reversed', ticksuffix=' ', showgrid=False)
     fig.update_xaxes(range=[0, 100], row=1, col=1)
-    styled(fig, 'How faithful the student is', theme, 200 + 22*max(8, len(rec.vocab)))
+    styled(fig, 'How faithful the student is', theme, 200 + 22*min(max(8, n_classes), most_classes))
     fig.update_annotations(font_size=14)
     return fig.update_layout(margin=dict(l=130, t=88), legend=dict(y=-.1, yanchor='top'))
 

@@ -7,9 +7,9 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/viz/style.html.md"""
 # %% auto #0
 __all__ = ['stage_colors', 'method_colors', 'method_names', 'Theme', 'ink', 'paper', 'gray', 'other_color', 'black', 'white',
            'ring', 'grid', 'focus', 'verdict_colors', 'soft', 'card_paper', 'hairline', 'link_ink', 'pill',
-           'class_colors', 'class_symbols', 'mask_colors', 'template_parts', 'unwanted_buttons', 'all_buttons',
-           'color_of', 'see_through', 'contrast', 'checked_theme', 'text_color', 'text_swaps', 'styled', 'shade',
-           'add_level', 'css_colors', 'with_colors']
+           'class_colors', 'class_symbols', 'most_classes', 'mask_colors', 'template_parts', 'unwanted_buttons',
+           'all_buttons', 'color_of', 'see_through', 'contrast', 'checked_theme', 'text_color', 'text_swaps', 'styled',
+           'shade', 'add_level', 'css_colors', 'with_colors']
 
 # %% ../../nbs/viz/00_style.ipynb #674e9032
 from string import Template
@@ -64,6 +64,7 @@ class_colors = ['#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9',
                 '#D55E00', '#A0A000', '#8C6BB1', '#996633', '#808080']
 class_symbols = ['circle', 'square', 'diamond', 'triangle-up', 'cross',
                  'triangle-up', 'circle', 'diamond', 'cross', 'square']   # far apart for color-blind readers
+most_classes = 20   # that a legend or an axis can name
 mask_colors = ['#0072B2', '#E69F00', '#009E73', '#56B4E9', '#F0E442',
                '#D55E00', '#CC79A7', '#332288', '#882255', '#999933']  # of classes 1, 2, ...
 
