@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 from sskd_tutor.core.files import pkg_data
 from sskd_tutor.measure.recording import Recording
-from sskd_tutor.nets.small import tutorial_resnet
-from sskd_tutor.nets.weights import fashion_teacher
+from sskd_tutor.nets.words import build_model
 from sskd_tutor.viz.film import frame
 from sskd_tutor.viz.player import player
 
@@ -31,43 +30,42 @@ def shown(html):
     out = v4.new_output('display_data', data={'text/html': html})
     return v4.new_code_cell('# drawn by the site', outputs=[out], metadata=dict(tags=['remove-input']))
 
-def example_recording(): return Recording.load(pkg_data/'example_recording')
+photos = pkg_data/'photo_recording'   # a run on photographs, of benchmarks/record_photos.py
 
 def run():
     "A recorded run that plays from its start"
-    film = player(example_recording(), [channel], play=True, still=False)
+    film = player(Recording.load(photos), [channel], play=True, still=False)
     return shown(f'<div class="run">{film.html}</div>')
 
-# --- what it gives you, from the run of `sskd_tutor demo`
-
-def demo_run(): return json.loads((pkg_data/'demo_run/run.json').read_text())
+# --- what it gives you, from the same run
 
 @dataclass
 class Size:
     params: int
     macs: int   # multiply-adds of an image
 
-def size_of(net):
-    table = net.stage_table(torch.zeros(1, 1, 28, 28))
+def size_of(network):
+    table = build_model(network).stage_table(torch.zeros(1, 3, 32, 32))
     return Size(int(table.params.sum()), int(table.macs.sum()))
 
 gives_words = """\
 <ul class="gives"><li><b>{smaller:.1f} times smaller</b>: \
 {student_params:,.0f} thousand weights instead of {teacher_params:,.0f}, \
 {student_macs:.1f} instead of {teacher_macs:.1f} million multiply-adds an image.</li>\
-<li><b>{distilled:.1f} % right</b>, the teacher {teacher_right:.1f} %: \
+<li><b>{distilled:.1f} % right</b> on {n_valid:,} test images of CIFAR-100, \
+the teacher {teacher_right:.1f} %: \
 {gain:.1f} points more than the same student from labels alone, for as many multiply-adds \
-(one seed, 2,000 held-out images).</li>\
+(one seed; {n_train:,} photographs to learn from, and a teacher that has seen {seen:,}).</li>\
 <li><b>It starts faster, and it does not always win</b>: \
 with more labels or a longer training its lead shrinks. \
 <a href="lessons/better.html">Where it loses</a> is a lesson of its own.</li></ul>"""
 
 def gives(info):
     "Three lines: how much smaller, how accurate, where it wins and where it does not"
-    settings, results = info['settings'], info['results']
-    teacher = size_of(fashion_teacher())
-    student = size_of(tutorial_resnet(width=settings['width'], blocks=settings['blocks']))
+    results, data = info['results'], info['data']
+    teacher, student = size_of('cifar:resnet56'), size_of('cifar:resnet20')
     return gives_words.format(
+        n_train=data['n_train'], n_valid=data['n_valid'], seen=info['teacher']['labels_seen'],
         smaller=teacher.params/student.params,
         student_params=student.params/1e3, teacher_params=teacher.params/1e3,
         student_macs=student.macs/1e6, teacher_macs=teacher.macs/1e6,
@@ -193,7 +191,7 @@ def front(nb, pages):
 
 def add_run(nb):
     "The recorded run, below the few sentences that say what the package is"
-    info = demo_run()
+    info = json.loads((photos/'run.json').read_text())
     words = next(i for i, c in enumerate(nb.cells) if i > 1 and c.cell_type == 'markdown')
     nb.cells[words + 1:words + 1] = [run(), v4.new_markdown_cell(gives(info)), replaced(info)]
 
@@ -219,7 +217,7 @@ def pictures(pages, folder):
 
 def run_card():
     "The recorded run in the middle of its way, on white"
-    recording = example_recording()
+    recording = Recording.load(photos)
     film = frame(recording, len(recording.steps)//2, channel)
     image = Image.new('RGB', card_size, 'white')
     image.paste(scaled(film, 1160), (20, 40))

@@ -1,4 +1,4 @@
-"""The looping image of the README and the first page, from the recorded run that the package carries.
+"""The looping image of the README and the first page, from the recorded run on photographs.
 
     python tools/film.py    writes nbs/images/film_light.gif and film_dark.gif
 """
@@ -13,7 +13,7 @@ images = Path(__file__).resolve().parent.parent/'nbs/images'
 channel = 1   # of the recorded ones: its maps show outlines in all three stages
 
 def main():
-    rec = Recording.load(pkg_data/'example_recording')
+    rec = Recording.load(pkg_data/'photo_recording')
     for theme in ink:
         path = save_film(rec, images/f'film_{theme}.gif', channel, theme)
         print(f'{path}: {path.stat().st_size/1e3:,.0f} kB')

@@ -24,8 +24,8 @@ from ..measure.recording import Recording
 # %% ../../nbs/course/08_lesson_07.ipynb #89887193
 @lru_cache
 def example() -> Recording:
-    "The recorded run that travels with the package"
-    return Recording.load(pkg_data/'example_recording')
+    "The recorded run on photographs that travels with the package"
+    return Recording.load(pkg_data/'photo_recording')
 
 # %% ../../nbs/course/08_lesson_07.ipynb #398d3f2b
 def own_stitched(

@@ -70,6 +70,11 @@ def _resized(pixels):
     "A map as large as the page shows it; its pixels stay visible"
     return Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
 
+def _in_color(image):
+    "(h,w,3) of an image (c,h,w); one channel becomes gray"
+    channels = image[:3] if len(image) >= 3 else image[:1].repeat(3, axis=0)
+    return np.ascontiguousarray(channels.transpose(1, 2, 0))
+
 def stage_images(
     rec: Recording,
     stage: str,
@@ -80,8 +85,7 @@ def stage_images(
     low, high, far = _range_of(rec, stage, channel)
     teacher = rec.values('teacher', stage, 0)[:n_shown, channel]
     student = rec.values('student', stage, step)[:n_shown, channel]
-    images = [np.repeat(image[0][..., None], 3, 2) for image in rec.images[:n_shown]]
-    rows = [images,
+    rows = [[_in_color(image) for image in rec.images[:n_shown]],
             [colored(m, low, high, 'Cividis') for m in teacher],
             [colored(m, low, high, 'Cividis') for m in student],
             [colored(m, -far, far, 'PuOr') for m in student - teacher]]
@@ -191,6 +195,16 @@ def frame(
     return page
 
 # %% ../../nbs/viz/05c_film.ipynb #9e602a65
+def _palette_of(page):
+    "250 colors for a page and for both color tables, as an image that has them"
+    width, height = page.size
+    both = Image.new('RGB', (width, height + 2*side))
+    both.paste(page)
+    for row, name in enumerate(('Cividis', 'PuOr')):
+        table = colored(np.linspace(0, 1, width)[None].repeat(side, 0), 0, 1, name)
+        both.paste(Image.fromarray(table), (0, height + row*side))
+    return both.quantize(250, dither=Image.Dither.NONE)
+
 def film(
     rec: Recording,
     channel: int = 0,       # place among the recorded channels
@@ -200,7 +214,7 @@ def film(
     "A recorded run as a looping image"
     film_check(rec)
     frames = [frame(rec, step, channel, theme) for step in range(len(rec.steps))]
-    palette = frames[-1].quantize(200, dither=Image.Dither.NONE)
+    palette = _palette_of(frames[-1])
     flat = [page.quantize(palette=palette, dither=Image.Dither.NONE) for page in frames]
     rests = {0: 1_500, len(frames) - 1: 3_000}   # ms
     moving = (1_000*seconds - sum(rests.values()))/max(1, len(frames) - 2)

@@ -233,7 +233,7 @@ def test_front_page_plays_a_run(page, url):
     slider = film.locator('input[type=range]')
     slider.focus()
     page.keyboard.press('End')
-    page.wait_for_function("document.querySelector('.sskd-film').dataset.step === '34'")
+    page.wait_for_function("document.querySelector('.sskd-film').dataset.step === '28'")
     assert film.locator('.block .lock').count() == 3
     for width in (1300, 390):  # the site's own style sheets must not bend the maps
         page.set_viewport_size(dict(width=width, height=1000))
@@ -241,7 +241,7 @@ def test_front_page_plays_a_run(page, url):
         assert all(abs(b['width'] - b['height']) < 1 for b in boxes) and max(b['width'] for b in boxes) > 40
     page.set_viewport_size(dict(width=1300, height=1000))
     switch(page, 'dark')
-    assert film.get_attribute('data-step') == '34', 'the moment is kept when the theme changes'
+    assert film.get_attribute('data-step') == '28', 'the moment is kept when the theme changes'
     swap = page.locator('.swap')
     said = swap.locator('output').inner_text()
     swap.locator('input').focus()
@@ -276,7 +276,7 @@ def test_front_page_without_a_mouse(page, url):
     film = of(found, '.sskd-film')
     assert [e['name'] for e in film[:1]] == ['Play'] and all(e['seen'] for e in film)
     assert len(of(found, '.chapters', 'button')) == 4 and len(of(found, '.sskd-film', 'input')) == 1
-    assert len(of(found, '.pick', 'button')) == 9 and len(of(found, '.swap', 'input')) == 1
+    assert len(of(found, '.pick', 'button')) == 21 and len(of(found, '.swap', 'input')) == 1
     assert len(of(found, '.card', 'a')) == page.locator('.card').count() > 10
     assert all(e['name'] and e['ring'] for e in found), [e for e in found if not (e['name'] and e['ring'])]
     assert [e['place'] for e in found] == sorted(e['place'] for e in found), "the order of the page"
