@@ -27,8 +27,9 @@ def _class_looks(rec):
     present = [rec.vocab[k] if k >= 0 else 'no label' for k in sorted(labels)]
     looks = {}
     for i, name in enumerate(dict.fromkeys(present)):
-        again, place = divmod(i, len(class_colors))   # the second ten have the colors again, and other symbols
-        looks[name] = class_colors[place], class_symbols[(place + again) % len(class_symbols)]
+        again, place = divmod(i, len(class_colors))   # the second ten: the same colors, other symbols
+        symbol = (place + again) % len(class_symbols)
+        looks[name] = class_colors[place], class_symbols[symbol]
     return looks
 
 def _looks_of(names, looks):
