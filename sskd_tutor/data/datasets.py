@@ -19,7 +19,8 @@ from fastcore.all import patch
 from PIL import Image
 
 from ..core.errors import few_names
-from .folders import Files, FolderDL, FolderSet, stats_of
+from .files import Files
+from .folders import FolderDL, FolderSet, stats_of
 from .loaders import set_dls
 from .opening import fitted
 from .views import Views

@@ -24,7 +24,8 @@ from torchvision.datasets import CIFAR10, CIFAR100
 
 from ..core.errors import Registry, few_names
 from ..core.files import plain_text
-from .folders import Skip, folder_dls
+from .files import Skip
+from .folders import folder_dls
 from .images import Images
 from .lists import Rows, by_parent, csv_dls, listed_dls, read_table
 from .loaders import ImageSet, as_vocab, set_dls

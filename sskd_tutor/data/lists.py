@@ -16,7 +16,8 @@ from fastai.vision.all import DataLoaders
 
 from ..core.errors import few_names
 from ..core.files import bounded_text
-from .folders import FileSplit, Skip, checked, files_dls, files_of, no_access, split_folder
+from .files import FileSplit, Skip, checked, files_of, no_access, split_folder
+from .folders import files_dls
 from .opening import is_image_name, suffixes
 from .views import Views
 

@@ -25,7 +25,8 @@ from ..core.settings import as_words, option, Settings
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records
 from ..core.units import counted
-from ..data.folders import allowed, folder_dls
+from ..data.files import allowed
+from ..data.folders import folder_dls
 from ..distill.adapters import adapter_kinds, default_adapter
 from ..distill.cache import CacheFeatures
 from ..distill.check import first_batch
