@@ -22,7 +22,8 @@ from .int8 import add_int8
 from .saved import load_run
 from .recipe import RecipeJob
 from .space import write_space
-from .task import FaceJob, StreetJob
+from .face_job import FaceJob
+from .street_job import StreetJob
 
 # %% ../../nbs/runs/08_jobs.ipynb #8b6b7c46
 of_recipes = RecipeJob, CocoJob, StreetJob, FaceJob
