@@ -12,7 +12,7 @@ import base64
 import hashlib
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -143,9 +143,15 @@ class Player:
 
     def _repr_html_(self): return str(self.html)
 
+def _first_images(rec, n):
+    "The same recording with fewer images"
+    maps = {key: found[:, :n] for key, found in rec.maps.items()}
+    return replace(rec, images=rec.images[:n], labels=rec.labels[:n], maps=maps)
+
 def player(
     rec: Recording,
     channels: list = None,   # places among the recorded ones; None: all
+    images: int = None,      # that can be chosen; None: all
     shown: int = 4,          # images beside each other
     curve: bool = True,      # the differences below the slider
     play: bool = False,      # begin at the start, once it can be seen
@@ -154,6 +160,7 @@ def player(
 ) -> Player:
     "A recorded run that can be played, e.g. `player(run.record)`"
     film_check(rec, images=1)
+    if images: rec = _first_images(rec, images)
     channels = list(range(rec.maps['teacher', rec.stages[0]].shape[2])) if channels is None else channels
     text = json.dumps(film_values(rec, channels, shown, curve)).replace('<', '\\u003c')
     name = hashlib.sha256(text.encode()).hexdigest()[:8]
