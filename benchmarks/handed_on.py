@@ -169,7 +169,7 @@ def differences(table, name, column, this, other):
     wide = table[table.part == name].pivot(index='seed', columns='what', values=column)
     return (wide[this] - wide[other]).dropna()
 
-def verdicts(how, rows):
+def verdicts(rows):
     "The four questions, each with its mean, its 95 % interval, p, and p after Holm"
     table = pd.DataFrame(rows).replace('', None)
     numbers = ['accuracy', 'agreement', 'rare', 'common', 'trace']
@@ -193,9 +193,8 @@ def main():
     a.add_argument('--csv', type=Path, default=FOLDER/'results/handed_on.csv')
     a.add_argument('--verdicts', action='store_true', help='print the comparisons, make nothing')
     a = a.parse_args()
-    how = tomllib.loads((FOLDER/'handed_on.toml').read_text())
-    if a.verdicts: return print(verdicts(how, read_rows(a.csv)).round(3).to_string(index=False))
+    if a.verdicts: return print(verdicts(read_rows(a.csv)).round(3).to_string(index=False))
     torch.set_num_threads(1)
-    make(how, a.csv)
+    make(tomllib.loads((FOLDER/'handed_on.toml').read_text()), a.csv)
 
 if __name__ == '__main__': main()

@@ -10,17 +10,13 @@ __all__ = ['FaceJob']
 # %% ../../nbs/runs/07c_face_job.ipynb #f6b40b07
 from pathlib import Path
 
-import torch
 from fastcore.all import patch
+from torch import nn
 
-from ..core.files import bounded_text
 from ..data.formats import channel_stats
 from ..data.images import Images
 from ..data.views import Views
 from ..nets.weights import load_weights
-from .export import ToExport
-from .recipe_file import parse_recipe
-from .saved import Run
 from .task import TaskJob
 from ..tasks.faces import embedder, face_dls, face_learner, face_net
 from ..tasks.folds import halves, lfw_result, pairs_of, people_of
@@ -63,14 +59,12 @@ class FaceJob(TaskJob):
 
 # %% ../../nbs/runs/07c_face_job.ipynb #85dd7a7d
 @patch(cls_method=True)
-def to_export(cls: FaceJob,
-    run: Run,
-) -> ToExport:
-    "The networks of a run, built again, without the persons of the training"
-    recipe, info = parse_recipe(bounded_text(run.path/'recipe.toml'), 'recipe.toml'), run.info
-    n = info['networks']['n_identities']
-    def built(who):
-        net = face_net(**recipe[who], n_identities=n)
-        return embedder(load_weights(net, run.path/f'{who}.safetensors').eval())
-    nets = dict(teacher=built('teacher'), student=built('student'))
-    return ToExport(nets['student'], nets, torch.rand(2, *info['image_shape']), info['networks']['stats'])
+def leaving(cls: FaceJob,
+    options: dict,     # of the network, in the recipe
+    recipe: dict,
+    networks: dict,    # what run.json says of both
+    weights: Path,
+) -> nn.Module:
+    "A network of a finished run, without the persons of the training"
+    net = face_net(**options, n_identities=networks['n_identities'])
+    return embedder(load_weights(net, weights).eval())

@@ -8,15 +8,13 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/street_job.html.md"""
 __all__ = ['StreetJob']
 
 # %% ../../nbs/runs/07b_street_job.ipynb #ad8b40b1
-import torch
-from fastcore.all import patch
+from pathlib import Path
 
-from ..core.files import bounded_text
+from fastcore.all import patch
+from torch import nn
+
 from ..data.formats import channel_stats
 from ..nets.weights import load_weights
-from .export import ToExport
-from .recipe_file import parse_recipe
-from .saved import Run
 from .task import TaskJob
 from ..tasks.segmentation import exportable, scores, segment_stages, segmentation_learner
 from ..tasks.streets import street_dls, street_unet
@@ -47,14 +45,12 @@ class StreetJob(TaskJob):
 
 # %% ../../nbs/runs/07b_street_job.ipynb #46267c30
 @patch(cls_method=True)
-def to_export(cls: StreetJob,
-    run: Run,
-) -> ToExport:
-    "The networks of a run, built again"
-    recipe, info = parse_recipe(bounded_text(run.path/'recipe.toml'), 'recipe.toml'), run.info
-    def built(who):
-        n_out = len(info['networks']['codes'])
-        net = segment_stages(street_unet(n_out=n_out, size=recipe['size'], **recipe[who]))
-        return exportable(load_weights(net, run.path/f'{who}.safetensors').eval().plain())
-    nets = dict(teacher=built('teacher'), student=built('student'))
-    return ToExport(nets['student'], nets, torch.rand(2, *info['image_shape']), info['networks']['stats'])
+def leaving(cls: StreetJob,
+    options: dict,     # of the network, in the recipe
+    recipe: dict,
+    networks: dict,    # what run.json says of both
+    weights: Path,
+) -> nn.Module:
+    "A network of a finished run, without fastai's parts"
+    net = street_unet(n_out=len(networks['codes']), size=recipe['size'], **options)
+    return exportable(load_weights(segment_stages(net), weights).eval().plain())

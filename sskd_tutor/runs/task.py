@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import torch
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.torch_core import set_seed
 from fastcore.all import patch
+from torch import nn
 
 from ..core.device import Bf16
-from ..core.files import write_whole
+from ..core.files import bounded_text, write_whole
 from ..core.settings import Settings, make_settings, option
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records
@@ -26,11 +28,12 @@ from ..distill.checkpoint import KeepEpochs
 from ..distill.joint import joint_gmacs
 from ..nets.staged import StagedNet
 from ..nets.weights import load_weights, save_weights
+from .export import ToExport
 from .job import RunJob
 from .progress import EpochLines, showing, work
 from .recipe import data_folder, recipe_command, RecipeSettings
 from .recipe_file import parse_recipe, read_recipe
-from .saved import write_report
+from .saved import Run, write_report
 
 # %% ../../nbs/runs/07a_task.ipynb #7e90334c
 @dataclass
@@ -117,6 +120,11 @@ class TaskJob(RunJob):
         "name -> what the network reaches, in %; the first is the one of the table"
         raise NotImplementedError
 
+    @classmethod
+    def leaving(cls, options: dict, recipe: dict, networks: dict, weights: Path) -> nn.Module:
+        "A network of a finished run as it is exported; `options` are its line of the recipe"
+        raise NotImplementedError
+
     def n_examined(self) -> int: return len(self.dls().valid_ds)
 
     def notes(self): return dict(recipe=self.recipe['text'])
@@ -129,6 +137,17 @@ class TaskJob(RunJob):
     def parts(self):
         parts = dict(teacher=self.make_teacher, student=self.distill)
         return parts | (dict(labels_only=self.train_on_labels) if self.settings.labels_only else {})
+
+    @classmethod
+    def to_export(cls,
+        run: Run,
+    ) -> ToExport:
+        "The networks of a run, built again; a subclass says how one of them leaves"
+        recipe = parse_recipe(bounded_text(run.path/'recipe.toml'), 'recipe.toml')
+        networks, shape = run.info['networks'], run.info['image_shape']
+        def built(who): return cls.leaving(recipe[who], recipe, networks, run.path/f'{who}.safetensors')
+        nets = dict(teacher=built('teacher'), student=built('student'))
+        return ToExport(nets['student'], nets, torch.rand(2, *shape), networks['stats'])
 
 # %% ../../nbs/runs/07a_task.ipynb #cb675422
 @patch
