@@ -94,6 +94,6 @@ def test_verdicts_of_the_four_claims():
             rows.append(empty | dict(part='start', what=share, agreement=str(agreement)))
         for method, rare in (('labels', 10), ('kd', 20 + more)): rows.append(empty | dict(part='tail', what=method, rare=str(rare)))
         for k, trace in (('0', 100), ('3', 40 - more)): rows.append(empty | dict(part='rounds', what=k, trace=str(trace)))
-    found = handed_on.verdicts(config('handed_on'), rows)
+    found = handed_on.verdicts(rows)
     assert found['mean'].round(6).tolist() == [-.03, .2, 11, -61] and found.seeds.tolist() == [3, 3, 3, 3]
     assert (found.p_holm >= found.p).all()
