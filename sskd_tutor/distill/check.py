@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..core.device import learner_device
 from ..core.state import kept, same_rng
 from .precision import layout_fault
-from ..nets.graph import channels_of
+from ..nets.maps import channels_of
 from ..nets.staged import StagedNet
 
 # %% ../../nbs/distill/05_check.ipynb #dfad1e7d

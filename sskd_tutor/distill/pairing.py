@@ -34,7 +34,7 @@ from .losses import mimic_nmse
 from ..nets.cut import CannotCut, as_stages, image_shape
 from ..nets.tapped import TappedNet, as_taps
 from ..nets.feed import make_feed, wanted
-from ..nets.graph import Grid, first_conv, to_map, unchanged
+from ..nets.maps import Grid, first_conv, to_map, unchanged
 from ..nets.staged import StagedNet
 
 # %% ../../nbs/distill/07_pairing.ipynb #898ba5dd

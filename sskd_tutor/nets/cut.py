@@ -21,8 +21,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
 from ..core.state import same_rng
-from .graph import (
-    Cut, Grid, Seen, alike, around, channels_of, cuts_of, ends, from_map, level, outline, stated_size,
+from .graph import Cut, cuts_of, ends, outline
+from .maps import (Grid, Seen, alike, around, channels_of, from_map, level, stated_size,
     timm_names, to_map, unchanged, walked, watch)
 from .staged import StagedNet
 

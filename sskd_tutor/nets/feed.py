@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.errors import nearest
-from .graph import channels_of, stated_size
+from .maps import channels_of, stated_size
 
 # %% ../../nbs/nets/06_feed.ipynb #01dd6592
 def _pixels(size: int | Sequence[int]) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..core.state import kept
 from .cut import computes, example_images, take_mode
-from .graph import unchanged
+from .maps import unchanged
 from .staged import StagedNet
 
 # %% ../../nbs/nets/05a_tapped.ipynb #65d47922

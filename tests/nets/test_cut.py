@@ -17,7 +17,7 @@ from sskd_tutor.nets.cut import CannotCut, as_stages, image_shape
 from sskd_tutor.nets.tapped import as_taps
 from sskd_tutor.cli import main
 from sskd_tutor.nets.words import build_net
-from sskd_tutor.nets.graph import channels_of, first_conv
+from sskd_tutor.nets.maps import channels_of, first_conv
 from sskd_tutor.distill.pairing import pair_stages
 from sskd_tutor.nets.staged import StagedNet
 from conftest import root
