@@ -5,7 +5,7 @@ on held-out training images, all others on the test images. `settings` holds wha
 in it is the method with its knob, as `sskd_tutor compare` takes it. `cpu_seconds` is what the process itself
 computed, on one thread.
 """
-import argparse, csv, json, sys, time, tomllib
+import argparse, csv, json, time, tomllib
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from sskd_tutor.compare.curves import whole_rows
 from sskd_tutor.compare.methods import parsed, schedule, train
 from sskd_tutor.compare.runner import run_cell, start
 from sskd_tutor.compare.study import cells, study
@@ -86,27 +87,12 @@ def cell_of(config, run):
 def read_rows(path):
     "Key -> row of a file; a line that was cut off is left out, a file of another kind refused"
     if not Path(path).exists(): return {}
-    with open(path, newline='') as f: head, *lines = csv.reader(f)
+    head, found = whole_rows(path)
     if head != COLUMNS:
         raise ValueError(f"{path} is no file of this study: its columns are {head}; name another file")
     rows = {}
-    for number, line in enumerate(lines, 2):
-        row = dict(zip(COLUMNS, line))
-        if len(line) != len(COLUMNS):
-            print(f"{path}, line {number}: cut off, left out; that run is made again", file=sys.stderr)
-            continue
-        check_row(path, number, row)
-        rows.setdefault(tuple(row[name] for name in KEY), row)
+    for row in found: rows.setdefault(tuple(row[name] for name in KEY), row)
     return rows
-
-def check_row(path, number, row):
-    "Refuse a row that no run can have written"
-    for name, low, high in (('accuracy', 0, 100), ('agreement', 0, 1), ('kl', 0, 1e6), ('gmacs', 0, 1e9)):
-        try: value = float(row[name])
-        except ValueError: value = float('nan')
-        if not low <= value <= high:
-            raise ValueError(f"{path}, line {number}: {name} is {row[name]!r}; expected {low} to {high:g}. "
-                             "Rows are written by runs only; take that line out")
 
 def append_row(path, row):
     "Add a row; one that was cut off before it stays on a line of its own"

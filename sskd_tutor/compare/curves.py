@@ -51,7 +51,8 @@ def check_row(
     cure = 'Rows are written by runs only; take that line out'
     for name, (low, high) in _ranges.items():
         if name in row and not _is_within(row[name], low, high):
-            raise ValueError(f"{path}, line {line}: {name} is {row[name]!r}; expected {low} to {high:g}. {cure}")
+            raise ValueError(f"{path}, line {line}: {name} is {row[name]!r}; "
+                             f"expected {low} to {high:g}. {cure}")
     if 'settings' in row and not _are_settings(row['settings']):
         raise ValueError(f"{path}, line {line}: settings are {row['settings'][:40]!r}; "
                          f'expected JSON with the method as "as". {cure}')

@@ -72,10 +72,11 @@ def _in_pixels(table, x, size, x_range, y_range):
     return list(zip(across, down))
 
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #af02ccd8
-def _add_names(fig, table, x, x_range, y_range, height):
-    "The name of each method beside its last point; further away, with a line to the point"
+def _add_names(fig, table, names, x, x_range, y_range, height):
+    "The name of each of these methods (None: of all) beside its last point; further away, with a line to it"
     size = 700 - 64 - 24, height - 72 - 52   # without the margins
     last = table.groupby('method', sort=False).tail(1)
+    if names is not None: last = last[last.method.isin(names)]
     points = _in_pixels(last, x, size, x_range, y_range)
     others = _in_pixels(table.drop(last.index), x, size, x_range, y_range)
     arms = pd.DataFrame(dict(u=last.get('x_half', 0.)*size[0]/(x_range[1] - x_range[0]),
@@ -87,7 +88,7 @@ def _add_names(fig, table, x, x_range, y_range, height):
         fig.add_annotation(x=row[x], y=row['mean'], text=named(row.method), font_size=12, **how)
 
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #025cea8b
-def _cloud(fig, m, table, x, x_range, teacher, theme, title, joined=False):
+def _cloud(fig, m, table, x, x_range, teacher, theme, title, joined=False, names=None):
     "Points with whiskers and names; the table is of `means_of`, with a column `x`"
     add_teacher(fig, teacher, theme=theme)
     n, table = table.method.nunique(), table.sort_values(x)
@@ -97,7 +98,7 @@ def _cloud(fig, m, table, x, x_range, teacher, theme, title, joined=False):
     for method, rows in table.groupby('method', sort=False):
         add_marks(fig, method, rows[x], rows['mean'], hovers(m, rows), rows.get('x_half'), rows.half, mode,
                    1, .5)
-    _add_names(fig, table, x, x_range, y_range, height)
+    _add_names(fig, table, names, x, x_range, y_range, height)
     fig.update_xaxes(range=x_range).update_yaxes(range=y_range, title=f'{m.words}, {m.unit}')
     finish(fig, title, theme, height, table.method.unique())
     return fig.update_annotations(bgcolor=see_through(paper[theme], .65))
@@ -125,16 +126,18 @@ def fidelity_against_accuracy(
     teacher: float = None,           # its accuracy, %
     measure: str = 'accuracy_last',
     theme: Theme = 'light',
+    names: list = None,              # methods whose names are written beside them; all if None
 ) -> go.Figure:
     "Accuracy against fidelity to the teacher, a point a method"
     if fidelity not in ('agreement', 'kl'):
         raise ValueError(f"fidelity is {fidelity!r}; expected 'agreement' or 'kl'")
     m, table = means_of(runs, measure)
     f, across = means_of(runs, fidelity)
-    names = dict(mean='x', half='x_half', low='x_low', high='x_high')
-    table = table.merge(across.rename(columns=names).drop(columns='seeds'), on='method')
+    on_x = dict(mean='x', half='x_half', low='x_low', high='x_high')
+    table = table.merge(across.rename(columns=on_x).drop(columns='seeds'), on='method')
     x_range = around(table.x, table.x_low, table.x_high, room=.12)
-    fig = _cloud(go.Figure(), m, table, 'x', x_range, teacher, theme, 'Right, and like the teacher?')
+    fig = _cloud(go.Figure(), m, table, 'x', x_range, teacher, theme, 'Right, and like the teacher?',
+                 names=names)
     return fig.update_xaxes(title=f'{f.words}, {f.unit}')
 
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #909fbddb
