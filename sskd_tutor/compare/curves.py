@@ -19,6 +19,7 @@ import pandas as pd
 from .verdicts import holm, interval, paired, verdict
 from ..core.errors import nearest
 from ..core.files import check_size, damaged
+from ..core.tables import is_within
 
 # %% ../../nbs/compare/06_curves.ipynb #10f59bf3
 fixed = 'holdout memory precision views'.split()   # settings that all runs of a study share
@@ -31,11 +32,6 @@ def _in_words(settings):
 
 # %% ../../nbs/compare/06_curves.ipynb #e6c45ca4
 _ranges = dict(accuracy=(0, 100), agreement=(0, 1), kl=(0, 1e6), gmacs=(0, 1e9))
-
-def _is_within(text, low, high):
-    "Is it a number in this range?"
-    try: return low <= float(text) <= high
-    except ValueError: return False
 
 def _are_settings(text):
     "Are these the settings of a run, as JSON?"
@@ -50,7 +46,7 @@ def check_row(
     "Refuse a row that no run can have written"
     cure = 'Rows are written by runs only; take that line out'
     for name, (low, high) in _ranges.items():
-        if name in row and not _is_within(row[name], low, high):
+        if name in row and not is_within(row[name], low, high):
             raise ValueError(f"{path}, line {line}: {name} is {row[name]!r}; "
                              f"expected {low} to {high:g}. {cure}")
     if 'settings' in row and not _are_settings(row['settings']):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.files import pkg_data, plain_text, write_whole
+from ..core.tables import is_within
 from .study import Study, cells, key_columns, run_key
 
 # %% ../../nbs/compare/02a_results.ipynb #e7889728
@@ -47,12 +48,16 @@ def append_run(
                           "The same command makes it again")
 
 # %% ../../nbs/compare/02a_results.ipynb #63d943f9
+_ranges = dict(accuracy_last=(0, 100), agreement=(0, 1), gmacs=(0, 1e9))
+
 def _is_run(line):
-    "Is this a whole line of the file?"
+    "Is this a whole line of the file, with numbers that can be?"
     try: values = next(csv.reader([line]), [])
     except csv.Error: return False
     if not line.endswith('\n') or len(values) != len(columns): return False
-    return all(values[columns.index(name)].isdigit() for name in ('seed', 'labels', 'images'))
+    row = dict(zip(columns, values))
+    if not all(row[name].isdigit() for name in ('seed', 'labels', 'images')): return False
+    return all(row[name] == '' or is_within(row[name], *ends) for name, ends in _ranges.items())
 
 def _check_head(path, head):
     found = next(csv.reader([head]), [])

@@ -447,6 +447,7 @@ def saved_boards():  # a study of three seeds shows the first three of a run tha
         for output in cell.get('outputs', []):
             text = as_text(output.get('data', {}).get('text/markdown', ''))
             starts = [m.start() for m in heading.finditer(text)] + [len(text)]
+            if len(starts) > 1: assert 'first published' in text, 'save the page again'
             for a, b in zip(starts, starts[1:]): yield heading.match(text[a:b]).groups(), row.findall(text[a:b])
 
 def test_saved_leaderboards_are_those_of_the_file():
