@@ -90,6 +90,15 @@ def test_softmax_regression_is_both_means():
     fast, slow = (torch.autograd.grad(v, a)[0] for v in (value, by_hand))
     torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-7)
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_softmax_regression_in_half_precision(dtype):
+    net = tutorial_resnet(width=8, blocks=1).eval().requires_grad_(False)
+    a, b = (o*(3e4/o.abs().max()) for o in (randn(4, 32, 7, 7, seed=5), randn(4, 32, 7, 7, seed=6)))
+    a, b = a.to(dtype).requires_grad_(), b.to(dtype)
+    with torch.autocast('cpu', dtype): value = SoftmaxRegression(.5).bind(net, 'stage3')(a, b)
+    value.backward()
+    assert value.dtype == torch.float32 and value.isfinite() and a.grad.isfinite().all()
+
 def test_the_projector_is_simkds():
     layers = list(simkd_projector((8, 7, 7), (16, 7, 7)))
     convs = [(m.in_channels, m.out_channels, m.kernel_size[0]) for m in layers if isinstance(m, nn.Conv2d)]
@@ -167,28 +176,52 @@ def test_the_first_batch_sets_Z_and_eval_changes_nothing():
 
 # --- review
 
-def test_pyramid_is_the_formula():
-    a, b = randn(2, 3, 8, 8, seed=7), randn(2, 3, 8, 8, seed=8)
-    total, weights = ((a - b)**2).mean(), 1.
-    for side, weight in ((4, .5), (2, .25), (1, .125)):
-        k = 8//side
-        d = torch.stack([torch.stack([(a - b)[:, :, i*k:i*k+k, j*k:j*k+k].mean((2, 3)) for j in range(side)], 2) for i in range(side)], 2)
+def naive_pyramid(a, b):
+    total, weights, weight = ((a - b)**2).mean(), 1., 1.
+    for side in (4, 2, 1):
+        k = a.shape[-1]//side
+        if k < 2: continue   # only smaller grids
+        rows = [[(a - b)[:, :, i*k:i*k+k, j*k:j*k+k].mean((2, 3)) for j in range(side)] for i in range(side)]
+        d = torch.stack([torch.stack(row, 2) for row in rows], 2)
+        weight = weight/2
         total, weights = total + weight*(d**2).mean(), weights + weight
-    assert pyramid_loss(a, b).item() == pytest.approx((total/weights).item(), rel=1e-5)
-    assert pyramid_loss(a[..., :2, :2], b[..., :2, :2]).item() == pytest.approx(   # only the side 1 is smaller
-        ((((a - b)[..., :2, :2]**2).mean() + .5*((a - b)[..., :2, :2].mean((2, 3))**2).mean())/1.5).item(), rel=1e-5)
+    return total/weights
+
+@pytest.mark.parametrize('size', [8, 2])
+def test_pyramid_is_the_formula(size):
+    a, b = (randn(2, 3, 8, 8, seed=seed)[..., :size, :size] for seed in (7, 8))
+    x, y = a.clone().requires_grad_(), a.double().requires_grad_()
+    fast, slow = pyramid_loss(x, b), naive_pyramid(y, b.double())
+    assert fast.item() == pytest.approx(slow.item(), rel=1e-5)
+    fast.backward(), slow.backward()
+    torch.testing.assert_close(x.grad.double(), y.grad, rtol=1e-4, atol=1e-8)
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_pyramid_in_half_precision(dtype):
+    a, b = (o*(3e4/o.abs().max()) for o in (randn(2, 3, 8, 8, seed=7), randn(2, 3, 8, 8, seed=8)))
+    a, b = a.to(dtype).requires_grad_(), b.to(dtype)
+    with torch.autocast('cpu', dtype): value = pyramid_loss(a, b)
+    value.backward()
+    assert value.dtype == torch.float32 and value.isfinite() and a.grad.isfinite().all()
+
+def naive_fusion(fusion, x, above):
+    phi = torch.einsum('oc,bchw->bohw', fusion.enter[0].weight[:, :, 0, 0], x)/math.sqrt(1 + 1e-5)
+    up = above.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    weigh = fusion.weigh[0]
+    z = torch.einsum('oc,bchw->bohw', weigh.weight[:, :, 0, 0], torch.cat([phi, up], 1)) + weigh.bias[:, None, None]
+    z = 1/(1 + (-z).exp())
+    return z[:, :1]*phi + z[:, 1:]*up
 
 def test_fusion_is_the_formula():
     torch.manual_seed(0)
     fusion = Fusion(3, 4, 5, is_last=False).eval()
-    x, above = randn(2, 3, 4, 4, seed=9), randn(2, 4, 2, 2, seed=10)
+    x, above = (randn(*shape, seed=seed).requires_grad_() for shape, seed in (((2, 3, 4, 4), 9), ((2, 4, 2, 2), 10)))
     out, handed_on = fusion(x, above)
-    phi = torch.einsum('oc,bchw->bohw', fusion.enter[0].weight[:, :, 0, 0], x)/math.sqrt(1 + 1e-5)
-    up = above.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    z = torch.einsum('oc,bchw->bohw', fusion.weigh[0].weight[:, :, 0, 0], torch.cat([phi, up], 1)) + fusion.weigh[0].bias[:, None, None]
-    z = 1/(1 + (-z).exp())
-    torch.testing.assert_close(handed_on, z[:, :1]*phi + z[:, 1:]*up, rtol=1e-4, atol=1e-5)
+    by_hand = naive_fusion(fusion, x, above)
+    torch.testing.assert_close(handed_on, by_hand, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(out, fusion.leave(handed_on))
+    fast, slow = (torch.autograd.grad((value**2).sum(), [x, above]) for value in (handed_on, by_hand))
+    for ours, naive in zip(fast, slow): torch.testing.assert_close(ours, naive, rtol=1e-4, atol=1e-5)
 
 # --- semantic calibration
 
