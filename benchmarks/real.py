@@ -372,7 +372,7 @@ def add(path, row):
         w = csv.DictWriter(f, names, lineterminator='\n')
         if not old: w.writeheader()
         w.writerow(row)
-    print(*row.values(), flush=True)
+    print(*(value for name, value in row.items() if name != 'settings'), flush=True)
 
 def shared(s, **known):
     "A row, with the settings, and where and when it was made"
@@ -445,7 +445,7 @@ def run(s, what):
 def add_run(what, row, curve):
     "What is drawn of a run comes first: where a row is, everything is"
     points = [dict(method=row['method'], seed=row['seed'], **point) for point in curve]
-    if points: append_new(RESULTS/f'{what}_roc.csv', ('method', 'seed', 'half', 'far'), points)
+    if points: append_new(RESULTS/f'{what}_roc.csv', list(points[0]), points, list(points[0])[:-1])
     add(RESULTS/f'{what}.csv', row)
 
 def by_part(values): return '/'.join(f'{value:g}' for value in values)

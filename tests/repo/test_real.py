@@ -4,9 +4,11 @@ from argparse import Namespace
 
 import pytest
 import torch
+from fastai.callback.core import Callback
 from PIL import Image
 
 from conftest import root
+from sskd_tutor.core.device import quiet
 from sskd_tutor.data.images import embedded_fashion
 from sskd_tutor.data.made import make_scenes, write_camvid, write_coco
 
@@ -28,7 +30,8 @@ def lfw_folder(top):
         (home/name).write_text(f'1\n{people[0]}\t1\t2\n{people[0]}\t3\t{people[1]}\t1\n')
 
 def camvid_folder(top):
-    folder = write_camvid(make_scenes(10, size=32), top/'camvid', make_scenes(3, 'valid', size=32))
+    folder = write_camvid(make_scenes(10, size=48), top/'camvid', make_scenes(3, 'valid', size=48))
+    (folder/'codes.txt').write_text((folder/'codes.txt').read_text() + 'Void\n')
     (folder/'val.txt').write_text('00008.png\n00009.png\n')
 
 def bccd_folder(top):
@@ -62,6 +65,7 @@ def started(tmp_path, monkeypatch):
 
 def tables(folder): return {path.name: path.read_text() for path in folder.glob('*.csv')}
 
+@pytest.mark.slow   # it opens a hundred photographs time and again
 def test_lfw(tmp_path, monkeypatch, started):
     monkeypatch.setattr(real, 'fast_bf16', lambda device: True)
     lfw_folder(tmp_path)
@@ -81,8 +85,9 @@ def test_lfw(tmp_path, monkeypatch, started):
     assert tables(tmp_path)['lfw_roc.csv'] == done['lfw_roc.csv'] and len(read_rows(tmp_path/'lfw.csv')) == 5
 
 @pytest.mark.parametrize('what, write, methods', [
-    ('camvid', camvid_folder, ['sskd', 'labels', 'sskd+ft']), ('bccd', bccd_folder, ['sskd', 'labels'])])
-def test_with_fewer_labels(what, write, methods, tmp_path, started, monkeypatch):
+    pytest.param('camvid', camvid_folder, ['sskd', 'labels', 'sskd+ft'], marks=pytest.mark.slow),
+    ('bccd', bccd_folder, ['sskd', 'labels'])])
+def test_with_fewer_labels(what, write, methods, tmp_path, started):
     "The backbone is trained once for both numbers of labels, and its time is counted for both"
     write(tmp_path)
     real.run(started(what), what)
@@ -114,17 +119,24 @@ def test_labels_and_views_follow_from_the_seed(tmp_path, started):
     for first, other, again in (frames, chosen): assert first == again != other
     assert streets.dls(real.Case(7)).train.views.seed == 7
 
-def test_plain_training_on_boxes_draws_new_mirrors(tmp_path, started):
+class Seen(Callback):
+    "The images of each epoch, whatever their order"
+    def before_fit(self): self.epochs = []
+    def before_epoch(self): self.epochs.append(set())
+    def before_batch(self): self.epochs[-1] |= {x.numpy().tobytes() for x in self.xb[0]}
+
+@pytest.mark.parametrize('train', [
+    lambda s, learn: real.on_labels(s, learn, 3*s.epoch_gmacs(learn), 5e-3),
+    lambda s, learn: learn.fit_one_cycle(3, cbs=real.ValidEvery(0))], ids=['the study', 'plain fastai'])
+def test_training_on_boxes_sees_new_mirrors_in_each_epoch(train, tmp_path, started):
     bccd_folder(tmp_path)
-    s = started('bccd')
-    learn, seen = s.new(real.Case(420)), []
-    class See(real.ValidEvery):
-        def before_epoch(self): self.epoch_seen = []
-        def before_batch(self): self.epoch_seen.append(self.xb[0].sum((0, 1, 2)))
-        def after_epoch(self): seen.append(self.dls.train.epoch)
-    learn.add_cb(See(0))
-    real.on_labels(s, learn, 3*s.epoch_gmacs(learn), 5e-3)
-    assert len(set(seen)) == 3
+    s, seen = started('bccd'), Seen()
+    s.how['bs'] = 5   # of ten images, none is left out
+    learn = s.new(real.Case(420))
+    learn.add_cb(seen)
+    with quiet(learn): train(s, learn)
+    first, second, third = seen.epochs
+    assert first != second != third and len(first) == len(second) == 10
 
 # --- the choice of the rates
 
@@ -153,5 +165,5 @@ def test_one_that_diverged_is_not_chosen(tmp_path, started, monkeypatch):
 
 def test_rows_that_are_there_are_not_added_again(tmp_path):
     path, rows = tmp_path/'a.csv', [dict(seed=1, far=.1, tar=5), dict(seed=1, far=.2, tar=6)]
-    append_new(path, ('seed', 'far'), rows[:1]), append_new(path, ('seed', 'far'), rows)
+    for some in (rows[:1], rows): append_new(path, ['seed', 'far', 'tar'], some, ['seed', 'far'])
     assert path.read_text() == 'seed,far,tar\n1,0.1,5\n1,0.2,6\n'
