@@ -346,8 +346,9 @@ class Cells(RealSet):
     def epoch_gmacs(self, learn): return detector_macs(learn)*len(learn.dls.train)*learn.dls.train.bs/1e9
 
     def rows(self, nets):
+        "COCO's measures, and the mAP of each class"
         test = self.loaders(*self.opened(), 0).valid
-        found = detection_map(nets[None], test)
+        found = detection_map(nets[None], test, by_class=True)
         return {('metric' if name == 'map' else name): 100*value for name, value in found.items()}
 
 def some_of(ds, n, seed):
