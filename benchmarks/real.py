@@ -73,6 +73,7 @@ class RealSet:
     "What the three sets have in common; `how` is the set's table of the config"
     parts = [None]    # of which each method is trained once: LFW's halves
     plain = True      # losses and networks are `fit_joint`'s
+    points = ()       # of the curves of the networks that `rows` saw last, as rows of a file
     def __init__(self, a):
         self.how = tomllib.loads(CONFIG.read_text())[a.what]
         self.data, self.folder = a.data, a.folder/a.what
@@ -82,7 +83,6 @@ class RealSet:
     def learner(self, dls, net): raise NotImplementedError
     def score(self, net, dls): raise NotImplementedError      # the number to choose by, on held-out images
     def rows(self, nets): raise NotImplementedError           # column -> value; `nets` by part
-    def curve(self, nets): return []                          # more rows, for a file of their own
 
     def cbs(self): return []    # for `fit_sskd`: what is remembered
     def epoch_gmacs(self, learn): return joint_gmacs(learn, None)(1)
@@ -276,35 +276,36 @@ class Faces(RealSet):
         embeddings = embed(net, dls.held.x, *self.stats)
         return float(verification(embeddings, dls.held.y, fars=(.1,)).auc)
 
-    def judged(self, nets):
-        "half, its channels' statistics, the scores of its pairs, which of them are genuine"
-        for half, net in nets.items():
-            stats = channel_stats(self.opened(half).images.x)
-            pairs = pairs_of(self.pairs, halves[half])
-            yield half, stats, pair_scores(net.float(), pairs, *stats), pairs.same
-
     def rows(self, nets):
         """LFW's accuracy over ten folds with its standard error; means of the halves: area under the curve,
         TAR of image against image, and of two images against two"""
-        by_fold, measures = [], []
-        for half, stats, similarity, same in self.judged(nets):
-            by_fold.append(fold_accuracies(similarity, same, len(halves[half])))
-            found = dict(auc=roc_auc_score(same.numpy(), similarity.numpy()))
-            for far, tar in tar_at_far(similarity, same, FARS).tar.items(): found[f'tar_{far:g}'] = tar
-            x, y = self.tested(half)
-            of_two = verification(embed(nets[half], x, *stats), y, size=2, draws=5, fars=FARS)
-            for far in FARS: found[f'tar_{far:g}_of_2'] = of_two[f'tar_{far:g}']
-            measures.append(found)
+        by_fold, measures, self.points = [], [], []
+        for half, net in nets.items():
+            stats = channel_stats(self.opened(half).images.x)
+            pairs = pairs_of(self.pairs, halves[half])
+            similarity = pair_scores(net.float(), pairs, *stats)
+            by_fold.append(fold_accuracies(similarity, pairs.same, len(halves[half])))
+            measures.append(of_images(similarity, pairs.same) | of_two(net, *self.tested(half), stats))
+            self.points += [dict(point, half=half) for point in curve(similarity, pairs.same)]
         folds = torch.cat(by_fold)
         row = dict(metric=folds.mean().item(), error=(folds.std()/len(folds)**.5).item())
         row |= pd.DataFrame(measures).mean()
         return {name: 100*value for name, value in row.items()}
 
-    def curve(self, nets):
-        "Points of the curve of each half"
-        for half, _, similarity, same in self.judged(nets):
-            for far, tar in tar_at_far(similarity, same, CURVE).tar.items():
-                yield dict(half=half, far=far, tar=round(100*tar, 2))
+def of_images(similarity, same):
+    "Measures of image against image"
+    tars = {f'tar_{far:g}': tar for far, tar in tar_at_far(similarity, same, FARS).tar.items()}
+    return dict(auc=roc_auc_score(same.numpy(), similarity.numpy())) | tars
+
+def of_two(net, x, y, stats):
+    "Measures of two images against two"
+    found = verification(embed(net, x, *stats), y, size=2, draws=5, fars=FARS)
+    return {f'tar_{far:g}_of_2': found[f'tar_{far:g}'] for far in FARS}
+
+def curve(similarity, same):
+    "Points of the curve of image against image"
+    tars = tar_at_far(similarity, same, CURVE).tar
+    return [dict(far=far, tar=round(100*tar, 2)) for far, tar in tars.items()]
 
 class Streets(RealSet):
     def dls(self, case, examine='val'):
@@ -420,6 +421,7 @@ def next_rate(registered, tried):
 def try_row(s, method, part, lr, budget):
     "The row of a try"
     case = Case(s.how['seeds'][0] - 5, tuning=True, part=part)
+    s.teacher(part)   # if it has to be trained, that is not a try's time
     begin = time.time()
     try:
         student = trained(s, method, case, lr, budget)
@@ -433,7 +435,7 @@ def try_row(s, method, part, lr, budget):
 def run(s, what):
     "The runs that are not there yet"
     path, lrs = RESULTS/f'{what}.csv', tune(s, what)
-    if not any(r['method'] == 'teacher' for r in read_rows(path)): add_run(what, *teacher_row(s, what))
+    if not any(r['method'] == 'teacher' for r in read_rows(path)): add_run(s, what, teacher_row(s, what))
     for seed, labeled, method in product(s.how['seeds'], s.how.get('labeled', [None]), s.how['methods']):
         mine = str(seed), str(labeled or '')
         done = {r['method']: r for r in read_rows(path) if (r['seed'], r['labeled']) == mine}
@@ -441,27 +443,25 @@ def run(s, what):
         rates = {part: lrs[method.partition('+')[0], part] for part in s.parts}
         budgets = done['sskd']['gmacs_by_part'].split('/') if 'sskd' in done else [0]*len(s.parts)
         budgets = dict(zip(s.parts, map(float, budgets)))
-        add_run(what, *row_of(s, what, method, Case(seed, labeled), rates, budgets))
+        add_run(s, what, row_of(s, what, method, Case(seed, labeled), rates, budgets))
 
-def add_run(what, row, curve):
-    "What is drawn of a run comes first: where a row is, everything is"
-    points = [dict(method=row['method'], seed=row['seed'], **point) for point in curve]
-    if points: append_new(RESULTS/f'{what}_roc.csv', list(points[0]), points, list(points[0])[:-1])
+def add_run(s, what, row):
+    "Points come first: where a row is, everything is"
+    names = 'method', 'seed', 'half', 'far', 'tar'
+    points = [dict(point, method=row['method'], seed=row['seed']) for point in s.points]
+    if points: append_new(RESULTS/f'{what}_roc.csv', names, points, names[:-1])
     add(RESULTS/f'{what}.csv', row)
 
-def by_part(values): return '/'.join(f'{value:g}' for value in values)
-
 def teacher_row(s, what):
-    "The row of the teachers, and their curves"
+    "The row of the teachers"
     teachers = {part: s.teacher(part) for part in s.parts}
     seconds = sum(weights_meta(s.path('teacher', part))['seconds'] for part in s.parts)
-    row = shared(s, method='teacher', seed=0, labeled='', lr=s.how['teacher_lr'],
-                 epochs=s.how['teacher_epochs'], gmacs='', gmacs_by_part='', **result(s, teachers),
-                 seconds=round(seconds), measure=metrics[what])
-    return row, s.curve(teachers)
+    return shared(s, method='teacher', seed=0, labeled='', lr=s.how['teacher_lr'],
+                  epochs=s.how['teacher_epochs'], gmacs='', gmacs_by_part='', **result(s, teachers),
+                  seconds=round(seconds), measure=metrics[what])
 
 def row_of(s, what, method, case, rates, budgets):
-    "A row of the file, one student for each part; and their curves"
+    "A row of the file: one student for each part"
     begin, students = time.time(), {}
     for part in s.parts:
         student = trained(s, method, replace(case, part=part), rates[part], budgets[part])
@@ -472,15 +472,14 @@ def row_of(s, what, method, case, rates, budgets):
     nets = {part: student.learn.model for part, student in students.items()}
     spent = [round(student.gmacs, 1) for student in students.values()]
     epochs = {str(student.epochs): None for student in students.values()}   # usually the same for all
-    row = shared(s, method=method, seed=case.seed, labeled=case.labeled or '', lr=by_part(rates.values()),
-                 epochs=' / '.join(epochs), gmacs=round(sum(spent), 1),
-                 gmacs_by_part='/'.join(map(str, spent)), **result(s, nets), seconds=round(seconds),
-                 measure=metrics[what])
-    return row, s.curve(nets)
+    return shared(s, method=method, seed=case.seed, labeled=case.labeled or '',
+                  lr='/'.join(f'{lr:g}' for lr in rates.values()), epochs=' / '.join(epochs),
+                  gmacs=round(sum(spent), 1), gmacs_by_part='/'.join(map(str, spent)), **result(s, nets),
+                  seconds=round(seconds), measure=metrics[what])
 
 def result(s, nets):
     "The measures of a row"
-    return {name: round(value, 2) for name, value in s.rows(nets).items()}
+    return {name: round(float(value), 2) for name, value in s.rows(nets).items()}
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -488,7 +487,7 @@ def main():
     p.add_argument('--data', default=os.environ.get('SSKD_DATA'),
                    help='holds lfw_home, camvid, bccd (SSKD_DATA)')
     p.add_argument('--folder', type=Path, default=Path('runs/real'),
-                   help='where teachers and their checkpoints are kept')
+                   help="where weights and the teachers' checkpoints are kept")
     p.add_argument('--threads', type=int, default=1)
     a = p.parse_args()
     if not a.data: p.error('name the folder that holds the sets with --data, or in SSKD_DATA')
