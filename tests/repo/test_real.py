@@ -74,7 +74,7 @@ def test_lfw(tmp_path, monkeypatch, started):
     methods = ['sskd', 'sskd_teacher_head', 'labels', 'kd']
     assert [row['method'] for row in rows] == ['teacher', *methods]
     assert [(row['part'], row['method']) for row in tried] == [(part, method) for part in '01' for method in methods]
-    assert {'auc', 'tar_0.5', 'tar_0.2_of_2', 'peak_gb', 'settings'} <= rows[0].keys() and float(rows[0]['seconds']) > 0
+    assert {'auc', 'tar_0.5', 'tar_0.2_of_2', 'peak_gb', 'settings'} <= rows[0].keys() and rows[0]['seconds'].isdigit()
     assert rows[1]['lr'] == '0.005/0.005' and len(points) == 5*2*2 and rows[1]['precision'] == 'bfloat16'
     spent = [sum(map(float, row['gmacs_by_part'].split('/'))) for row in rows[1:]]
     assert spent == pytest.approx([float(row['gmacs']) for row in rows[1:]])
