@@ -3,6 +3,7 @@
     python benchmarks/cifar100.py plan   # what the runs cost; nothing trains
     python benchmarks/cifar100.py tune   # a row a try, on held-out training images
     python benchmarks/cifar100.py a      # a row a run; then b and c
+    python benchmarks/cifar100.py c --method kd   # its runs alone, so that two processes can share a part
 
 The teacher comes first: benchmarks/cifar100_teacher.py. Rows go to results/cifar100_tuning.csv, cifar100.csv
 and, one for each stage, cifar100_stages.csv. What is in a file is not made again. One thread.
@@ -15,7 +16,7 @@ from itertools import product
 import torch
 
 from cifar100_teacher import AUGMENT, CONFIG, WEIGHTS
-from rows import append_rows, read_rows
+from rows import append_new, append_rows, read_rows
 from sskd_tutor.compare.methods import schedule
 from sskd_tutor.compare.results import append_run, read_runs
 from sskd_tutor.compare.runner import examine, loaders, start, stats_of, train_cell, valid_accuracy
@@ -32,6 +33,7 @@ RESULTS = pkg_data/'benchmarks/results'
 TUNING, RUNS, STAGES = (RESULTS/f'cifar100{what}.csv' for what in ('_tuning', '', '_stages'))
 TRIED = 'method lr accuracy_valid gmacs epochs seconds seed images held_out device date'.split()
 STITCHED = 'method seed images budget stage stitched evaluated_on date'.split()
+OF_STAGE = STITCHED[:5]   # what tells the rows of stages apart
 TOLD = 'method seed images budget accuracy_last agreement gmacs seconds'.split()
 PAIR = dict(teacher='cifar100:resnet56', student='cifar:resnet20', seen='cifar100',
             teacher_data='the 50,000 training images of CIFAR-100')
@@ -144,18 +146,20 @@ def stage_rows(cell, trial, row, a):
 def run(a):
     "The runs of a part that are not there yet"
     for cell in cells_of(config()[a.what], a, chosen(), read_runs(RUNS).to_dict('records')):
+        if a.method not in (None, cell.method): continue
         there = {run_key(row) for row in read_runs(RUNS, repair=True).to_dict('records')}
         if cell.key in there: continue
         trial, seconds = train_cell(cell, 'cpu')
         row = examine(cell, trial, seconds, 'cpu')
         if cell.method.startswith(('sskd', 'all_at_once')):
-            append_rows(STAGES, STITCHED, stage_rows(cell, trial, row, a))
-        append_run(RUNS, row)
+            append_new(STAGES, STITCHED, stage_rows(cell, trial, row, a), OF_STAGE)
+        append_run(RUNS, row)   # last: where a run's row is, those of its stages are
         print(*(row[name] for name in TOLD), flush=True)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('what', choices=['tune', 'a', 'b', 'c', 'plan'])
+    p.add_argument('--method', help='make only its runs')
     p.add_argument('--data', default=os.environ.get('SSKD_DATA'), help='holds cifar-100-binary (SSKD_DATA)')
     p.add_argument('--threads', type=int, default=1)
     a = p.parse_args()

@@ -3,20 +3,23 @@
     python benchmarks/real.py lfw     # teacher, choice of the learning rates, the runs; likewise camvid, bccd
 
 The registration is sskd_tutor/data_files/benchmarks/real.toml. A row a run in results/lfw.csv (camvid.csv,
-bccd.csv), a row a try in results/lfw_tuning.csv. SSKD_DATA names the folder that holds the sets. What is in a
-file is not made again; teachers are kept in --folder. One thread; bfloat16 where the processor has it.
+bccd.csv), a row a try in results/lfw_tuning.csv, points of the curves in results/lfw_roc.csv. SSKD_DATA names
+the folder that holds the sets. What is in a file is not made again; teachers, backbones and students are kept
+in --folder. One thread; bfloat16 where the processor has it.
 """
-import argparse, csv, os, time, tomllib
+import argparse, csv, json, os, resource, time, tomllib
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import product
 from pathlib import Path
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from fastai.callback.all import ChannelsLast
 from fastai.vision.all import Learner, set_seed
-from rows import read_rows
+from rows import append_new, read_rows
+from sklearn.metrics import roc_auc_score
 from torch.utils.data import Subset
 
 from sskd_tutor.core.device import Bf16, fast_bf16, quiet
@@ -25,13 +28,16 @@ from sskd_tutor.core.state import environment
 from sskd_tutor.data.formats import channel_stats
 from sskd_tutor.data.images import Images
 from sskd_tutor.data.views import Views
-from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.distill.adapters import make_adapters
+from sskd_tutor.distill.cache import CacheFeatures
+from sskd_tutor.distill.callbacks import StopOnNaN
 from sskd_tutor.distill.check import check_pair
 from sskd_tutor.distill.checkpoint import KeepEpochs
+from sskd_tutor.distill.fit import teachers_head
 from sskd_tutor.distill.joint import Term, joint_gmacs
-from sskd_tutor.distill.phase import ValidEvery
-from sskd_tutor.nets.weights import load_weights, save_weights
+from sskd_tutor.distill.phase import EpochRows, ValidEvery
+from sskd_tutor.distill.precision import layout_fault
+from sskd_tutor.nets.weights import load_weights, save_weights, weights_meta
 from sskd_tutor.runs.coco import coco_sets
 from sskd_tutor.tasks.boxes import detection_dls
 from sskd_tutor.tasks.detection import (StagedDetector, detection_learner, detection_map, detector_macs,
@@ -45,16 +51,21 @@ from sskd_tutor.tasks.streets import street_dls, street_unet
 
 CONFIG = pkg_data/'benchmarks/real.toml'
 RESULTS = pkg_data/'benchmarks/results'
-CAMVID_TRAINING = 367    # scenes with a mask
+FARS = .1, .01                             # of the rows of LFW
+CURVE = .001, .003, .01, .03, .1, .3       # of lfw_roc.csv
+MORE_RATES = 2                             # beyond those of the config
 cpu = torch.device('cpu')
 
-def precision(): return [Bf16(), ChannelsLast()] if fast_bf16(cpu) else []
+def precision(net):
+    "Callbacks for the fastest training that this network and this processor allow"
+    if not fast_bf16(cpu): return []
+    return [Bf16()] if layout_fault(net, cpu) else [Bf16(), ChannelsLast()]
 
 @dataclass(frozen=True)
 class Case:
     "What a student is trained on"
     seed: int
-    labeled: int | None = None    # images with labels; all if None
+    labeled: int | None = None    # images with labels, chosen by the seed; all if None
     tuning: bool = False          # judged on held-out training images
     part: int | None = None       # of the set, where it is learned in parts
 
@@ -62,6 +73,7 @@ class RealSet:
     "What the three sets have in common; `how` is the set's table of the config"
     parts = [None]    # of which each method is trained once: LFW's halves
     plain = True      # losses and networks are `fit_joint`'s
+    points = ()       # of the curves of the networks that `rows` saw last, as rows of a file
     def __init__(self, a):
         self.how = tomllib.loads(CONFIG.read_text())[a.what]
         self.data, self.folder = a.data, a.folder/a.what
@@ -75,9 +87,13 @@ class RealSet:
     def cbs(self): return []    # for `fit_sskd`: what is remembered
     def epoch_gmacs(self, learn): return joint_gmacs(learn, None)(1)
 
+    def path(self, *words):
+        "Of weights in the folder"
+        return self.folder/('-'.join(str(word) for word in words if word is not None) + '.safetensors')
+
     def teacher(self, part=None):
         "Trained once for each part"
-        path = self.folder/f"teacher{'' if part is None else part}.safetensors"
+        path = self.path('teacher', part)
         set_seed(0, reproducible=True)
         net = self.network('teacher', part)
         if not path.exists(): self.train_teacher(net, part, path)
@@ -86,12 +102,16 @@ class RealSet:
     def train_teacher(self, net, part, path):
         "An interrupted training goes on"
         learn, begin = self.learner(self.dls(Case(0, part=part)), net), time.time()
-        keep = KeepEpochs(self.folder/path.stem, self.how, every=0)
-        keep.go_on(learn)
         epochs, lr = self.how['teacher_epochs'], self.how['teacher_lr']
-        with quiet(learn): learn.fit_one_cycle(epochs, lr, cbs=[keep, ValidEvery(0)])
-        save_weights(net.float(), path)
-        print(f'{path} trained, {time.time() - begin:.0f} s', flush=True)
+        matters = 'teacher', 'teacher_epochs', 'teacher_lr', 'bs', 'size', 'detector'
+        keep = KeepEpochs(self.folder/path.stem, {key: self.how.get(key) for key in matters}, every=0)
+        keep.go_on(learn)
+        diary = EpochRows('joint', 'all')
+        with quiet(learn):
+            learn.fit_one_cycle(epochs, lr, cbs=[diary, StopOnNaN('the teacher'), ValidEvery(0), keep])
+        an_epoch = (time.time() - begin)/max(1, diary.epochs)   # of those since the interruption
+        save_weights(net.float(), path, dict(seconds=an_epoch*epochs))
+        print(f'{path} trained, {an_epoch*epochs:.0f} s', flush=True)
 
     def new(self, case):
         "The learner of a fresh student"
@@ -107,6 +127,7 @@ class Trained:
     learn: Learner
     gmacs: float         # 10^9 multiply-adds
     epochs: int | str    # in words where there are several phases
+    earlier: float = 0.  # seconds of a backbone that was trained before
 
 def on_labels(s, learn, gmacs, lr, terms=(), teacher=None):
     "The whole student, for about so many multiply-adds: (10^9 multiply-adds, epochs)"
@@ -114,7 +135,8 @@ def on_labels(s, learn, gmacs, lr, terms=(), teacher=None):
     with quiet(learn):
         one = s.epoch_gmacs(learn)
         epochs = max(1, round(gmacs/one))
-        learn.fit_one_cycle(epochs, lr, cbs=ValidEvery(0))
+        cbs = [EpochRows('joint', 'all'), StopOnNaN('labels only'), ValidEvery(0)]   # as `fit_joint` has them
+        learn.fit_one_cycle(epochs, lr, cbs=cbs)
     return epochs*one, epochs
 
 def jointly(s, learn, gmacs, lr, terms, teacher):
@@ -139,21 +161,43 @@ def mimic(s, learn, teacher, epochs, lr):
     plan = learn.sskd_plan(teacher, epochs, 1, valid_every=0, timed=False)
     return plan.table.gmacs[:-1].sum()
 
+def under_teachers_head(learn, teacher):
+    "The student gets a head of the form that `fit_sskd` gives it"
+    taps, hints = check_pair(learn, teacher, head=False)
+    adapters = make_adapters(learn.model.stage_names, taps, hints)
+    learn.model.head = teachers_head(teacher, adapters[learn.model.stage_names[-1]], learn.model.head)
+
+def backbone(s, learn, teacher, case, epochs, lr):
+    """The stages, as they were trained for another method or number of labels, else trained now.
+
+    (10^9 multiply-adds, seconds that they took then)"""
+    path = s.path('try' if case.tuning else 'stages', case.seed, case.part, epochs, f'{lr:g}')
+    if path.exists():
+        if s.plain: under_teachers_head(learn, teacher)
+        load_weights(learn.model, path)
+        notes = weights_meta(path)
+        return notes['gmacs'], notes['seconds']
+    begin = time.time()
+    with quiet(learn): gmacs = float(mimic(s, learn, teacher, epochs, lr))
+    save_weights(learn.model, path, dict(gmacs=gmacs, seconds=time.time() - begin))
+    return gmacs, 0.
+
 def stages(s, case, lr, share=1.):
     """The backbone on all images, without a label; then a head of its own on those with labels.
 
     Yields after each. `share` is that of the epochs in the config."""
     learn, teacher = s.new(replace(case, labeled=None)), s.teacher(case.part)
     own_head, epochs = learn.model.head, max(1, round(share*s.how['epochs']))
-    with quiet(learn): spent = mimic(s, learn, teacher, epochs, lr)
-    yield Trained(learn, spent, f'{epochs} a stage')
+    spent, earlier = backbone(s, learn, teacher, case, epochs, lr)
+    yield Trained(learn, spent, f'{epochs} a stage', earlier)
     learn.model.head = own_head
     steps = share*s.how['head_epochs']*len(learn.dls.train)
     if case.labeled: learn.dls = s.dls(case)
     head_epochs = max(1, round(steps/len(learn.dls.train)))
     plan = learn.sskd_plan(teacher, 1, head_epochs, valid_every=0, timed=False)
+    set_seed(case.seed, reproducible=True)   # a backbone that was there leads to the same head
     with quiet(learn): learn.fit_head(head_epochs, lr, valid_every=0)
-    yield Trained(learn, spent + plan.table.gmacs['head'], f'{epochs} a stage + {head_epochs}')
+    yield Trained(learn, spent + plan.table.gmacs['head'], f'{epochs} a stage + {head_epochs}', earlier)
 
 def embedding_loss(pred, hint): return (1 - F.cosine_similarity(pred.float(), hint.float())).mean()
 
@@ -162,7 +206,7 @@ def fine_tuned(s, case, lr, budget):
     *_, student = stages(s, case, lr, .5)
     student.learn.model.requires_grad_(True)
     more, epochs = on_labels(s, student.learn, max(0, budget - student.gmacs), lr/3)
-    return Trained(student.learn, student.gmacs + more, f'{student.epochs} + {epochs} of everything')
+    return replace(student, gmacs=student.gmacs + more, epochs=f'{student.epochs} + {epochs} of everything')
 
 def trained(s, method, case, lr, budget):
     "One student by one method"
@@ -197,23 +241,34 @@ class Faces(RealSet):
 
     def opened(self, half):
         "One half, read once"
-        if not hasattr(self, 'halves'): self.halves, self.pairs = {}, lfw_pairs('10_folds', self.data)
+        if not hasattr(self, 'halves'):
+            self.halves, self.pairs = {}, lfw_pairs('10_folds', self.data)
+            self.photographed = lfw_people([], 4, self.data)   # everybody of whom there are four images
         if half not in self.halves: self.halves[half] = self.open(half)
         return self.halves[half]
+
+    def tested(self, half):
+        "Images of the people in a half's pairs: at most ten of each, nobody with fewer than four"
+        images, names = self.photographed
+        in_pairs = set(people_of(halves[half], self.data))
+        images = identities(images, [name for name in names if name in in_pairs], names)
+        first = torch.cat([(images.y == who).nonzero()[:10, 0] for who in images.y.unique()])
+        return images.x[first], images.y[first]
 
     def dls(self, case):
         half = self.opened(case.part or 0)
         train = half.kept if case.tuning else half.images
         few = Images(*(values[:64] for values in train))
         self.stats = channel_stats(half.images.x)
-        dls = face_dls(train, few, self.how['bs'], Views(crop=4, erase=0), case.seed, self.stats, 'cpu')
+        views = Views(crop=4, erase=0, seed=case.seed)
+        dls = face_dls(train, few, self.how['bs'], views, case.seed, self.stats, 'cpu')
         dls.held = half.held
         return dls
 
     def network(self, who, part=None):
         return face_net(**self.how[who], n_identities=len(self.opened(part or 0).names))
 
-    def learner(self, dls, net): return face_learner(dls, net, cbs=precision())
+    def learner(self, dls, net): return face_learner(dls, net, cbs=precision(net))
     def cbs(self): return [CacheFeatures(self.how['views'], '4 GB', half=True)]
 
     @torch.no_grad()
@@ -222,46 +277,68 @@ class Faces(RealSet):
         return float(verification(embeddings, dls.held.y, fars=(.1,)).auc)
 
     def rows(self, nets):
-        "LFW's accuracy over ten folds with its standard error, and TAR at two FARs; `nets` by half"
-        by_fold, tars = [], []
+        """LFW's accuracy over ten folds with its standard error; means of the halves: area under the curve,
+        TAR of image against image, and of two images against two"""
+        by_fold, measures, self.points = [], [], []
         for half, net in nets.items():
             stats = channel_stats(self.opened(half).images.x)
             pairs = pairs_of(self.pairs, halves[half])
             similarity = pair_scores(net.float(), pairs, *stats)
             by_fold.append(fold_accuracies(similarity, pairs.same, len(halves[half])))
-            tars.append(tar_at_far(similarity, pairs.same, (.1, .01)).tar)
+            measures.append(of_images(similarity, pairs.same) | of_two(net, *self.tested(half), stats))
+            self.points += [dict(point, half=half) for point in curve(similarity, pairs.same)]
         folds = torch.cat(by_fold)
-        row = dict(metric=100*folds.mean().item(), error=100*(folds.std()/len(folds)**.5).item())
-        for far in (.1, .01): row[f'tar_{far}'] = 100*sum(tar[far] for tar in tars)/len(tars)
-        return row
+        row = dict(metric=folds.mean().item(), error=(folds.std()/len(folds)**.5).item())
+        row |= pd.DataFrame(measures).mean()
+        return {name: 100*value for name, value in row.items()}
+
+def of_images(similarity, same):
+    "Measures of image against image"
+    tars = {f'tar_{far:g}': tar for far, tar in tar_at_far(similarity, same, FARS).tar.items()}
+    return dict(auc=roc_auc_score(same.numpy(), similarity.numpy())) | tars
+
+def of_two(net, x, y, stats):
+    "Measures of two images against two"
+    found = verification(embed(net, x, *stats), y, size=2, draws=5, fars=FARS)
+    return {f'tar_{far:g}_of_2': found[f'tar_{far:g}'] for far in FARS}
+
+def curve(similarity, same):
+    "Points of the curve of image against image"
+    tars = tar_at_far(similarity, same, CURVE).tar
+    return [dict(far=far, tar=round(100*tar, 2)) for far, tar in tars.items()]
 
 class Streets(RealSet):
-    def dls(self, case):
-        has_few = case.labeled and case.labeled < CAMVID_TRAINING
-        return street_dls(Path(self.data)/'camvid', self.how['size'], self.how['bs'],
-                          'val' if case.tuning else 'test', case.labeled if has_few else None,
-                          seed=case.seed, device='cpu')
+    def dls(self, case, examine='val'):
+        return street_dls(Path(self.data)/'camvid', self.how['size'], self.how['bs'], examine, case.labeled,
+                          views=Views(crop=8, erase=0, seed=case.seed), seed=case.seed, device='cpu')
 
     def network(self, who, part=None):
         return segment_stages(street_unet(n_out=12, size=self.how['size'], **self.how[who]))
 
-    def learner(self, dls, net): return segmentation_learner(dls, net, cbs=precision())
+    def learner(self, dls, net): return segmentation_learner(dls, net, cbs=precision(net))
     def score(self, net, dls): return scores(net.float(), dls.valid, dls.vocab)['miou']
 
     def rows(self, nets):
-        net = nets[None]
-        found = scores(net.float(), self.dls(Case(0)).valid, self.dls(Case(0)).vocab)
+        if not hasattr(self, 'test'): self.test = self.dls(Case(0), 'test')
+        found = scores(nets[None].float(), self.test.valid, self.test.vocab)
         return dict(metric=100*found['miou'], pixel_accuracy=100*found['pixel_accuracy'])
 
 class Cells(RealSet):
     plain = False
-    def dls(self, case):
+    def opened(self):
+        "Images to train on and to test on"
         if not hasattr(self, 'sets'): self.sets = coco_sets(self.data, name='bccd')
-        train, valid = self.sets
-        if case.tuning: train, valid = hold_out(train)
-        if case.labeled and case.labeled < len(train): train = Subset(train, range(case.labeled))
-        detector = self.detector('student')
-        return detection_dls(train, valid, detector, self.how['bs'], device='cpu', seed=case.seed)
+        return self.sets
+
+    def dls(self, case):
+        train, _ = self.opened()
+        kept, held = hold_out(train)
+        if case.tuning: train = kept
+        if case.labeled: train = some_of(train, case.labeled, case.seed)
+        return self.loaders(train, held, case.seed)
+
+    def loaders(self, train, valid, seed):
+        return detection_dls(train, valid, self.detector('student'), self.how['bs'], device='cpu', seed=seed)
 
     def detector(self, who): return small_detector(**self.how[who], **self.how['detector'])
     def network(self, who, part=None): return StagedDetector(self.detector(who))
@@ -270,8 +347,15 @@ class Cells(RealSet):
     def epoch_gmacs(self, learn): return detector_macs(learn)*len(learn.dls.train)*learn.dls.train.bs/1e9
 
     def rows(self, nets):
-        found = detection_map(nets[None], self.dls(Case(0)).valid)
+        "COCO's measures, and the mAP of each class"
+        test = self.loaders(*self.opened(), 0).valid
+        found = detection_map(nets[None], test, by_class=True)
         return {('metric' if name == 'map' else name): 100*value for name, value in found.items()}
+
+def some_of(ds, n, seed):
+    "So many of a set, chosen by the seed"
+    order = torch.randperm(len(ds), generator=torch.Generator().manual_seed(seed))
+    return Subset(ds, order[:n].sort().values.tolist())
 
 def hold_out(train):
     "(four images of five, every fifth)"
@@ -290,75 +374,112 @@ def add(path, row):
         w = csv.DictWriter(f, names, lineterminator='\n')
         if not old: w.writeheader()
         w.writerow(row)
-    print(*row.values(), flush=True)
+    print(*(value for name, value in row.items() if name != 'settings'), flush=True)
 
 def shared(s, **known):
-    "A row, with where and when it was made"
-    in_bf16 = precision() and s.plain
-    return dict(known, device=environment('cpu')['device_name'],
-                precision='bfloat16' if in_bf16 else 'float32', date=date.today())
+    "A row, with the settings, and where and when it was made"
+    settings = {key: value for key, value in s.how.items() if key not in ('methods', 'seeds')}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**20   # of the process so far
+    in_bf16 = s.plain and fast_bf16(cpu)
+    return dict(known, peak_gb=round(peak, 2), device=environment('cpu')['device_name'],
+                precision='bfloat16' if in_bf16 else 'float32', date=date.today(),
+                settings=json.dumps(settings))
 
 def tune(s, what):
-    "method -> its learning rate, chosen on held-out training images, with all labels"
-    path = RESULTS/f'{what}_tuning.csv'
-    order = [m for m in s.how['methods'] if m != 'sskd+ft']     # it takes the rate of sskd
-    for lr, method in product(s.how['lr'], order):
-        tried = read_rows(path)
-        if (method, lr) in {(r['method'], float(r['lr'])) for r in tried}: continue
-        # the budget is what stage by stage takes there
-        budget = next((float(r['gmacs']) for r in tried if r['method'] == 'sskd'), None)
-        add(path, try_row(s, method, lr, budget))
-    return best_rates(read_rows(path))
+    "(method, part) -> its learning rate, chosen on held-out training images, with all labels"
+    path, rates = RESULTS/f'{what}_tuning.csv', {}
+    for part, method in product(s.parts, s.how['methods']):
+        if method == 'sskd+ft': continue     # it takes the rate of sskd
+        while lr := next_rate(s.how['lr'], tries_of(path, part, method)):
+            add(path, try_row(s, method, part, lr, budget_of(tries_of(path, part, 'sskd'))))
+        rates[method, part] = best_rate(tries_of(path, part, method))
+    return rates
 
-def try_row(s, method, lr, budget):
+def tries_of(path, part, method):
+    mine = method, '' if part is None else str(part)
+    return [row for row in read_rows(path) if (row['method'], row['part']) == mine]
+
+def budget_of(tried):
+    "What stage by stage took, 10^9 multiply-adds; None before it was tried"
+    return next((float(row['gmacs']) for row in tried if row['gmacs']), None)
+
+def best_rate(tried):
+    "The one that did best, the first of several; one that diverged only if all did"
+    def merit(row): return row['epochs'] != 'diverged', float(row['held_out'])
+    return float(max(tried, key=merit)['lr'])
+
+def next_rate(registered, tried):
+    "The rate to try next: those of the config, then one beyond an edge that is best; None: enough"
+    rates = [float(row['lr']) for row in tried]
+    for lr in registered:
+        if lr not in rates: return lr
+    if len(rates) >= len(registered) + MORE_RATES: return None
+    best = best_rate(tried)
+    if best == max(rates): return float(f'{2.4*best:.3g}')
+    if best == min(rates): return float(f'{.4*best:.3g}')
+
+def try_row(s, method, part, lr, budget):
     "The row of a try"
-    case = Case(s.how['seeds'][0] - 5, tuning=True, part=s.parts[0])
+    case = Case(s.how['seeds'][0] - 5, tuning=True, part=part)
+    s.teacher(part)   # if it has to be trained, that is not a try's time
     begin = time.time()
-    student = trained(s, method, case, lr, budget)
-    found = round(100*s.score(student.learn.model, student.learn.dls), 2)
-    return shared(s, method=method, lr=lr, held_out=found, gmacs=round(student.gmacs, 1),
-                  epochs=student.epochs, seed=case.seed, seconds=round(time.time() - begin))
-
-def best_rates(tried):
-    "method -> the learning rate that did best; the first of several"
-    best = {}
-    for row in tried:
-        method, found = row['method'], float(row['held_out'])
-        if method not in best or found > float(best[method]['held_out']): best[method] = row
-    return {method: float(row['lr']) for method, row in best.items()}
+    try:
+        student = trained(s, method, case, lr, budget)
+        seconds = time.time() - begin + student.earlier
+        held_out = round(100*s.score(student.learn.model, student.learn.dls), 2)
+        gmacs, epochs = round(student.gmacs, 1), student.epochs
+    except FloatingPointError: held_out, gmacs, epochs, seconds = 0, '', 'diverged', time.time() - begin
+    return shared(s, method=method, part=part, lr=lr, held_out=held_out, gmacs=gmacs, epochs=epochs,
+                  seed=case.seed, seconds=round(seconds))
 
 def run(s, what):
     "The runs that are not there yet"
     path, lrs = RESULTS/f'{what}.csv', tune(s, what)
-    if not any(r['method'] == 'teacher' for r in read_rows(path)): add(path, teacher_row(s, what))
+    if not any(r['method'] == 'teacher' for r in read_rows(path)): add_run(s, what, teacher_row(s, what))
     for seed, labeled, method in product(s.how['seeds'], s.how.get('labeled', [None]), s.how['methods']):
         mine = str(seed), str(labeled or '')
         done = {r['method']: r for r in read_rows(path) if (r['seed'], r['labeled']) == mine}
         if method in done: continue
-        lr = lrs[method.partition('+')[0]]
-        budget = float(done['sskd']['gmacs'])/len(s.parts) if 'sskd' in done else None
-        add(path, row_of(s, what, method, Case(seed, labeled), lr, budget))
+        rates = {part: lrs[method.partition('+')[0], part] for part in s.parts}
+        budgets = done['sskd']['gmacs_by_part'].split('/') if 'sskd' in done else [0]*len(s.parts)
+        budgets = dict(zip(s.parts, map(float, budgets)))
+        add_run(s, what, row_of(s, what, method, Case(seed, labeled), rates, budgets))
+
+def add_run(s, what, row):
+    "Points come first: where a row is, everything is"
+    names = 'method', 'seed', 'half', 'far', 'tar'
+    points = [dict(point, method=row['method'], seed=row['seed']) for point in s.points]
+    if points: append_new(RESULTS/f'{what}_roc.csv', names, points, names[:-1])
+    add(RESULTS/f'{what}.csv', row)
 
 def teacher_row(s, what):
+    "The row of the teachers"
     teachers = {part: s.teacher(part) for part in s.parts}
+    seconds = sum(weights_meta(s.path('teacher', part))['seconds'] for part in s.parts)
     return shared(s, method='teacher', seed=0, labeled='', lr=s.how['teacher_lr'],
-                  epochs=s.how['teacher_epochs'], gmacs='', **result(s, teachers), seconds='',
-                  measure=metrics[what])
+                  epochs=s.how['teacher_epochs'], gmacs='', gmacs_by_part='', **result(s, teachers),
+                  seconds=round(seconds), measure=metrics[what])
 
-def row_of(s, what, method, case, lr, budget):
+def row_of(s, what, method, case, rates, budgets):
     "A row of the file: one student for each part"
-    begin, nets, spent = time.time(), {}, 0
+    begin, students = time.time(), {}
     for part in s.parts:
-        student = trained(s, method, replace(case, part=part), lr, budget)
-        nets[part] = student.learn.model
-        spent += student.gmacs
-    found = result(s, nets)
-    return shared(s, method=method, seed=case.seed, labeled=case.labeled or '', lr=lr, epochs=student.epochs,
-                  gmacs=round(spent, 1), **found, seconds=round(time.time() - begin), measure=metrics[what])
+        student = trained(s, method, replace(case, part=part), rates[part], budgets[part])
+        path = s.path(method, case.seed, case.labeled, part)
+        save_weights(student.learn.model.float(), path, overwrite=True)
+        students[part] = student
+    seconds = time.time() - begin + sum(student.earlier for student in students.values())
+    nets = {part: student.learn.model for part, student in students.items()}
+    spent = [round(student.gmacs, 1) for student in students.values()]
+    epochs = {str(student.epochs): None for student in students.values()}   # usually the same for all
+    return shared(s, method=method, seed=case.seed, labeled=case.labeled or '',
+                  lr='/'.join(f'{lr:g}' for lr in rates.values()), epochs=' / '.join(epochs),
+                  gmacs=round(sum(spent), 1), gmacs_by_part='/'.join(map(str, spent)), **result(s, nets),
+                  seconds=round(seconds), measure=metrics[what])
 
 def result(s, nets):
     "The measures of a row"
-    return {name: round(value, 2) for name, value in s.rows(nets).items()}
+    return {name: round(float(value), 2) for name, value in s.rows(nets).items()}
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -366,7 +487,7 @@ def main():
     p.add_argument('--data', default=os.environ.get('SSKD_DATA'),
                    help='holds lfw_home, camvid, bccd (SSKD_DATA)')
     p.add_argument('--folder', type=Path, default=Path('runs/real'),
-                   help='where teachers and their checkpoints are kept')
+                   help="where weights and the teachers' checkpoints are kept")
     p.add_argument('--threads', type=int, default=1)
     a = p.parse_args()
     if not a.data: p.error('name the folder that holds the sets with --data, or in SSKD_DATA')

@@ -14,3 +14,10 @@ def append_rows(path: Path, columns: list, rows: list):
         writer = csv.DictWriter(f, columns, lineterminator='\n')
         if is_new: writer.writeheader()
         writer.writerows(rows)
+
+def append_new(path: Path, columns: list, rows: list, key: list):
+    "Add the rows that are not there yet; `key`: the columns that tell them apart"
+    def mark(row): return tuple(str(row[name]) for name in key)
+    there = {mark(row) for row in read_rows(path)}
+    fresh = [row for row in rows if mark(row) not in there]
+    if fresh: append_rows(path, columns, fresh)

@@ -260,6 +260,10 @@ class _Seeded(DataLoader):
         self.epoch = epoch
         self.rng = random.Random(f'{self.seed} {epoch}')
 
+    def after_iter(self):
+        super().after_iter()
+        self.set_epoch(self.epoch + 1)
+
     def create_item(self, i):
         flip = random.Random(f'{self.seed} {self.epoch} {i}').random() < .5
         return *super().create_item(i), flip

@@ -188,14 +188,14 @@ class DetectionLoss:
     def __repr__(self): return 'DetectionLoss()'
 
 # %% ../../nbs/tasks/01_detection.ipynb #8ecbe452
-def _mean_ap():
+def _mean_ap(by_class=False):
     try:
         import pycocotools  # noqa: F401
         from torchmetrics.detection import MeanAveragePrecision
     except ImportError as e:
         raise ImportError("mean average precision is computed with torchmetrics and pycocotools: "
                           f"{with_extra('tasks')}") from e
-    return MeanAveragePrecision(backend='pycocotools')
+    return MeanAveragePrecision(backend='pycocotools', class_metrics=by_class)
 
 def _on_cpu(entries, keys): return [{key: entry[key].detach().cpu() for key in keys} for entry in entries]
 
@@ -270,14 +270,21 @@ def _place_of(ids, device):
     table[torch.tensor(ids, device=device)] = torch.arange(1, len(ids) + 1, device=device)
     return table
 
+def _by_class(result, names):
+    "map_NAME of each class; NaN if it is not in the images"
+    labels, values = (result[key].view(-1).tolist() for key in ('classes', 'map_per_class'))
+    found = {label: value for label, value in zip(labels, values) if value >= 0}   # -1: not in the images
+    return {f'map_{name}': found.get(i, math.nan) for i, name in enumerate(names, 1)}
+
 @torch.no_grad()
 def detection_map(
     net: StagedDetector,
     dl,                # of `detection_dls`, e.g. its `valid`
     ids: list = None,  # the network's numbers for classes 1, 2, ..., if they are others, e.g. COCO's own
-) -> dict:             # map, map_50, map_75: COCO's, 0 to 1
+    by_class: bool = False,
+) -> dict:             # map, map_50, map_75: COCO's, 0 to 1; by class also map_NAME
     "COCO's measures of a detector"
-    metric = _mean_ap()
+    metric = _mean_ap(by_class)
     device = next(net.parameters()).device
     places = None if ids is None else _place_of(ids, device)
     with kept(net):
@@ -288,7 +295,9 @@ def detection_map(
                 found = [f | dict(labels=places[f['labels'].clamp(max=max(ids))]) for f in found]
             _update(metric, found, targets)
     result = metric.compute()
-    return {name: result[name].item() for name in ('map', 'map_50', 'map_75')}
+    measures = {name: result[name].item() for name in ('map', 'map_50', 'map_75')}
+    if by_class: measures |= _by_class(result, classes_of(dl.dataset))
+    return measures
 
 # %% ../../nbs/tasks/01_detection.ipynb #13c7e5ce
 def detector_macs(

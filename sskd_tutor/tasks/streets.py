@@ -102,10 +102,10 @@ def street_dls(
     size: tuple = (64, 96),        # (h,w), pixels
     bs: int = 8,
     examine: str = 'test',         # or 'val', the frames to choose by
-    masks: int | None = None,      # train on the first so many frames; all if None
-    most: int | None = None,       # examine on the first so many; likewise
+    masks: int | None = None,      # train on so many frames, chosen by the seed; all if None
+    most: int | None = None,       # examine on the first so many; all if None
     views: Views | None = Views(crop=8, erase=0),  # augmentation of the training frames; None for none
-    seed: int = 0,                 # of the order
+    seed: int = 0,                 # of the order, and of which frames
     device=None,                   # fastai's default device if None
 ) -> DataLoaders:                  # x: (bs,3,h,w) float32, normalized; y: (bs,h,w), int64
     "CamVid in memory as fastai `DataLoaders`"
@@ -116,7 +116,9 @@ def street_dls(
                          "names into it, or examine='test'")
     every = street_images(parts['train'], size)
     stats = channel_stats(every.x)
-    train = Images(*(t[:masks] for t in every))
+    order = torch.randperm(len(every.y), generator=torch.Generator().manual_seed(seed))
+    chosen = order[:masks].sort().values
+    train = Images(*(t[chosen] for t in every))
     if len(train.y) < bs: raise ValueError(f"bs is {bs}, but there are only {len(train.y)} training frames")
     device = torch.device(device or default_device())
     common = dict(bs=bs, device=device,

@@ -262,6 +262,19 @@ def test_a_teacher_that_answers_in_cocos_numbers(tmp_path):
     dl = detection_dls(ds, ds, detector, 4, device='cpu').valid
     assert detection_map(net, dl, ds.category_ids)['map'] == pytest.approx(1) and detection_map(net, dl)['map'] < .5
 
+def test_measures_by_class(tmp_path):
+    "All pieces of one class are found, none of the others; a class that no image shows has no number"
+    ds, detector = coco(tmp_path, 4), small_detector(4)
+    there = sorted({label for _, t in ds for label in t['labels'].tolist()})
+    ours, net = there[0], StagedDetector(detector)
+    found = [{key: t[key][t['labels'] == ours] for key in ('boxes', 'labels')} for _, t in ds]
+    net.head.detections = lambda pyramid, sizes: [f | dict(scores=torch.ones(len(f['labels']))) for f in found]
+    measured = detection_map(net, detection_dls(ds, ds, detector, 4, device='cpu').valid, by_class=True)
+    by_class = [measured[f'map_{name}'] for name in ds.vocab]
+    assert [i for i, value in enumerate(by_class, 1) if value == value] == there and len(there) < len(by_class)
+    assert by_class[ours - 1] == pytest.approx(1) and sum(by_class[i - 1] for i in there[1:]) == 0
+    assert measured['map'] == pytest.approx(1/len(there))
+
 @pytest.mark.parametrize('workers', [0, 2])
 def test_order_and_mirrors_follow_from_seed_and_epoch(tmp_path, workers):
     ds = coco(tmp_path, 12)
