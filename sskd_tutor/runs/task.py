@@ -130,9 +130,9 @@ class TaskJob(RunJob):
     def notes(self): return dict(recipe=self.recipe['text'])
 
     @classmethod
-    def from_document(cls, document, where, **kwargs):
-        settings = make_settings(cls.settings_class, document['settings'], where)
-        return cls(settings, parse_recipe(document['recipe'], settings.recipe), **kwargs)
+    def from_document(cls, document, where, allow_code=False, **kwargs):
+        settings = make_settings(cls.settings_class, document['settings'], where, allow_code)
+        return cls(settings, parse_recipe(document['recipe'], settings.recipe, allow_code), **kwargs)
 
     def parts(self):
         parts = dict(teacher=self.make_teacher, student=self.distill)
@@ -141,6 +141,7 @@ class TaskJob(RunJob):
     @classmethod
     def to_export(cls,
         run: Run,
+        allow_code: bool = False,  # nothing here is named by a word
     ) -> ToExport:
         "The networks of a run, built again; a subclass says how one of them leaves"
         recipe = parse_recipe(bounded_text(run.path/'recipe.toml'), 'recipe.toml')
