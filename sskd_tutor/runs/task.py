@@ -90,6 +90,7 @@ class TaskJob(RunJob):
     "A teacher, a student stage by stage, and perhaps one on labels alone"
     settings_class = TaskSettings
     measure = ''            # what is measured, in %
+    holds = ''              # a folder that the set's own folder has
     opened: DataLoaders | None = None
 
     def __init__(self,
@@ -170,8 +171,12 @@ def dls(self: TaskJob) -> DataLoaders:
 @patch
 def home(self: TaskJob) -> Path:
     "The set's own folder: what is given, or below it under its usual name"
-    below = Path(self.settings.data)/self.recipe['data']
-    return below if below.is_dir() else Path(self.settings.data)
+    given, name = Path(self.settings.data), self.recipe['data']
+    below = given/name
+    if below.is_dir(): return below
+    if (given/self.holds).is_dir(): return given
+    raise FileNotFoundError(f"{given} holds no folder {name} and is none itself; unpack the set there, or "
+                            "name its folder with `data` or in the environment variable SSKD_DATA")
 
 @patch
 def made(self: TaskJob, who: str) -> Learner:

@@ -55,3 +55,18 @@ def test_an_interrupted_run_goes_on(line, finished, tmp_path, monkeypatch, capsy
     assert main(['recipe', '--resume', str(out)]) == 0
     whole, again = (json.loads((folder/'run.json').read_text()) for folder in (finished, out))
     assert again['student_sha256'] == whole['student_sha256']
+
+def test_a_folder_without_the_set(line, tmp_path, capsys):
+    "One line that says what to put where, in words of the command line"
+    elsewhere = [*line[:3], str(tmp_path), *line[4:]]
+    assert main([*elsewhere, '--plan']) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path) in said and ('camvid' in said or 'lfw_home' in said)
+    assert 'name' in said and '--data' in said and 'SSKD_DATA' in said and 'download' not in said
+
+def test_half_of_lfw(tmp_path, capsys):
+    write_lfw(tmp_path/'lfw_home')
+    (tmp_path/'lfw_home/pairs.txt').unlink()
+    assert main(['recipe', 'lfw_resnet', '--data', str(tmp_path), '--plan', '--device', 'cpu']) == 2
+    said = capsys.readouterr().err
+    assert 'lfw_home lacks pairs.txt; put' in said and 'download' not in said
