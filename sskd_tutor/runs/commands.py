@@ -129,7 +129,7 @@ def plan_values(plan) -> dict:
     "A plan as plain values"
     timed = 'seconds' in plan.table   # a quick one is not
     return dict(phases=plan.table.reset_index().to_dict('records'),
-                bytes=plan.bytes, budget=plan.budget, gmacs=plan.gmacs,
+                bytes=plan.bytes, budget=plan.budget, memory=plan.memory or None, gmacs=plan.gmacs,
                 published_gmacs=plan.published, ordinary_gmacs=plan.labels_only,
                 seconds=float(plan.table.seconds.sum()) if timed else None)
 
