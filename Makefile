@@ -5,6 +5,10 @@ min := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 rooms := core data nets measure distill compare tasks viz runs course
 quick := tests/repo/test_imports.py tests/repo/test_repo.py tests/core
 
+# Real sets are unpacked into .venv, unless SSKD_DATA says where they are
+unpack := $(if $(SSKD_DATA),,$(wildcard ../shared/data/unpack.py))
+sets := $(if $(unpack),$(CURDIR)/.venv/sets,$(SSKD_DATA))
+
 .PHONY: help demo check test test-all test-slow test-oldest test-colab bench lab docs course colab figures diagrams slides readme config clean
 help:  ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -26,8 +30,9 @@ test-all: .venv/.dev  ## what CI runs: `make test` and the long tests, which tes
 
 test-slow: .venv/.dev  ## what is too long for every commit, one process a core; the dated outcome is benchmarks/results/test-slow.txt
 	$(bin)/python -m pip install --quiet --no-deps 'torchdistill>=1.1'  # some rivals' losses are compared with its
+	$(if $(unpack),$(bin)/python $(unpack) '$(sets)')
 	@{ date -u +%F; git rev-parse --short HEAD; } > benchmarks/results/test-slow.txt
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -m slow -n auto --dist load -p no:cacheprovider --durations=0 $(ARGS) > .venv/test-slow.log 2>&1; status=$$?; \
+	SSKD_DATA='$(sets)' OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -m slow -n auto --dist load -p no:cacheprovider --durations=0 $(ARGS) > .venv/test-slow.log 2>&1; status=$$?; \
 	  cat .venv/test-slow.log; sed -n '/slowest/,$$p' .venv/test-slow.log >> benchmarks/results/test-slow.txt; exit $$status
 
 test-oldest: .venv-oldest/.installed  ## the unit tests of distill and the oldest versions that settings.ini promises

@@ -66,14 +66,16 @@ def main():
     p.add_argument('--images', type=int, default=Photos.images)
     p.add_argument('--epochs', type=int, default=Photos.epochs, help='of each stage')
     p.add_argument('--folder', default=pkg_data/'photo_recording')
+    p.add_argument('--data', default=os.environ.get('SSKD_DATA'), help='holds cifar-100-binary (SSKD_DATA)')
     a = p.parse_args()
-    begin, data = time.time(), os.environ['SSKD_DATA']
+    if not a.data: p.error('name the folder that holds cifar-100-binary with --data, or in SSKD_DATA')
+    begin = time.time()
     s = Photos(images=a.images, epochs=a.epochs, device=a.device)
     teacher = trained_teacher('resnet56').to(s.device)
     cbs = [Bf16(), ChannelsLast()]
     look = RecordAlignment(images=20, channels=2, points=128, share=1)
-    run = distill(new_learner(s, data), teacher, s, look, [*cbs, CacheFeatures(s.views)])
-    labels = train_on_labels(new_learner(s, data), s, run.gmacs, cbs)
+    run = distill(new_learner(s, a.data), teacher, s, look, [*cbs, CacheFeatures(s.views)])
+    labels = train_on_labels(new_learner(s, a.data), s, run.gmacs, cbs)
     networks = dict(teacher=teacher, labels_only=labels.learn.model, distilled=run.student)
     info = dict(
         title='The photo recording: stage by stage on CIFAR-100',

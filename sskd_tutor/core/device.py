@@ -6,15 +6,17 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/core/device.html.md"""
 
 # %% auto #0
 __all__ = ['device_kinds', 'any_device', 'DeviceKind', 'CPU', 'CUDA', 'kind_of', 'device_name', 'free_memory', 'used_memory',
-           'device_load', 'fast_bf16', 'device_status', 'all_gpus', 'wait_for', 'seconds_of', 'take_rows',
-           'same_numbers', 'learner_device', 'Bf16', 'autocast_of', 'quiet']
+           'peak_memory', 'device_load', 'fast_bf16', 'device_status', 'all_gpus', 'wait_for', 'seconds_of',
+           'take_rows', 'same_numbers', 'learner_device', 'Bf16', 'autocast_of', 'quiet']
 
 # %% ../../nbs/core/02_device.ipynb #a996aa34
 import math
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 
 import psutil
 import torch
@@ -24,6 +26,12 @@ from fastai.learner import Learner
 from fastcore.all import L
 
 # %% ../../nbs/core/02_device.ipynb #3bf8f379
+def _peak_of_process():
+    "Linux remembers it; elsewhere it is what is held now"
+    status = Path('/proc/self/status')
+    found = re.search(r'VmHWM:\s+(\d+) kB', status.read_text()) if status.exists() else None
+    return 1024*int(found[1]) if found else psutil.Process().memory_info().rss
+
 class DeviceKind:
     "What we ask of a device; these answers are right for any"
     separate_memory = False  # does it have memory of its own, apart from the computer's?
@@ -33,6 +41,7 @@ class DeviceKind:
     def name(self, device: torch.device) -> str: return device.type
     def free_memory(self, device: torch.device) -> int: return psutil.virtual_memory().available
     def used_memory(self, device: torch.device) -> int: return psutil.Process().memory_info().rss
+    def peak_memory(self, device: torch.device) -> int: return _peak_of_process()
     def load(self, device: torch.device) -> float: return math.nan
     def wait(self, device: torch.device) -> None: pass
     def fast_bf16(self, device: torch.device) -> bool: return False
@@ -66,6 +75,7 @@ class CUDA(DeviceKind):
     def name(self, device: torch.device) -> str: return torch.cuda.get_device_name(device)
     def free_memory(self, device: torch.device) -> int: return torch.cuda.mem_get_info(device)[0]
     def used_memory(self, device: torch.device) -> int: return torch.cuda.memory_allocated(device)
+    def peak_memory(self, device: torch.device) -> int: return torch.cuda.max_memory_allocated(device)
     def wait(self, device: torch.device) -> None: torch.cuda.synchronize(device)
 
     def load(self, device: torch.device) -> float:
@@ -123,6 +133,13 @@ def used_memory(
     "What this process holds on a device"
     device = torch.device(device)
     return kind_of(device).used_memory(device)
+
+def peak_memory(
+    device: torch.device | str,
+) -> int:                        # bytes, likewise
+    "The most that this process has held on a device so far"
+    device = torch.device(device)
+    return kind_of(device).peak_memory(device)
 
 # %% ../../nbs/core/02_device.ipynb #20627266
 def device_load(

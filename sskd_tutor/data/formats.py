@@ -71,7 +71,8 @@ def _cifar_part(folder, files, known, classes):
     x, y = torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
     if int(y.max()) >= len(classes):
         raise ValueError(f"{folder}: class {int(y.max())} in {few_names(files)}, but {known.names} names "
-                         f"{len(classes)}, counted from 0. One of the files is of another set or damaged")
+                         f"{len(classes)}, counted from 0. One of the files is of another set or damaged; "
+                         "unpack the set again")
     return Images(x, y, torch.arange(len(y)))
 
 # %% ../../nbs/data/06_formats.ipynb #9f88efce

@@ -25,7 +25,7 @@ from fastai.optimizer import OptimWrapper
 from fastcore.all import delegates, patch
 from torch import nn
 
-from ..core.device import learner_device
+from ..core.device import kind_of, learner_device, peak_memory
 from ..core.errors import nearest
 from ..core.events import RunCallback
 from ..core.state import described, kept
@@ -384,6 +384,12 @@ def _byte_seconds(place, device, size=1 << 26):
     rows.index_select(0, idx).to(device)[0, 0].item()
     return (time.perf_counter() - start)/(len(idx)*row)
 
+def _memory_in_all(plan, cache, device):
+    "The most that was held so far, with each step tried, and what will be remembered beside it"
+    place = cache.place(device)[0] if cache else 'device'
+    elsewhere = place == 'disk' or (place == 'host' and kind_of(device).separate_memory)
+    return peak_memory(device) + (0 if elsewhere else plan.bytes)
+
 # %% ../../nbs/distill/13_fit.ipynb #b2273582
 @patch
 @delegates(Learner.fit_sskd, but='lr,fit,plan')
@@ -419,5 +425,6 @@ def sskd_plan(self: Learner,
     if cache and not cache.ready(self, cbs, teacher): cache = None
     plan = plan_of(self, teacher, cache, costs, schedule, valid_every, feed)
     plan.stitched = not why_unstitched(self.model, teacher, shapes, getattr(self.dls, 'c', None))
+    if timed: plan.memory = _memory_in_all(plan, cache, device)
     if timed and cache: plan.byte_seconds = _byte_seconds(cache.place(device)[0], device)
     return plan

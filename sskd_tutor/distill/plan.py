@@ -162,6 +162,7 @@ class Plan(Work):
     kept: dict                # 'student' and 'teacher' -> places of the stages whose taps are remembered
     budget: float             # bytes
     byte_seconds: float = 0.  # to move one byte; measured together with the costs
+    memory: float = 0.        # bytes that the run will hold in all, about; 0 if no step was tried
 
     def routes(self, unit: str = 'macs') -> list:
         "What was decided, for the student and for the teacher"
@@ -292,10 +293,11 @@ def shown(
 def sums(self: Plan) -> str:
     "The plan in one line"
     seconds = f" and {self.table.seconds.sum():,.0f} s" if 'train_seconds' in self.costs else ''
+    memory = f" The run will hold about {in_units(self.memory)} of memory in all." if self.memory else ''
     return (f"{in_units(self.bytes)} of {in_units(self.budget)} used; {self.gmacs:,.0f} GMACs{seconds}. "
             f"The published way would take {self.published:,.0f} GMACs; "
             "training the student on labels alone, for as many epochs as a stage gets, "
-            f"{self.labels_only:,.0f} GMACs.")
+            f"{self.labels_only:,.0f} GMACs.{memory}")
 
 @patch
 def text(self: Plan) -> str:

@@ -127,10 +127,11 @@ def own(
 # %% ../../nbs/runs/11_commands.ipynb #491fc83b
 def plan_values(plan) -> dict:
     "A plan as plain values"
+    timed = 'seconds' in plan.table   # a quick one is not
     return dict(phases=plan.table.reset_index().to_dict('records'),
-                bytes=plan.bytes, budget=plan.budget, gmacs=plan.gmacs,
+                bytes=plan.bytes, budget=plan.budget, memory=plan.memory or None, gmacs=plan.gmacs,
                 published_gmacs=plan.published, ordinary_gmacs=plan.labels_only,
-                seconds=float(plan.table.seconds.sum()))
+                seconds=float(plan.table.seconds.sum()) if timed else None)
 
 def print_json(values):
     "One line, numpy's numbers as Python's"

@@ -20,7 +20,7 @@ from ..nets.weights import load_weights
 from .task import TaskJob
 from ..tasks.faces import embedder, face_dls, face_learner, face_net
 from ..tasks.folds import halves, lfw_result, pairs_of, people_of
-from ..tasks.lfw import lfw_home, lfw_pairs, lfw_people
+from ..tasks.lfw import lfw_home, lfw_lacks, lfw_pairs, lfw_people
 
 # %% ../../nbs/runs/07c_face_job.ipynb #412bf97c
 class FaceJob(TaskJob):
@@ -33,8 +33,17 @@ class FaceJob(TaskJob):
         itself = given.name == 'lfw_home' and not lfw_home(given).is_dir()
         if itself: self.settings.data = str(given.parent)
 
+    def home(self):
+        "The folder that holds lfw_home, as scikit-learn wants it"
+        home = lfw_home(self.settings.data)
+        lacks = lfw_lacks(home)
+        if not lacks: return home.parent
+        raise FileNotFoundError(f"{home} lacks {', '.join(lacks)}; put LFW's files there, or name the "
+                                "folder that holds lfw_home with `data` or in the environment variable "
+                                "SSKD_DATA")
+
     def loaders(self):
-        home = self.settings.data
+        home = self.home()
         images, self.names = lfw_people(people_of(halves[0], home), data_home=home)
         if self.settings.quick: images = Images(*(t[:1_000] for t in images))
         self.pairs = pairs_of(lfw_pairs('10_folds', home), halves[0])

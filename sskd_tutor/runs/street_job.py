@@ -22,7 +22,7 @@ from ..tasks.streets import street_dls, street_unet
 # %% ../../nbs/runs/07b_street_job.ipynb #dd9db94e
 class StreetJob(TaskJob):
     "A U-Net on CamVid; a recipe with task = \"segmentation\""
-    kind, task, measure = 'streets', 'segmentation', 'mIoU'
+    kind, task, measure, holds = 'streets', 'segmentation', 'mIoU', 'images'
 
     def loaders(self):
         few = dict(masks=16, most=8) if self.settings.quick else {}

@@ -90,6 +90,7 @@ class TaskJob(RunJob):
     "A teacher, a student stage by stage, and perhaps one on labels alone"
     settings_class = TaskSettings
     measure = ''            # what is measured, in %
+    holds = ''              # a folder that the set's own folder has
     opened: DataLoaders | None = None
 
     def __init__(self,
@@ -130,9 +131,9 @@ class TaskJob(RunJob):
     def notes(self): return dict(recipe=self.recipe['text'])
 
     @classmethod
-    def from_document(cls, document, where, **kwargs):
-        settings = make_settings(cls.settings_class, document['settings'], where)
-        return cls(settings, parse_recipe(document['recipe'], settings.recipe), **kwargs)
+    def from_document(cls, document, where, allow_code=False, **kwargs):
+        settings = make_settings(cls.settings_class, document['settings'], where, allow_code)
+        return cls(settings, parse_recipe(document['recipe'], settings.recipe, allow_code), **kwargs)
 
     def parts(self):
         parts = dict(teacher=self.make_teacher, student=self.distill)
@@ -141,6 +142,7 @@ class TaskJob(RunJob):
     @classmethod
     def to_export(cls,
         run: Run,
+        allow_code: bool = False,  # nothing here is named by a word
     ) -> ToExport:
         "The networks of a run, built again; a subclass says how one of them leaves"
         recipe = parse_recipe(bounded_text(run.path/'recipe.toml'), 'recipe.toml')
@@ -169,8 +171,12 @@ def dls(self: TaskJob) -> DataLoaders:
 @patch
 def home(self: TaskJob) -> Path:
     "The set's own folder: what is given, or below it under its usual name"
-    below = Path(self.settings.data)/self.recipe['data']
-    return below if below.is_dir() else Path(self.settings.data)
+    given, name = Path(self.settings.data), self.recipe['data']
+    below = given/name
+    if below.is_dir(): return below
+    if (given/self.holds).is_dir(): return given
+    raise FileNotFoundError(f"{given} holds no folder {name} and is none itself; unpack the set there, or "
+                            "name its folder with `data` or in the environment variable SSKD_DATA")
 
 @patch
 def made(self: TaskJob, who: str) -> Learner:

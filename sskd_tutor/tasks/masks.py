@@ -86,10 +86,10 @@ def _look(image, mask, n):
 # %% ../../nbs/tasks/02_masks.ipynb #8c78d959
 def _lines(path, what):
     "The lines of a list"
-    if not path.is_file(): raise FileNotFoundError(f"{path} is missing: {what}")
+    if not path.is_file(): raise FileNotFoundError(f"{path} is missing; write it: {what}")
     text = plain_text(path, f'Write it again: {what}')
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines: raise ValueError(f"{path} is empty: {what}")
+    if not lines: raise ValueError(f"{path} is empty; write it again: {what}")
     return lines
 
 def _images_in(folder):
@@ -105,7 +105,8 @@ def _check_names(folder, images, masks, held):
                                 f"{few_names(lacking)}. Add them, or remove their images")
     unknown = sorted(held - {image.name for image in images})
     if unknown:
-        raise ValueError(f"{folder/'valid.txt'} names images that are not in images: {few_names(unknown)}")
+        raise ValueError(f"{folder/'valid.txt'} names images that are not in images: {few_names(unknown)}. "
+                         "Unpack the set again, or take these names out of the list")
 
 def _check_looks(folder, looks, skip):
     "Refuse masks that do not fit, and files that cannot be opened"

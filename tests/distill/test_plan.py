@@ -1,5 +1,5 @@
 """What a run will take, on paper: every multiply-add and second beside a naive count, every device a price."""
-import time
+import subprocess, sys, time
 
 import pandas as pd
 import pytest
@@ -14,6 +14,7 @@ from sskd_tutor.distill.plan import make_plan
 from sskd_tutor.nets.staged import count_macs
 from sskd_tutor.nets.weights import fashion_teacher
 from sskd_tutor.nets.small import tutorial_resnet
+from helpers.command import env
 from helpers.pairs import new_learner, pair, small_dls
 
 torch.set_num_threads(1)
@@ -78,3 +79,25 @@ def test_how_long(budget, valid_every, monkeypatch):
     plan = learn.sskd_plan(teacher, **kwargs)
     run = learn.fit_sskd(teacher, plan=plan, **kwargs)
     assert .5 < run.stages.planned_seconds.sum()/run.stages.seconds.sum() < 2
+
+a_run = """
+from fastai.vision.all import Learner
+import sskd_tutor.distill.fit
+from sskd_tutor.core.device import peak_memory, quiet
+from sskd_tutor.data.loaders import fashion_dls
+from sskd_tutor.distill.cache import CacheFeatures
+from sskd_tutor.nets.small import tutorial_resnet
+from sskd_tutor.nets.weights import fashion_teacher
+learn = Learner(fashion_dls(n=1000, bs=50, device='cpu'), tutorial_resnet(width=16, blocks=1))
+how = dict(epochs=2, head_epochs=1, cbs=CacheFeatures(2, '4 GB'), valid_every=0)
+plan = learn.sskd_plan(fashion_teacher(), **how)
+with quiet(learn): learn.fit_sskd(fashion_teacher(), **how)
+print(plan.memory, plan.bytes, peak_memory('cpu'))
+"""
+
+def test_memory_is_what_a_run_holds():
+    "In a process of its own; about a quarter is remembered features"
+    p = subprocess.run([sys.executable, '-W', 'ignore', '-c', a_run], env=env, capture_output=True, text=True)
+    assert p.returncode == 0, p.stderr
+    planned, remembered, held = map(float, p.stdout.split())
+    assert remembered > .2*held and planned == pytest.approx(held, rel=.2)

@@ -58,3 +58,31 @@ def write_imagenet(top, val='flat', below=''):
     for k, i in enumerate(range(60, 80), 1): picture(i).save(top/below/f'val/ILSVRC2012_val_{k:08d}.JPEG', format='jpeg')
     dict(devkit=write_devkit, kaggle=write_kaggle).get(val, lambda top: None)(top)
     return top
+
+def write_streets(folder, n=12):
+    "Sky above, road below, in CamVid's format; four frames to test on"
+    for name in ('images', 'labels'): (folder/name).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        mask = np.zeros((36, 64), 'u1')
+        mask[rng.integers(12, 24):] = 1
+        Image.fromarray(np.array([[90, 150, 230], [70, 70, 70]], 'u1')[mask]).save(folder/f'images/{i:02d}.png')
+        Image.fromarray(mask).save(folder/f'labels/{i:02d}_P.png')
+    (folder/'codes.txt').write_text('Sky\nRoad\nVoid')
+    (folder/'valid.txt').write_text('\n'.join(f'{i:02d}.png' for i in range(n - 4, n)))
+    return folder
+
+def write_lfw(home, n=14):
+    "Persons of one gray each, four images of each, in LFW's layout; one person in each fold, and four in none"
+    names = [f'Ada_{chr(65 + i)}' for i in range(n)]
+    for i, name in enumerate(names):
+        (home/'lfw_funneled'/name).mkdir(parents=True)
+        for j in range(1, 5):
+            noise = np.random.default_rng(j).integers(0, 25, (250, 250, 3))
+            Image.fromarray((30 + 14*i + noise).astype('u1')).save(home/f'lfw_funneled/{name}/{name}_{j:04d}.jpg')
+    lines = ['10\t20']
+    for i in range(10):
+        other = (i + 1) % 5 + 5*(i > 4)
+        lines += [f'{names[i]}\t1\t2']*20 + [f'{names[i]}\t1\t{names[other]}\t3']*20
+    for name in ('pairs.txt', 'pairsDevTrain.txt', 'pairsDevTest.txt'): (home/name).write_text('\n'.join(lines))
+    return home

@@ -42,7 +42,7 @@ def _keep(path, row):
     half.replace(path)
 
 def check(room, name, f, expect=('right', 'named')):
-    "A case; a failure unless it ends as expected"
+    "A case, and how it ended; a failure unless it ends as expected"
     start = time.perf_counter()
     end = judged(f)
     first_line = re.sub(r'\S*/pytest-(\d+/|of-\S*$)', '', end.says, flags=re.M).splitlines()[0][:160] if end.says.strip() else ''
@@ -51,3 +51,4 @@ def check(room, name, f, expect=('right', 'named')):
     row = dict(room=room, case=name, ends=end.ends, says=first_line, date=date.today().isoformat(), torch=torch.__version__)
     if path: _keep(Path(path), row)
     assert end.ends in expect, f'{name} ends {end.ends}: {end.says}'
+    return end

@@ -1,5 +1,6 @@
 """Real sets as they arrive: half unpacked, the wrong folder, colored masks, boxes outside. Each is named, with the cure."""
 import json
+import re
 import shutil
 
 import numpy as np
@@ -18,6 +19,16 @@ from sskd_tutor.tasks.lfw import lfw_pairs, lfw_people
 from sskd_tutor.tasks.streets import street_dls
 
 pytestmark = pytest.mark.slow
+
+verbs = 'add choose copy expected fill fix get give leave name pass put remove save unpack write'.split()
+cure = re.compile(rf"[.;,] (or )?({'|'.join(verbs)}) ", re.I)   # at the beginning of a sentence or of a part of one
+
+not_yet = ['COCO, no annotations']   # tasks.boxes says only why
+
+def named(case, f):
+    "It is refused by a sentence of ours that says what to do"
+    end = check('sets', case, f, expect=('named',))
+    assert case in not_yet or cure.search(end.says), f'no cure: {end.says}'
 
 def cut(path, n=100): path.write_bytes(path.read_bytes()[:-n])
 def edited(path, change):
@@ -39,7 +50,7 @@ cifar = {
 def test_cifar(name, tmp_path):
     folder = write_cifar(tmp_path/'cifar-100-binary')
     cifar[name](folder)
-    check('sets', f'CIFAR-100, {name}', lambda: read_cifar(folder), expect=('named',))
+    named(f'CIFAR-100, {name}', lambda: read_cifar(folder))
 
 # --- streets
 
@@ -62,7 +73,7 @@ streets = {
 def test_streets(name, tmp_path):
     folder = write_camvid(make_scenes(6, size=48), tmp_path/'camvid')
     streets[name](folder)
-    check('sets', f'CamVid, {name}', lambda: street_dls(folder, (48, 48), 2, device='cpu'), expect=('named',))
+    named(f'CamVid, {name}', lambda: street_dls(folder, (48, 48), 2, device='cpu'))
 
 # --- boxes
 
@@ -90,7 +101,7 @@ boxes = {
 def test_boxes(name, tmp_path):
     folder = coco_folder(tmp_path)
     boxes[name](folder)
-    check('sets', f'COCO, {name}', lambda: coco_sets(folder), expect=('named',))
+    named(f'COCO, {name}', lambda: coco_sets(folder))
 
 # --- faces
 
@@ -107,7 +118,7 @@ def test_faces(name, lfw):  # noqa: F811
     def f():
         lfw_pairs('10_folds', lfw)
         lfw_people('10_folds', data_home=lfw)
-    check('sets', f'LFW, {name}', f, expect=('named',))
+    named(f'LFW, {name}', f)
 
 # --- folders of one's own
 
@@ -126,7 +137,7 @@ def test_folders(name, tmp_path):
     folder = write_folders(tmp_path/'photos', {'.': range(60)})
     folders[name](folder)
     def f(): open_data(folder, size=16, bs=4, device='cpu', mode=None, whole=True)
-    check('sets', f'a folder with {name}', f, expect=('named',))
+    named(f'a folder with {name}', f)
 
 # --- SSKD_DATA
 
@@ -143,4 +154,5 @@ def test_sskd_data(name, recipe, tmp_path, monkeypatch, capsys):
         assert main(['recipe', recipe, '--plan', '--device', 'cpu']) == 2
         said = capsys.readouterr().err
         assert 'Traceback' not in said and str(tmp_path) in said and 'Error' not in said, said
+        assert cure.search(said), f'no cure: {said}'
     check('sets', f'SSKD_DATA {name}, {recipe}', f, expect=('right',))
