@@ -31,7 +31,7 @@ from sskd_tutor.data.made import make_scenes, write_coco
 from sskd_tutor.nets.weights import load_weights, save_weights
 
 RESULTS = pkg_data/'benchmarks/results/detection.csv'  # travels with the package: pages draw it
-CHOICE = RESULTS.with_name('detection_choice.csv')     # of the learning rate of labels only
+CHOICE = Path(__file__).parent/'results/detection_choice.csv'   # of the learning rate of labels only
 FIELDS = ('method seed map map_50 map_75 gmacs seconds epochs lr scenes tested_on width machine threads '
           'date').split()
 BS = 8
@@ -165,11 +165,11 @@ def append(path, row):
 
 def choose(a):
     "Try the learning rates of labels only, on scenes of training pictures"
-    tried = {float(row['lr']) for row in read_rows(CHOICE)}
+    tried = {float(row['lr']) for row in read_rows(a.choice)}
     gmacs = float(read_rows(a.csv)[0]['gmacs'])  # of stage by stage
     for lr in TRIED - tried:
         trained = labels_only(a, 0, gmacs, lr, holdout=True)
-        append(CHOICE, row_of(a, 'labels_only', 0, trained, HOLDOUT))
+        append(a.choice, row_of(a, 'labels_only', 0, trained, HOLDOUT))
 
 def compare(a):
     "The runs that are not there yet"
@@ -181,7 +181,7 @@ def compare(a):
 
 def compare_labels(a, seed):
     "Labels only at the chosen learning rate, for the multiply-adds of this seed's stage by stage"
-    best = max(read_rows(CHOICE), key=lambda row: float(row['map']))
+    best = max(read_rows(a.choice), key=lambda row: float(row['map']))
     budget = next(float(row['gmacs']) for row in read_rows(a.csv)
                   if (row['method'], int(row['seed'])) == ('distilled', seed))
     trained = labels_only(a, seed, budget, float(best['lr']))
@@ -203,6 +203,7 @@ def main():
     p.add_argument('--out', type=Path, default=pkg_data)
     a = p.parse_args()
     a.scenes = a.scenes or dict(teacher=3000, compare=600)[a.what]
+    a.choice = CHOICE if a.csv == RESULTS else a.csv.with_name(CHOICE.name)
     dict(teacher=teacher, compare=compare)[a.what](a)
 
 if __name__ == '__main__': main()

@@ -8,6 +8,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from conftest import root
 from sskd_tutor.course.exercises import lessons as registered_lessons
+from sskd_tutor.course.grading import exercises
 
 sys.path.insert(0, str(root/'tools'))
 from course import CourseError, absolute, copies, read_course, read_lesson, write_course
@@ -161,6 +162,7 @@ checks = sorted([*(root/'nbs/course').glob('*_lesson_*.ipynb'), *(root/'nbs/cour
 def test_checks_say_the_same_whatever_they_draw(path, monkeypatch):
     "Their inputs are random; a typical slip must be told by its own words each time, not most of the time"
     monkeypatch.chdir(root/'nbs')
+    for id in list(exercises): monkeypatch.delitem(exercises, id)   # of the lessons before
     cells, space = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == 'code'], {'__name__': 'checks'}
     for c in cells: exec(c, space)
     again = [c for c in cells if 'said(' in c and not c.startswith('#| ')]
