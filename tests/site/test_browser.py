@@ -157,8 +157,9 @@ def try_all(page, explorer):
     assert a['titles'][0].startswith('stage') and len(a['maps']) == 4 and all(a['aria'])
     chosen = int(a['titles'][0][5]) - 1
     press_button(page, explorer, 'sskd-net', 1 if chosen == 0 else chosen - 1)
-    b = changed(page, explorer, a, 'titles', 'maps', 'points', 'frame', 'says')
-    assert b['titles'][0].split(',')[0] in b['titles'][1] and b['titles'][0][:6] != a['titles'][0][:6]
+    def follows(now): return now['titles'][0].split(',')[0] in now['titles'][1]   # each figure is drawn in its turn
+    b = changed(page, explorer, a, 'titles', 'maps', 'points', 'frame', 'says', also=follows)
+    assert b['titles'][0][:6] != a['titles'][0][:6]
     press(page, explorer, 'epoch', 'Home')
     def untrained(now): return all('before training' in t for t in [*now['titles'][:3], now['says']])
     c = changed(page, explorer, b, 'titles', 'maps', 'points', 'cells', also=untrained)
