@@ -6,7 +6,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/viz/tradeoffs.html.md"""
 
 # %% auto #0
 __all__ = ['place_names', 'accuracy_against_cost', 'fidelity_against_accuracy', 'push_apart', 'accuracy_against_labels',
-           'accuracy_against_width', 'accuracy_against_compute', 'sensitivity']
+           'accuracy_against_width', 'round_ticks', 'accuracy_against_compute', 'sensitivity']
 
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #5daac1a0
 import numpy as np
@@ -213,6 +213,15 @@ def accuracy_against_width(
     return _lines(runs, 'width', words, 'Accuracy against width', measure, teacher, theme, may_differ)
 
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #96ccd5f9
+def round_ticks(
+    low: float,      # above 0
+    high: float,
+) -> np.ndarray:     # rising
+    "1, 2 and 5 times the powers of ten from low to high: ticks of a logarithmic axis"
+    powers = 10.**np.arange(np.floor(np.log10(low)), np.log10(high) + 1)
+    ticks = np.outer(powers, [1, 2, 5]).ravel()
+    return ticks[(low <= ticks) & (ticks <= high)]
+
 def accuracy_against_compute(
     runs: pd.DataFrame,              # comparable but for the budget; gmacs
     teacher: float = None,           # its accuracy, %
@@ -233,7 +242,9 @@ def accuracy_against_compute(
     first, last = np.log10(table.gmacs.min()), np.log10(table.gmacs.max())
     room = .05*(last - first)
     y_range = around(table['mean'], table.low, table.high, teacher, m=m)
-    fig.update_xaxes(type='log', range=[first - room, last + room])
+    ticks = round_ticks(10**(first - room), 10**(last + room))
+    fig.update_xaxes(type='log', range=[first - room, last + room], tickvals=ticks,
+                     ticktext=[f'{tick:,g}' for tick in ticks])
     fig.update_xaxes(title='multiply-adds of the training, 10⁹ (GMACs)')
     fig.update_yaxes(range=y_range, title=f'{m.words}, {m.unit}')
     height = max(420, 160 + 16*len(ends))
