@@ -249,7 +249,7 @@ claims = {
         Claim(light_teacher, 'stage by stage is {8.7} points ahead of labels alone, {3.4} at half the width', lambda c: [gap(t, 'sskd', 'labels') for t in (equal(c), half(c))]),
         Claim(light_teacher, 'lw_kd[alpha=.1] 3 {0.55} {-0.22} {1.31} no difference shown', lambda c: between(cost(c, 1), 'lw_kd[alpha=.1]', 'labels')),
         Claim(light_teacher, 'Taken alone, the interval of LW-KD at the teacher\'s width lies above 0', lambda c: between(equal(c), 'lw_kd[alpha=.1]', 'labels')[1] > 0),
-        Claim('nbs/lessons/01_first.ipynb', 'the gain is {8.7} points, somewhere between {7.5} and {9.9}', lambda c: between(equal(c), 'sskd', 'labels')),
+        Claim('nbs/lessons/01_first.ipynb', 'the gain is [{8.7} points, somewhere between {7.5} and {9.9}]', lambda c: between(equal(c), 'sskd', 'labels')),
 
         Claim(boards, "at the teacher's width three of the five seeds were known by then, at half the width none", lambda c: set(equal(c).seed) == set(range(5)) == set(half(c).seed)),
         Claim(boards, 'Primary comparison: stage by stage is better than KD by {2.70} points ({2.07} to {3.32}, 5 seeds).', lambda c: between(half(c), 'sskd', 'kd')),
@@ -340,7 +340,7 @@ claims = {
               lambda c: (ahead_at(c, 'sskd_teacher_head', 'all_at_once_teacher_head', 1).mean(), -ahead_at(c, 'sskd_teacher_head', 'all_at_once_teacher_head', 4).mean())),
         Claim(first, 'five seeds, three at the longest budget and for labels alone at the second', lambda c: (curve(c, 4).groupby('method').seed.nunique().to_dict() == dict.fromkeys(('kd', 'sskd_teacher_head', 'all_at_once_teacher_head', 'teacher_fed'), 5) | dict(labels=3)
               and curve(c, 16).groupby('method').seed.nunique().to_dict() == dict(kd=3, sskd_teacher_head=3))),
-        Claim(better, 'one stage after the other is {1.4} points ahead of all at once, for the same cost. At four times as much it is {0.4} behind',
+        Claim(better, 'one stage after the other is {1.4} points ahead of all at once, for the same cost. At four times as much it is {0.4} *behind*',
               lambda c: (ahead_at(c, 'sskd_teacher_head', 'all_at_once_teacher_head', 1).mean(), -ahead_at(c, 'sskd_teacher_head', 'all_at_once_teacher_head', 4).mean())),
         Claim(better, 'labels alone are {4.0} and {1.5} points above it', lambda c: [gap(curve(c, times), 'labels', 'kd', 'accuracy') for times in (1, 4)]),
         Claim(better, 'At sixteen times, KD has caught up: {92.0} % against {91.9} %', lambda c: [mean(curve(c, 16), m, 'accuracy') for m in ('kd', 'sskd_teacher_head')]),
