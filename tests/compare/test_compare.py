@@ -230,7 +230,7 @@ def test_a_line_that_was_cut_off(made, tmp_path, capsys):
         assert len(read_runs(tmp_path/'a.csv')) == 5
         assert (tmp_path/'a.csv').read_text() == before  # who only looks changes nothing
         assert 'cut off' in capsys.readouterr().err
-        row = dict(zip(columns, ['x']*len(columns))) | dict(seed='9', labels='100', images='100')
+        row = next(csv.DictReader(whole.splitlines())) | dict(seed='9')
         append_run(tmp_path/'a.csv', row)  # not glued to what was cut off
         assert len(read_runs(tmp_path/'a.csv', repair=True)) == 6 + (cut == 1)  # only its newline was lacking
         assert (tmp_path/'a.csv').read_text().endswith('\n') and (tmp_path/'a.csv.cut').exists() == (cut > 1)
