@@ -239,7 +239,8 @@ def accuracy_at(
     cost: float,     # where to read it
 ) -> float:          # NaN: outside the curve
     "What a curve says at a cost, on straight lines over the logarithm of the costs"
-    if not gmacs[0] <= cost <= gmacs[-1]: return np.nan
+    rounding = 1e-9   # a mean of equal costs may differ in its last bit
+    if not gmacs[0]*(1 - rounding) <= cost <= gmacs[-1]*(1 + rounding): return np.nan
     return float(np.interp(np.log(cost), np.log(gmacs), accuracy))
 
 # %% ../../nbs/compare/06_curves.ipynb #ddea242c
