@@ -24,7 +24,8 @@ from sskd_tutor.data.loaders import DeviceDL, ImageSet, fashion_dls
 from sskd_tutor.data.images import Images
 from sskd_tutor.runs.export import export_student
 from sskd_tutor.nets.feed import Feed, expects, make_feed
-from sskd_tutor.distill.pairing import Pairing, match_stages, merged, pair_stages
+from sskd_tutor.distill.matching import match_stages, merged
+from sskd_tutor.distill.pairing import Pairing, pair_stages
 from sskd_tutor.viz.pairing import PairingEditor, pairing_figure
 from sskd_tutor.nets.weights import load_weights
 from sskd_tutor.core.state import tensors_sha256

@@ -11,7 +11,8 @@ from sskd_tutor.core.files import pkg_data
 from sskd_tutor.core.settings import Settings, as_words, make_settings, option
 from sskd_tutor.core.units import in_bytes
 from sskd_tutor.data.views import Views
-from sskd_tutor.distill.pairing import Pairing, match_stages
+from sskd_tutor.distill.matching import match_stages
+from sskd_tutor.distill.pairing import Pairing
 from sskd_tutor.measure.recording import Recording
 from sskd_tutor.nets.words import build_model, check_from_file, names_code, net_sources
 from sskd_tutor.runs.saved import read_info

@@ -33,7 +33,7 @@ from sskd_tutor.distill.joint import joint_gmacs
 from sskd_tutor.distill.check import check_pair, first_batch
 from sskd_tutor.distill.adapters import make_adapters
 from sskd_tutor.distill.costs import stage_costs
-from sskd_tutor.distill.pairing import merged
+from sskd_tutor.distill.matching import merged
 from sskd_tutor.data.made import make_scenes, write_camvid
 from sskd_tutor.tasks.segmentation import (MeanIoU, StagedUnet, exportable, scores, segment_stages, segmentation_teacher, small_unet,
     stitched_maps, teacher_sha256)
