@@ -58,13 +58,19 @@ def gmacs_of(part, a):
     trial = start(cells(study(probe | images | COMMON))[0], 'cpu')
     return round(schedule('labels', trial, dict(epochs=part['labels_epochs'])).gmacs)
 
-def chosen():
-    "method -> the learning rate that did best on held-out images"
+def chosen(rates):
+    "method -> the one of these learning rates that did best on held-out images"
     best = {}
     for row in read_rows(TUNING):
-        found = float(row['accuracy_valid'])
-        if found > best.get(row['method'], (-1, 0))[0]: best[row['method']] = found, float(row['lr'])
+        lr, found = float(row['lr']), float(row['accuracy_valid'])
+        if lr not in rates: continue
+        if found > best.get(row['method'], (-1, 0))[0]: best[row['method']] = found, lr
     return {method: lr for method, (_, lr) in best.items()}
+
+def rates_of(part):
+    "The learning rates among which a part's methods choose"
+    tuning = config()['tune']
+    return [*tuning['lr'], tuning['lr_more']] if part.get('more_rates') else tuning['lr']
 
 def precision_of(seed, rows):
     "That of the seed's first run; before it, what this machine is fast in"
@@ -105,16 +111,22 @@ def try_one(cell, lr):
         images=len(trial.labeled.train.dataset), held_out=len(trial.labeled.valid.dataset),
         device=environment('cpu')['device_name'], date=date.today())
 
+def try_rate(lr, methods, a):
+    "The tries with this learning rate that are not there yet"
+    part = config()['tune'] | dict(methods=methods)
+    for cell in cells_of(part, a, dict.fromkeys(methods, lr)):
+        there = {(row['method'], float(row['lr'])) for row in read_rows(TUNING)}
+        if (cell.method, lr) in there: continue
+        row = try_one(cell, lr)
+        append_rows(TUNING, TRIED, [row])
+        print(*row.values(), flush=True)
+
 def tune(a):
-    "The tries that are not there yet"
+    "Every method with every rate; then the larger one for those that did best with the largest"
     part = config()['tune']
-    for lr in part['lr']:
-        for cell in cells_of(part, a, dict.fromkeys(part['methods'], lr)):
-            there = {(row['method'], float(row['lr'])) for row in read_rows(TUNING)}
-            if (cell.method, lr) in there: continue
-            row = try_one(cell, lr)
-            append_rows(TUNING, TRIED, [row])
-            print(*row.values(), flush=True)
+    for lr in part['lr']: try_rate(lr, part['methods'], a)
+    best = chosen(part['lr'])
+    try_rate(part['lr_more'], [m for m in part['methods'] if best[m] == max(part['lr'])], a)
 
 # --- the study
 
@@ -145,7 +157,8 @@ def stage_rows(cell, trial, row, a):
 
 def run(a):
     "The runs of a part that are not there yet"
-    for cell in cells_of(config()[a.what], a, chosen(), read_runs(RUNS).to_dict('records')):
+    part = config()[a.what]
+    for cell in cells_of(part, a, chosen(rates_of(part)), read_runs(RUNS).to_dict('records')):
         if a.method not in (None, cell.method): continue
         there = {run_key(row) for row in read_runs(RUNS, repair=True).to_dict('records')}
         if cell.key in there: continue
