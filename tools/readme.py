@@ -11,6 +11,8 @@ from nbdev.config import get_config
 from nbdev.serve import proc_nbs
 from traitlets.config import Config
 
+from twins import figure_of, saved_figures
+
 cfg = get_config()
 hidden = Config({'TagRemovePreprocessor': {'enabled': True, 'remove_input_tags': {'remove-input'}}})
 images = Path('nbs/images')  # the figures among the outputs are saved here, as readme_...
@@ -60,11 +62,27 @@ def cleaned(
     md = re.sub(r'<style.*?</style>\s*', '', md, flags=re.S)
     return re.sub(r'\[\[(`[^`]+`)\]\([^()]*\)', r'[\1', md)
 
+def titles(nb):
+    "The title of each saved figure, in order, without tags"
+    found = []
+    for out in saved_figures(nb):
+        text = figure_of(out)['layout']['title']['text']
+        found.append(re.sub(r'<[^>]+>', ' ', text))
+    return found
+
+def described(
+    md: str,       # markdown as nbconvert makes it; its figures are called png
+    texts: list,   # what each figure shows
+) -> str:          # the same, for a reader who cannot see the figures
+    texts = iter(texts)
+    return re.sub(r'!\[png\]', lambda m: f'![{next(texts)}]', md)
+
 def main():
+    nb = first_page()
     names = {'output_files_dir': 'images', 'unique_key': 'readme'}
-    md, resources = MarkdownExporter(config=hidden).from_notebook_node(first_page(), names)
+    md, resources = MarkdownExporter(config=hidden).from_notebook_node(nb, names)
     write_images(resources['outputs'])
-    body = themed(absolute(cleaned(md))).strip()
+    body = themed(absolute(described(cleaned(md), titles(nb)))).strip()
     md = f'# {cfg.title}\n\n> {cfg.description}\n\n{body}\n'
     Path('README.md').write_text(re.sub(r'\n{3,}', '\n\n', md))
 
