@@ -28,6 +28,11 @@ def comparison_folder() -> Path:
     return pkg_data/'benchmarks'
 
 # %% ../../nbs/compare/02a_results.ipynb #ea3dd526
+def _ends_a_line(f, size):
+    "Is the last byte of a file of this many bytes the end of a line?"
+    f.seek(size - 1)
+    return f.read(1) == b'\n'
+
 def append_run(
     path: str | Path,
     row: dict,           # from `run_cell`
@@ -40,7 +45,7 @@ def append_run(
     with open(path, 'a+b', buffering=0) as f:
         size = f.seek(0, os.SEEK_END)
         if not size: writer.writeheader()
-        elif f.seek(size - 1) and f.read(1) != b'\n': text.write('\n')  # somebody's last line was cut off
+        elif not _ends_a_line(f, size): text.write('\n')   # somebody's last line was cut off
         writer.writerow(row)
         data = text.getvalue().encode()
         if f.write(data) != len(data):

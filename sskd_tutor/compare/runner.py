@@ -24,7 +24,7 @@ from fastai.data.core import DataLoaders
 from fastai.data.transforms import IntToFloatTensor, Normalize
 from fastai.torch_core import default_device, set_seed
 
-from ..core.device import Bf16
+from ..core.device import all_gpus, Bf16
 from ..core.state import environment
 from ..data.images import Images
 from ..data.loaders import DeviceDL, ImageSet
@@ -212,7 +212,7 @@ def devices(
     jobs: int = None,   # how many workers; one per GPU, or else per core, if None
 ) -> tuple:             # ([where each worker trains], threads of each)
     "Where runs are made"
-    gpus = [f'cuda:{i}' for i in range(torch.cuda.device_count())]
+    gpus = all_gpus()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     n_workers = jobs or len(gpus) or max(1, cores)
     return [gpus[i % len(gpus)] if gpus else 'cpu' for i in range(n_workers)], 1

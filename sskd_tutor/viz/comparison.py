@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from ..core.units import counted
 from ..compare.methods import families, family_of, methods, parsed
 from ..compare.verdicts import Measure, comparable, finished, measure_of, named, summary, verdicts
 from .style import Theme, method_colors, other_color, see_through, styled, text_color
@@ -67,8 +68,7 @@ def hovers(
     says = []
     for _, row in table.iterrows():
         span = '' if np.isnan(row.low) else f' ({row.low:{m.form}} to {row.high:{m.form}})'
-        seeds = f"{row.seeds} seed{'s' if row.seeds > 1 else ''}"
-        value = f"{m.words} {row['mean']:{m.form}} {m.unit}{span}, {seeds}"
+        value = f"{m.words} {row['mean']:{m.form}} {m.unit}{span}, {counted(row.seeds, 'seed')}"
         says.append(f"{named(row.method)}<br>{value}{more(row) if more else ''}")
     return says
 
