@@ -34,7 +34,11 @@ from .weights import fashion_teacher
 # %% ../../nbs/nets/07_words.ipynb #cdaa1aa1
 def _pairs(options: str) -> dict[str, str]:
     "'a=1,b=2' as a dict of strings"
-    return dict(option.partition('=')[::2] for option in options.split(',') if option)
+    found = {}
+    for option in options.split(','):
+        name, _, value = option.partition('=')
+        if option: found[name] = value
+    return found
 
 _no_literal = ValueError, SyntaxError, MemoryError, RecursionError  # the last two: too deep a nesting
 

@@ -193,7 +193,7 @@ def export_student(
 def files_md(
     table: pd.DataFrame,   # from `export_student`
 ) -> str:
-    "That table in markdown"
+    "The table of `export_student` in markdown"
     lines = ['| file | MB | largest difference from the original |', '| --- | ---: | ---: |']
     lines += [f'| `{r.file}` | {r.MB:.2f} | {r.difference:.0e} |' for r in table.itertuples()]
     return '\n'.join(lines)

@@ -172,11 +172,12 @@ def _add_seeds(fig, method, values, row):
                     hoverinfo='skip', name=f'{method}, seeds')
 
 # %% ../../nbs/viz/05a_comparison.ipynb #c1a20001
+def _title(says): return says[0].upper() + says[1:]
+
 def _winner(m, table):
     "The finding: who is first, in a table that has the best first"
     best = table.iloc[0]
-    says = f"{named(best.method)} is first on average: {best['mean']:{m.form}} {m.unit}"
-    return says[0].upper() + says[1:]
+    return _title(f"{named(best.method)} is first on average: {best['mean']:{m.form}} {m.unit}")
 
 # %% ../../nbs/viz/05a_comparison.ipynb #c73662a2
 def accuracy_by_method(
@@ -252,4 +253,6 @@ def calibration_bars(
                     hovertemplate=says[row] + '<extra></extra>')
     fig.update_xaxes(title=f'{m.words}, {m.unit}', range=[0, 1.05*np.nanmax(table[['mean', 'high']])])
     right = [f'{mean:.1f}' for mean in table['mean']]
-    return _ladder(fig, 'Calibration: shorter is better', list(table.method), right, theme)
+    best = table.iloc[0]
+    finding = f"{named(best.method)} is the best calibrated on average: {best['mean']:.1f} {m.unit}"
+    return _ladder(fig, _title(finding), list(table.method), right, theme)

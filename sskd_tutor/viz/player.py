@@ -40,10 +40,11 @@ def distinct(
     maps: np.ndarray,   # (moments, ...)
 ) -> tuple:             # (the maps that differ from the moment before, the place of each moment among them)
     "Maps without repetitions"
-    same = [bool((now == before).all()) for before, now in zip(maps, maps[1:])]
-    places = np.cumsum([0, *(not s for s in same)])
-    first = [0, *(i for i, s in enumerate(same, 1) if not s)]
-    return maps[first], places.tolist()
+    first, places = [0], [0]
+    for i in range(1, len(maps)):
+        if not (maps[i] == maps[i - 1]).all(): first.append(i)
+        places.append(len(first) - 1)
+    return maps[first], places
 
 # %% ../../nbs/viz/08a_player.ipynb #15723f6a
 def _ranges(teacher):
