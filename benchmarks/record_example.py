@@ -16,10 +16,10 @@ from sskd_tutor.core.state import environment, tensors_sha256
 from sskd_tutor.core.tables import records
 from sskd_tutor.data.images import fashion_sha256
 from sskd_tutor.distill.check import first_batch
+from sskd_tutor.distill.costs import whole_step_macs
 from sskd_tutor.measure.recorder import RecordAlignment
 from sskd_tutor.nets.weights import fashion_teacher
-from sskd_tutor.runs.demo import (DemoSettings, labels_history, labels_macs, new_learner, percent_right,
-    teacher_card)
+from sskd_tutor.runs.demo import (DemoSettings, labels_history, new_learner, percent_right, teacher_card)
 from sskd_tutor.runs.saved import save_run
 
 MOST_MB = 3    # of the folder, which travels with the package
@@ -41,7 +41,7 @@ def train_on_labels(learn, settings, gmacs, cbs=(Bf16(),)):
     "For about so many multiply-adds"
     x = first_batch(learn.dls.train)[0][:2]
     images = len(learn.dls.train)*settings.bs
-    once = labels_macs(learn.model.to(x.device), x)*images/1e9
+    once = whole_step_macs(learn.model.to(x.device), x)*images/1e9
     epochs = max(1, round(gmacs/once))
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, settings.lr, cbs=list(cbs))
     return LabelsOnly(learn, epochs, epochs*once)

@@ -231,8 +231,8 @@ def info(a) -> int:
     "Print stages, channels, sizes, parameters and multiply-adds of a network"
     import torch
     from sskd_tutor.nets.words import build_net, stage_text
-    from sskd_tutor.runs.noise import image_shape
-    shape = image_shape(a.input) if a.input else None
+    from sskd_tutor.runs.noise import parsed_shape
+    shape = parsed_shape(a.input) if a.input else None
     net = build_net(a.net, shape)
     shape = list(shape or getattr(net, 'image_shape', None) or (1, 28, 28))
     x = torch.zeros(1, *shape, device=next((p.device for p in net.parameters()), 'cpu'))

@@ -57,9 +57,10 @@ methods = Registry('method')
 # %% ../../nbs/compare/01_methods.ipynb #dc00c425
 def source_id(
     source: str,   # of a method or a loss
-) -> str:          # '1503.02531', 'OpenReview ...', 'IJCAI 2018', 'ours' or 'no teacher'
+) -> str:          # '1503.02531', 'OpenReview ...', 'IJCAI 2018', 'ours', 'a control' or 'no teacher'
     "The place where something was published first, in one word"
     if source == 'no teacher': return source
+    if source.startswith('ours, a control'): return 'a control'   # no claim to be first
     if source.startswith('ours'): return 'ours'
     found = re.search(r'arXiv (\d{4}\.\d{4,5})|(OpenReview \w+)|([A-Z]{3,} \d{4})', source)
     if not found:

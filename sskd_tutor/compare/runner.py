@@ -24,7 +24,7 @@ from fastai.data.core import DataLoaders
 from fastai.data.transforms import IntToFloatTensor, Normalize
 from fastai.torch_core import default_device, set_seed
 
-from ..core.device import Bf16
+from ..core.device import all_gpus, Bf16
 from ..core.state import environment
 from ..data.images import Images
 from ..data.loaders import DeviceDL, ImageSet
@@ -34,7 +34,7 @@ from ..measure.fidelity import all_logits, ece, fidelity, torchmetrics
 from ..distill.precision import layout_fault
 from .methods import schedule, train
 from .phases import Trial
-from .results import append_run, columns, read_runs, rows_with
+from .results import append_run, read_runs, rows_with, run_columns
 from .study import Cell, Study, cells, load_data, run_key, split_images, studies
 
 # %% ../../nbs/compare/03_runner.ipynb #10b00103
@@ -96,10 +96,11 @@ def _test_dl(data, folder, bs, device):
 
 def _logits(net, dl, precision):
     "(logits, labels) of all images, in the precision of the training"
+    is_bf16 = precision == 'bfloat16'
     def answer(x):
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == 'bfloat16'): return net(x)
+        with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=is_bf16): return net(x)
     net.eval()
-    return all_logits(torch.no_grad()(answer), dl)
+    return all_logits(answer, dl)
 
 @lru_cache(maxsize=4)
 def _teacher_logits(teacher, data, folder, bs, precision, device):
@@ -137,7 +138,7 @@ def _width(net):
 def run_cell(
     cell: Cell,
     device=None,     # fastai's default device if None
-) -> dict:           # a row of text, with all `columns`
+) -> dict:           # a row of text, with all `run_columns`
     "Train one student and examine it, once"
     trial, seconds = train_cell(cell, device)
     return examine(cell, trial, seconds, device)
@@ -156,7 +157,7 @@ def examine(
     trial: Trial,    # from `train_cell`
     seconds: float,  # that it took
     device=None,     # as for `run_cell`
-) -> dict:           # a row of text, with all `columns`
+) -> dict:           # a row of text, with all `run_columns`
     "Look at the test images, once"
     exam = _Exam(cell, str(device or default_device()))
     last = exam.logits(trial.student)
@@ -169,7 +170,7 @@ def examine(
         accuracy_valid='' if valid is None else round(100*valid, 2),
         accuracy_teacher=exam.accuracy(exam.teacher), teacher_data=cell.told.teacher_data,
         device=environment(device)['device_name'], date=date.today())
-    return {name: str(row[name]) for name in columns}
+    return {name: str(row[name]) for name in run_columns}
 
 # %% ../../nbs/compare/03_runner.ipynb #79d8ac22
 def valid_accuracy(
@@ -212,7 +213,7 @@ def devices(
     jobs: int = None,   # how many workers; one per GPU, or else per core, if None
 ) -> tuple:             # ([where each worker trains], threads of each)
     "Where runs are made"
-    gpus = [f'cuda:{i}' for i in range(torch.cuda.device_count())]
+    gpus = all_gpus()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     n_workers = jobs or len(gpus) or max(1, cores)
     return [gpus[i % len(gpus)] if gpus else 'cpu' for i in range(n_workers)], 1

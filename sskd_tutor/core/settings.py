@@ -130,5 +130,6 @@ def as_words(
         default = f.default if f.default_factory is MISSING else f.default_factory()
         if f.name in leave_out or value == default: continue
         words.append(flag(f.name))
-        if value is not True: words += [str(v) for v in value] if isinstance(value, list) else [str(value)]
+        if value is True: continue   # a switch has no value
+        words += [str(v) for v in value] if isinstance(value, list) else [str(value)]
     return words

@@ -286,11 +286,11 @@ class PrefixCost(Question):
 class RememberedCost(Question):
     "A run that remembers"
     lesson, minutes, unit, digits = '6', 4, 'trainings', 3
-    asks = ('A teacher costs {teacher} million multiply-adds an image, its student {student}, forward. A '
-            'run remembers what frozen parts compute, for {views} views of each image: both networks run '
-            'once for each view. Besides, every stage is trained for {epochs} epochs at three times its '
-            'forward cost. How many ordinary trainings of the student, of {epochs} epochs, does the run '
-            'cost?')
+    asks = ("For one image, the teacher's forward pass costs {teacher} million multiply-adds and the "
+            "student's {student} million. A run runs both networks once for each of {views} views of each "
+            "image, and remembers the result. In addition, each stage is trained for {epochs} epochs, at "
+            "three times its forward cost. How many labels-only trainings of the student, of {epochs} "
+            "epochs each, does the run cost?")
     worked = '1 + {views}·({teacher} + {student})/(3·{epochs}·{student}) = {answer}.'
 
     def draw(self, rng):
@@ -300,9 +300,9 @@ class RememberedCost(Question):
     def solve(self, teacher, student, views, epochs): return 1 + views*(teacher + student)/(3*epochs*student)
 
     def compute(self, teacher, student, views, epochs):
-        ordinary = sum(3*student for _ in range(epochs))
+        labels_only = sum(3*student for _ in range(epochs))
         filled = sum(teacher + student for _ in range(views))
-        return (filled + ordinary)/ordinary
+        return (filled + labels_only)/labels_only
 
 # %% ../../nbs/course/20_bank.ipynb #9f288386
 @question

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import psutil
 import torch
 import torch.nn.functional as F
 from fastai.callback.all import MixedPrecision
@@ -24,7 +23,7 @@ from fastai.torch_core import rank_distrib
 from fastcore.all import patch
 from torch import Tensor
 
-from ..core.device import learner_device
+from ..core.device import device_load, learner_device, used_memory, wait_for
 from ..core.events import RunCallback
 from ..core.state import environment, same_rng
 from .fidelity import all_logits, fidelity, report_card, torchmetrics
@@ -32,18 +31,6 @@ from .gauge import Gauge
 from .recording import Recording, measure_columns, record_format, step_columns
 from .sample import fixed_sample, random_copy
 from ..nets.staged import StagedNet
-
-# %% ../../nbs/measure/04_recorder.ipynb #4e5d61d4
-def _memory(device: torch.device) -> float:
-    "Bytes in use: on the GPU, or by this process"
-    if device.type == 'cuda': return float(torch.cuda.memory_allocated(device))
-    return float(psutil.Process().memory_info().rss)
-
-def _gpu_util(device: torch.device) -> float:
-    "0 to 1; NaN without a GPU or without NVML"
-    if device.type != 'cuda': return np.nan
-    try: return torch.cuda.utilization(device)/100
-    except ModuleNotFoundError: return np.nan
 
 # %% ../../nbs/measure/04_recorder.ipynb #4b59e571
 class _Moment(NamedTuple):
@@ -79,18 +66,14 @@ class RecordAlignment(RunCallback):
         self.trained = False  # has the epoch that ends now trained? A `validate` ends one too
 
 # %% ../../nbs/measure/04_recorder.ipynb #49026af3
-def _idle(device: torch.device):
-    "Wait for the GPU"
-    if device.type == 'cuda': torch.cuda.synchronize(device)
-
 @patch
 @contextmanager
 def _on_the_bill(self: RecordAlignment, device: torch.device) -> Iterator:
     "Time spent here counts; random number generators come out as they went in"
-    _idle(device)
+    wait_for(device)
     start = time.perf_counter()
     with same_rng(): yield
-    _idle(device)
+    wait_for(device)
     now = time.perf_counter()
     self.spent += now - start
     elapsed = time.perf_counter() - self.begun
@@ -111,8 +94,8 @@ def _measure(self: RecordAlignment, run, phase: str, epoch: int):
             seconds=start - self.begun,
             measuring_seconds=time.perf_counter() - start,
             gmacs=run.gmacs if known else np.nan,
-            memory=_memory(device),
-            gpu_util=_gpu_util(device))
+            memory=float(used_memory(device)),
+            gpu_util=device_load(device))
         self.recording.append(step, **looked)
         for draw in self.on_step: draw(self.recording)
     self.last_cost = self.spent - spent

@@ -25,6 +25,7 @@ from torch import nn
 from torchvision.models import get_model, list_models
 
 from ..core.errors import Registry, nearest, with_extra
+from ..core.units import is_missing
 from .cut import as_stages
 from .small import cifar_net, cifar_nets, resnet10, tutorial_resnet
 from .staged import StagedNet
@@ -33,7 +34,11 @@ from .weights import fashion_teacher
 # %% ../../nbs/nets/07_words.ipynb #cdaa1aa1
 def _pairs(options: str) -> dict[str, str]:
     "'a=1,b=2' as a dict of strings"
-    return dict(option.partition('=')[::2] for option in options.split(',') if option)
+    found = {}
+    for option in options.split(','):
+        name, _, value = option.partition('=')
+        if option: found[name] = value
+    return found
 
 _no_literal = ValueError, SyntaxError, MemoryError, RecursionError  # the last two: too deep a nesting
 
@@ -261,8 +266,7 @@ def check_from_file(
 # %% ../../nbs/nets/07_words.ipynb #01f00002
 def _text_row(row: Any) -> str:
     "A stage of the table"
-    known = row.reduction is not None and row.reduction == row.reduction
-    reduction = f'{row.reduction:g}' if known else '–'
+    reduction = '–' if is_missing(row.reduction) else f'{row.reduction:g}'
     shape = ' x '.join(map(str, row.shape))
     return f"{row.Index:<12}{row.num_chs:>9}{reduction:>11}{shape:>16}{row.params:>14,}{row.macs:>18,}"
 

@@ -71,10 +71,11 @@ def check_classes(
     raise ValueError(words + ". Train its head on the folder's classes first")
 
 # %% ../../nbs/runs/04a_classes.ipynb #7575082d
+def _rounded(values): return [round(value, 6) for value in values.flatten().tolist()]
+
 def normalization_of(
     dls,
 ) -> tuple:   # means and standard deviations, lists by channel
     "How the images of these loaders are normalized"
     normalize = next(t for t in dls.train.after_batch.fs if hasattr(t, 'std'))
-    mean, std = ([round(v, 6) for v in t.flatten().tolist()] for t in (normalize.mean, normalize.std))
-    return mean, std
+    return _rounded(normalize.mean), _rounded(normalize.std)

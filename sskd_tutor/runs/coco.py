@@ -207,7 +207,7 @@ def shorten(self: CocoJob):
 
 @patch
 def opened(self: CocoJob) -> Opened:
-    "The same with the teacher's weights, once"
+    "Data and networks, the teacher with its weights; opened once"
     own = self.place and self.files/'teacher.safetensors'   # trained here
     weights = self.weights or (str(own) if own and own.exists() else None)
     if self.ready is None: self.ready = self.open(weights)
@@ -316,7 +316,8 @@ def results(self: CocoJob) -> tuple:   # of the last epochs, whose weights are s
     "Mean average precision of each detector, %"
     names = dict(teacher='teacher', labels_only='labels_only', student='distilled')
     maps = {name: self.found[part]['maps'] for part, name in names.items() if part in self.found}
-    last, best = ({name: pair[i] for name, pair in maps.items()} for i in (0, 1))
+    last = {name: of_last for name, (of_last, _) in maps.items()}
+    best = {name: of_best for name, (_, of_best) in maps.items()}
     return last, best
 
 @patch

@@ -51,7 +51,7 @@ def colored(
     from rich.console import Console
     Console(file=out).print(text, style=style, markup=False, soft_wrap=True)
 
-def nobody(line): "Told nothing, says nothing"
+def nobody(line): "Ignore the line"
 
 def listener(a) -> Callable:
     "Who is told what happens: nobody with --quiet"

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ..core.errors import nearest, with_extra
 from ..core.files import replace_whole, unfinished_beside
 from ..core.state import environment, kept
-from ..core.units import counted
+from ..core.units import counted, is_missing
 from ..nets.staged import count_macs
 from ..nets.weights import load_weights, save_weights
 from .hub import card_head
@@ -193,7 +193,7 @@ def export_student(
 def files_md(
     table: pd.DataFrame,   # from `export_student`
 ) -> str:
-    "That table in markdown"
+    "The table of `export_student` in markdown"
     lines = ['| file | MB | largest difference from the original |', '| --- | ---: | ---: |']
     lines += [f'| `{r.file}` | {r.MB:.2f} | {r.difference:.0e} |' for r in table.itertuples()]
     return '\n'.join(lines)
@@ -252,7 +252,7 @@ def _origin(info, license):  # where a student comes from, as a list in markdown
 def _sizes_md(table):
     here = environment('cpu')
     def shown(v):
-        if v != v: return 'not measured'
+        if is_missing(v): return 'not measured'
         return f'{v:,.4g}' if v < 1e4 else f'{v:,.0f}'
     lines = ['', '## How large, how fast', '',
              f"On {here['device_name']}, {counted(here['threads'], 'thread')}, torch {here['torch']}, "

@@ -323,20 +323,25 @@ def images_note(self: FolderJob) -> dict:
 
 # %% ../../nbs/runs/05_folder.ipynb #024c4df0
 @patch
+def _teacher_sha256(self: FolderJob) -> str:
+    "The fingerprint of the teacher's weights: of their file, if they have one"
+    s = self.settings
+    if s.train_teacher: return self.found['teacher']['sha256']
+    if s.teacher_weights: return file_sha256(s.teacher_weights)
+    return tensors_sha256(self.pairing.split['teacher'])
+
+@patch
 def info(self: FolderJob) -> dict:
     "What run.json says"
     s, distilled, images = self.settings, self.found['distilled'], self.dls.train_ds
     if s.train_teacher: self.trained_teacher()
-    if s.train_teacher: sha256 = self.found['teacher']['sha256']
-    elif s.teacher_weights: sha256 = file_sha256(s.teacher_weights)
-    else: sha256 = tensors_sha256(self.pairing.split['teacher'])
     return dict(
         title=f'{s.student}, distilled from {s.teacher}',
         results=dict(teacher=self.teacher_accuracy, distilled=distilled['accuracy']),
         stages=distilled['stages'], cost=dict(distilled=distilled['gmacs']),
         student_sha256=distilled['sha256'],
         fit_sskd=distilled['fit_sskd'],
-        teacher=dict(name=s.teacher, labels_seen=self.labels_seen, sha256=sha256),
+        teacher=dict(name=s.teacher, labels_seen=self.labels_seen, sha256=self._teacher_sha256()),
         images=self.images_note(), environment=environment(s.device), command=self.command(),
         data=dict(name=Path(s.data).name, sha256=images.fingerprint(), n_train=len(images),
                   n_valid=len(self.dls.valid_ds)))
@@ -377,10 +382,11 @@ def teacher_again(
     places = [Path(s.teacher_weights), beside] if s.teacher_weights else []
     if s.train_teacher: places = [run.path/'teacher.safetensors']
     path = next((p for p in places if p.is_file() and file_sha256(p) == wanted), None)
-    if path: load_weights(net, path)
+    if path is not None: load_weights(net, path)
+    is_complete = path is not None or not places   # one without a file never had other weights
     own = Pairing.load(run.path/'pairing.json')['teacher_input'] or {}
     feed = make_feed(x, own, (images['mean'], images['std']))
-    return net if feed is None else nn.Sequential(feed, net), bool(path) or not places
+    return net if feed is None else nn.Sequential(feed, net), is_complete
 
 @patch(cls_method=True)
 def to_export(cls: FolderJob,

@@ -57,7 +57,9 @@ def pixels_of(
     "The first images of a loader, before their normalization"
     xs, ys, n = [], [], 0
     for x, y in batches:
-        xs, ys, n = [*xs, torch.Tensor(x.cpu())], [*ys, torch.Tensor(y.cpu().float()).long()], n + len(x)
+        xs.append(torch.Tensor(x.cpu()))
+        ys.append(torch.Tensor(y.cpu().float()).long())
+        n += len(x)
         if n >= most: break
     mean, std = (torch.as_tensor(v, dtype=torch.float32).view(-1, 1, 1) for v in stats)
     x = torch.cat(xs)[:most]*std + mean
@@ -137,7 +139,7 @@ def int8_md(
     table: pd.DataFrame,   # from `compare_files`
     n: int,                # images that judged
 ) -> str:
-    "That table in markdown, with a sentence"
+    "The table of `compare_files` in markdown, under a heading"
     lines = ['', '## In 8 bits', '',
              f'On {n:,} held-out images, on this machine; speed is no promise for another.', '',
              '| program | ' + ' | '.join(table.columns) + ' |', '| --- |' + ' ---: |'*len(table.columns)]

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from ..core.files import bounded_text, parsed_json
 from ..core.state import kept, same_rng
+from ..core.units import is_missing
 from ..measure.sample import fixed_sample
 from .report import Opening, html_table, said
 from ..viz.walls import image_uri
@@ -64,7 +65,7 @@ def answers_html(
 # %% ../../nbs/runs/01a_look.ipynb #c120b2d9
 def _size_row(name, row):
     "A network's line: weights, MB, multiply-adds and time of an image"
-    def time(value): return 'not measured' if value is None or value != value else f'{value:.3g} ms'
+    def time(value): return 'not measured' if is_missing(value) else f'{value:.3g} ms'
     macs = f"{row['M multiply-adds']/1e3:.3g} GMACs"
     return [name, f"{row['parameters']:,.0f}", f"{row['MB']:.3g} MB", macs, time(row['ms an image'])]
 
@@ -113,5 +114,6 @@ def looked_at(
     answers: list,         # from `answers_of`
 ) -> dict:                 # ready for JSON
     "What the report shows of teacher and student"
-    rows = {name: {k: None if v != v else float(v) for k, v in row.items()} for name, row in sizes.iterrows()}
+    def stored(value): return None if is_missing(value) else float(value)
+    rows = {name: {k: stored(v) for k, v in row.items()} for name, row in sizes.iterrows()}
     return dict(sizes=rows, answers=answers)

@@ -16,6 +16,7 @@ from fastai.learner import Learner
 from fastcore.all import IN_NOTEBOOK, patch
 
 from ..core.device import quiet
+from ..core.units import clock
 
 # %% ../../nbs/runs/00_progress.ipynb #de01ca69
 class EpochLines(Callback):
@@ -51,7 +52,7 @@ def left(self: EpochLines,
     done = self.done(part)
     if done >= 1: return f"   [{100*done:3.0f} %, done]"
     seconds = (time.time() - self.begun)*(1 - done)/max(done - self.at_first, 1e-9)
-    return f"   [{100*done:3.0f} %, {int(seconds)//60}:{int(seconds) % 60:02} left]"
+    return f"   [{100*done:3.0f} %, {clock(seconds)} left]"
 
 # %% ../../nbs/runs/00_progress.ipynb #c2a9bee4
 @patch

@@ -277,9 +277,12 @@ def beside(
                  student=f'stage by stage, this package{some}')
     ours = {names[k]: last_best(load_run(folder/k).history) for k in names if (folder/k/'run.json').exists()}
     ours.setdefault('teacher', (student['results']['teacher'], None))
-    rows = [dict(network=n, published=a, epoch=e, source=w) for n, a, e, w in recipe['published']['rows']]
-    known = [r['network'] for r in rows]
-    rows += [dict(network=n) for n in names.values() if n in ours and n not in known]
+    rows = []
+    for network, accuracy, epoch, source in recipe['published']['rows']:
+        rows.append(dict(network=network, published=accuracy, epoch=epoch, source=source))
+    known = [row['network'] for row in rows]
+    for network in names.values():
+        if network in ours and network not in known: rows.append(dict(network=network))
     for row in rows: row['last'], row['best'] = ours.get(row['network'], (None, None))
     return pd.DataFrame(rows, columns=['network', 'published', 'epoch', 'source', 'last', 'best'])
 

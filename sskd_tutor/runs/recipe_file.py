@@ -16,6 +16,7 @@ from pathlib import Path
 from ..core.errors import nearest
 from ..core.files import bounded_text, pkg_data
 from ..core.settings import make_settings, option, Settings
+from ..core.units import is_missing
 from ..data.formats import formats
 from ..distill.labels import optimizers
 from ..distill.losses import default_loss, losses
@@ -146,7 +147,7 @@ def share_words(
     return ', a quarter of the data' if share == .25 else f', {100*share:g} % of the data'
 
 # %% ../../nbs/runs/05b_recipe_file.ipynb #e5a5703d
-def _percent(v): return '–' if v is None or v != v else f'{v:.2f}'
+def _percent(v): return '–' if is_missing(v) else f'{v:.2f}'
 def _word(v): return v if isinstance(v, str) else '–'
 
 def table_md(

@@ -21,6 +21,7 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from ..core.files import pkg_data, write_whole
+from ..core.units import counted, is_missing
 from ..measure.recording import Recording
 from ..viz.gallery import chapters_of
 from ..viz.panels import asset
@@ -42,7 +43,7 @@ def number(
     form: str = '{:.2f}',
 ) -> str:
     "A number as text, or a dash"
-    return '–' if value is None or value != value else form.format(value)
+    return '–' if is_missing(value) else form.format(value)
 
 # %% ../../nbs/runs/01_report.ipynb #c2580550
 def result_text(
@@ -165,7 +166,7 @@ def cell_text(
     value,   # number, text, None or NaN
 ) -> str:
     "A value as it stands in a cell of a table"
-    if value is None or value != value: return '–'
+    if is_missing(value): return '–'
     if isinstance(value, bool) or not isinstance(value, int | float): return str(value)
     return f'{value:,}' if isinstance(value, int) else f'{value:,.4g}'
 
@@ -287,7 +288,7 @@ def _cards(results):
 def _subtitle(info):
     env = info['environment']
     when = env['time'].replace('T', ' ').replace('+00:00', ' UTC')
-    machine = f"{env['device_name']}, {env['threads']} thread{'s'*(env['threads'] != 1)}"
+    machine = f"{env['device_name']}, {counted(env['threads'], 'thread')}"
     return f"{when} · {machine} · {info['seconds']:.0f} s in all"
 
 def _prints(info):

@@ -30,7 +30,7 @@ from .boxes import classes_of
 from ..data.images import mean, std
 from ..core.errors import with_extra
 from ..core.files import pkg_data, verified
-from ..distill.costs import step_macs
+from ..distill.costs import whole_step_macs
 from ..nets.staged import StagedNet
 from ..core.state import kept
 from ..nets.weights import load_weights, read_torch, save_weights
@@ -265,8 +265,8 @@ def staged_pair(
 
 # %% ../../nbs/tasks/01_detection.ipynb #a1b801a9
 def _place_of(ids, device):
-    "A table from the network's number to ours, 1, 2, ...; 0 where it has no class"
-    table = torch.zeros(max(ids) + 1, dtype=torch.int64, device=device)
+    "A table from the network's number to ours, 1, 2, ...; 0 where it has no class, as in the last entry"
+    table = torch.zeros(max(ids) + 2, dtype=torch.int64, device=device)
     table[torch.tensor(ids, device=device)] = torch.arange(1, len(ids) + 1, device=device)
     return table
 
@@ -292,7 +292,8 @@ def detection_map(
         for x, sizes, targets in dl:
             found = net.head.detections(net(x.to(device)), sizes)
             if places is not None:
-                found = [f | dict(labels=places[f['labels'].clamp(max=max(ids))]) for f in found]
+                last = len(places) - 1   # stands for every higher number
+                found = [f | dict(labels=places[f['labels'].clamp(max=last)]) for f in found]
             _update(metric, found, targets)
     result = metric.compute()
     measures = {name: result[name].item() for name in ('map', 'map_50', 'map_75')}
@@ -307,7 +308,7 @@ def detector_macs(
     x, sizes, targets = learn.dls.train.one_batch()
     learn.model.to(x.device)
     def loss(pyramid, _): return learn.loss_func(pyramid, sizes, targets)
-    return step_macs(learn.model, list(learn.model.parts), loss, lambda x: None, x)
+    return whole_step_macs(learn.model, x, loss)
 
 # %% ../../nbs/tasks/01_detection.ipynb #13cf08c
 def _emptied(detector):

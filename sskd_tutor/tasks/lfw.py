@@ -87,8 +87,10 @@ def _fetch(function, data_home, download, **kwargs):
 def _named_in(line):
     "The images of a pair, below lfw_funneled; none in a line that is no pair"
     parts = line.split('\t')
-    named = [(parts[0], n) for n in parts[1:]] if len(parts) == 3 else [tuple(parts[:2]), tuple(parts[2:])]
-    if len(parts) not in (3, 4) or not all(n.isdigit() for _, n in named): return []
+    if len(parts) == 3: named = [(parts[0], parts[1]), (parts[0], parts[2])]     # of one person
+    elif len(parts) == 4: named = [(parts[0], parts[1]), (parts[2], parts[3])]   # of two
+    else: return []
+    if not all(n.isdigit() for _, n in named): return []
     return [f'{name}/{name}_{int(n):04d}.jpg' for name, n in named]
 
 def _check_listed(home, subset):

@@ -41,6 +41,11 @@ def _named(path):
     lines = plain_text(path, 'Write it again: the name of an image a line').splitlines()
     return {line.strip() for line in lines if line.strip()}
 
+def _part_of(image, held, val):
+    "Where a frame belongs; `held`: it is in `valid.txt`, CamVid's test frames"
+    if held: return 'test'
+    return 'val' if image.name in val else 'train'
+
 def camvid_parts(
     folder: str | Path,   # as for `read_camvid`
 ) -> tuple:               # (part -> list of Path, names of the classes)
@@ -51,8 +56,7 @@ def camvid_parts(
         raise ValueError(f"{folder}/val.txt names images that are not in images: {few_names(strange)}")
     parts = {part: [] for part in street_parts}
     for image, held in zip(files.images, files.valid):
-        part = 'test' if held else 'val' if image.name in val else 'train'
-        parts[part].append(image)
+        parts[_part_of(image, held, val)].append(image)
     return parts, files.codes
 
 # %% ../../nbs/tasks/03a_streets.ipynb #734c93c7

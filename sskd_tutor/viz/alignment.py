@@ -189,8 +189,10 @@ def _add_stage(fig, rows, stage, color, measure):
 # %% ../../nbs/viz/03_alignment.ipynb #249e3379
 def _add_hint(fig, rows, stage, color, total):
     "What the teacher's own stage reaches: a dashed level, empty where it was not measured"
-    last = rows.value.dropna()[-1:].tolist()
-    fig.add_scatter(x=[0, total] if last else [], y=2*last, mode='lines', name=f"teacher's {stage}",
+    measured = rows.value.dropna().tolist()
+    ends = [0, total] if measured else []
+    level = [measured[-1]]*2 if measured else []
+    fig.add_scatter(x=ends, y=level, mode='lines', name=f"teacher's {stage}",
                     showlegend=False, line=dict(color=color, width=2, dash='dash'),
                     hovertemplate=f"the teacher's {stage}: %{{y:.3g}}<extra></extra>")
 
@@ -327,7 +329,8 @@ def _best_order(match):
 # %% ../../nbs/viz/03_alignment.ipynb #8b5c079e
 def _match_note(now):
     "The subtitle: how strong the matches are, and how many channels have none"
-    strongest = np.nanmax(np.abs(now), axis=0, initial=0, where=~np.isnan(now)) if now.size else np.zeros(1)
+    strength = np.nan_to_num(np.abs(now))   # undefined counts as 0
+    strongest = strength.max(axis=0, initial=0) if now.size else np.zeros(1)
     note = f"strongest match of a teacher's channel, on average: {strongest.mean():.2f}"
     dead = int(np.isnan(now).all(1).sum())
     return note + (f'; {dead} constant channels: undefined, left blank' if dead else '')

@@ -15,9 +15,10 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from ..core.units import is_missing
 from ..measure.recording import Recording
 from .film import color_table
-from .moments import partners_of
+from .moments import nmse_rows
 from .panels import asset
 from .style import color_of
 from .walls import png_uri
@@ -87,7 +88,7 @@ def block_html(
     student: np.ndarray,   # (n,h,w), bytes, after the adapter
 ) -> Markup:
     "One stage: what it does, and what teacher and student see"
-    number = '' if far is None or far != far else f'difference {far:.2f}'
+    number = '' if is_missing(far) else f'difference {far:.2f}'
     head = Markup('<div class="head"><b>{}</b> {}{} <span>{}</span></div>')
     head = head.format(stage, block_words[state], lock if state == 'frozen' else '', number)
     row = Markup('<div class="name">{0}</div><img class="{0}" alt="{0}, {1}" src="{2}">')
@@ -101,9 +102,7 @@ def last_measured(
     stage: str,
 ) -> float:          # NaN if it never was
     "The newest NMSE of a stage"
-    table = rec.measures
-    own = (table.student == stage) & (table.teacher == partners_of(rec)[stage]) & (table.control == '')
-    values = table[own & (table.measure == 'nmse')].value
+    values = nmse_rows(rec, stage).value
     return float(values.iloc[-1]) if len(values) else np.nan
 
 # %% ../../nbs/viz/08b_blocks.ipynb #0e1a2306

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from ..core.units import counted
 from ..compare.methods import families, family_of, methods, parsed
 from ..compare.verdicts import Measure, comparable, finished, measure_of, named, summary, verdicts
 from .style import Theme, method_colors, other_color, see_through, styled, text_color
@@ -67,8 +68,7 @@ def hovers(
     says = []
     for _, row in table.iterrows():
         span = '' if np.isnan(row.low) else f' ({row.low:{m.form}} to {row.high:{m.form}})'
-        seeds = f"{row.seeds} seed{'s' if row.seeds > 1 else ''}"
-        value = f"{m.words} {row['mean']:{m.form}} {m.unit}{span}, {seeds}"
+        value = f"{m.words} {row['mean']:{m.form}} {m.unit}{span}, {counted(row.seeds, 'seed')}"
         says.append(f"{named(row.method)}<br>{value}{more(row) if more else ''}")
     return says
 
@@ -172,11 +172,12 @@ def _add_seeds(fig, method, values, row):
                     hoverinfo='skip', name=f'{method}, seeds')
 
 # %% ../../nbs/viz/05a_comparison.ipynb #c1a20001
+def _title(says): return says[0].upper() + says[1:]
+
 def _winner(m, table):
     "The finding: who is first, in a table that has the best first"
     best = table.iloc[0]
-    says = f"{named(best.method)} is first on average: {best['mean']:{m.form}} {m.unit}"
-    return says[0].upper() + says[1:]
+    return _title(f"{named(best.method)} is first on average: {best['mean']:{m.form}} {m.unit}")
 
 # %% ../../nbs/viz/05a_comparison.ipynb #c73662a2
 def accuracy_by_method(
@@ -252,4 +253,6 @@ def calibration_bars(
                     hovertemplate=says[row] + '<extra></extra>')
     fig.update_xaxes(title=f'{m.words}, {m.unit}', range=[0, 1.05*np.nanmax(table[['mean', 'high']])])
     right = [f'{mean:.1f}' for mean in table['mean']]
-    return _ladder(fig, 'Calibration: shorter is better', list(table.method), right, theme)
+    best = table.iloc[0]
+    finding = f"{named(best.method)} is the best calibrated on average: {best['mean']:.1f} {m.unit}"
+    return _ladder(fig, _title(finding), list(table.method), right, theme)

@@ -316,7 +316,7 @@ def visit(self: Explorer,
 # %% ../../nbs/viz/10_explorer.ipynb #4ba748d2
 @patch
 def _ear(self: Explorer):
-    "A widget without a face that hears the page's address"
+    "An invisible widget that hears the page's address"
     import anywidget
     traits = dict(_esm=asset('address.js'), asked=Unicode().tag(sync=True))
     kind = type('Address', (anywidget.AnyWidget,), traits)

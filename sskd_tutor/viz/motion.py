@@ -42,12 +42,18 @@ def redraw(
         for part in _changed(old['layout'], new['layout']): widget.layout[part] = new['layout'].get(part)
 
 # %% ../../nbs/viz/05_motion.ipynb #9769cbae
+def _ever_changed(versions):
+    "The parts in which any version differs from the last"
+    parts = set()
+    for version in versions: parts |= _changed(versions[-1], version)
+    return sorted(parts)
+
 def _moving(figs):
     "Over all steps: the changing parts of each trace, and of the layout"
-    last = figs[-1]
-    traces = [sorted(set().union(*(_changed(last['data'][place], fig['data'][place]) for fig in figs)))
-              for place in range(len(last['data']))]
-    return traces, sorted(set().union(*(_changed(last['layout'], fig['layout']) for fig in figs)))
+    n_traces = len(figs[-1]['data'])
+    traces = []
+    for place in range(n_traces): traces.append(_ever_changed([fig['data'][place] for fig in figs]))
+    return traces, _ever_changed([fig['layout'] for fig in figs])
 
 # %% ../../nbs/viz/05_motion.ipynb #86cbb36d
 def _frame(fig, traces, layout):

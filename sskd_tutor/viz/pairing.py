@@ -17,6 +17,7 @@ from IPython.display import display
 from fastcore.all import patch
 
 from ..core.errors import nearest
+from ..core.units import counted
 from ..distill.pairing import Pairing
 from .panels import PageTheme, drawn, framed, laid, line, no_widgets, panel, show, still_theme
 from .style import Theme, color_of, styled
@@ -96,7 +97,7 @@ def pairing_figure(
     fig.update_xaxes(visible=False, range=[-.5, 1.5], fixedrange=True)
     fig.update_yaxes(visible=False, range=[low - .5, .6], fixedrange=True)
     student, teacher = names.get('student', 'The student'), names.get('teacher', 'the teacher')
-    title = f"{student} learns from {teacher} in {len(table)} stage{'s' if len(table) > 1 else ''}"
+    title = f"{student} learns from {teacher} in {counted(len(table), 'stage')}"
     return styled(fig, title, theme, 130 - 62*low).update_layout(margin=dict(l=24, r=24, b=16, t=56))
 
 # %% ../../nbs/viz/08_pairing.ipynb #cc05e7b4

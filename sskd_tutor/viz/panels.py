@@ -121,7 +121,7 @@ def show(
 
 # %% ../../nbs/viz/07_panels.ipynb #057c630c
 def _helper():
-    "A widget without a face that loads plotly's bundle and names the controls"
+    "An invisible widget that loads plotly's bundle and names the controls"
     import anywidget
     kind = type('Helper', (anywidget.AnyWidget,),
                 dict(_esm=asset('widgets.js'), bundle=Unicode().tag(sync=True)))

@@ -18,9 +18,10 @@ import numpy as np
 from markupsafe import Markup, escape
 from PIL import Image
 
+from ..core.units import is_missing
 from ..measure.recording import Recording
 from .film import caption, color_table, film_check, frame
-from .moments import epochs_done, moment, partners_of, phase_spans
+from .moments import epochs_done, moment, nmse_rows, phase_spans
 from .panels import asset
 from .style import color_of, text_color
 from .walls import png_uri
@@ -39,10 +40,11 @@ def distinct(
     maps: np.ndarray,   # (moments, ...)
 ) -> tuple:             # (the maps that differ from the moment before, the place of each moment among them)
     "Maps without repetitions"
-    same = [bool((now == before).all()) for before, now in zip(maps, maps[1:])]
-    places = np.cumsum([0, *(not s for s in same)])
-    first = [0, *(i for i, s in enumerate(same, 1) if not s)]
-    return maps[first], places.tolist()
+    first, places = [0], [0]
+    for i in range(1, len(maps)):
+        if not (maps[i] == maps[i - 1]).all(): first.append(i)
+        places.append(len(first) - 1)
+    return maps[first], places
 
 # %% ../../nbs/viz/08a_player.ipynb #15723f6a
 def _ranges(teacher):
@@ -59,11 +61,9 @@ def nmse_over_time(
     stage: str,
 ) -> list:           # for each step: 1 knows nothing, 0 is a copy; None where it was not measured
     "How far a stage's maps are from the teacher's, moment by moment"
-    table = rec.measures
-    own = (table.student == stage) & (table.teacher == partners_of(rec)[stage]) & (table.control == '')
-    values = table[own & (table.measure == 'nmse')].set_index('step').value
+    values = nmse_rows(rec, stage).set_index('step').value
     found = [values.get(step, np.nan) for step in range(len(rec.steps))]
-    return [None if value != value else round(float(value), 4) for value in found]
+    return [None if is_missing(value) else round(float(value), 4) for value in found]
 
 # %% ../../nbs/viz/08a_player.ipynb #218cb879
 def _phase_steps(rec, phase):

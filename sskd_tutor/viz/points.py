@@ -71,9 +71,9 @@ def _set_axes(fig, points):
     "Ranges that hold all points of all steps"
     low, high = np.nanmin(points, 0), np.nanmax(points, 0)
     pad = .05*(high - low) + 1e-3
-    for axis, place, update in ((0, 'first', fig.update_xaxes), (1, 'second', fig.update_yaxes)):
-        update(title=f"teacher's {place} principal axis",
-               range=[float(low[axis] - pad[axis]), float(high[axis] + pad[axis])])
+    across, up = zip((low - pad).tolist(), (high + pad).tolist())
+    fig.update_xaxes(title="teacher's first principal axis", range=across)
+    fig.update_yaxes(title="teacher's second principal axis", range=up)
 
 # %% ../../nbs/viz/03b_points.ipynb #d3f80d2b
 def projection(

@@ -6,9 +6,9 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/viz/style.html.md"""
 
 # %% auto #0
 __all__ = ['stage_colors', 'method_colors', 'method_names', 'Theme', 'ink', 'paper', 'gray', 'other_color', 'black', 'white',
-           'ring', 'grid', 'focus', 'verdict_colors', 'soft', 'card_paper', 'hairline', 'link_ink', 'pill',
-           'class_colors', 'class_symbols', 'most_classes', 'mask_colors', 'template_parts', 'unwanted_buttons',
-           'all_buttons', 'color_of', 'see_through', 'contrast', 'checked_theme', 'text_color', 'text_swaps', 'styled',
+           'ring', 'grid', 'focus', 'verdict_colors', 'soft', 'card_paper', 'hairline', 'pill', 'class_colors',
+           'class_symbols', 'most_classes', 'mask_colors', 'template_parts', 'unwanted_buttons', 'all_buttons',
+           'margins', 'color_of', 'see_through', 'contrast', 'checked_theme', 'text_color', 'text_swaps', 'styled',
            'shade', 'add_level', 'css_colors', 'with_colors']
 
 # %% ../../nbs/viz/00_style.ipynb #674e9032
@@ -56,7 +56,6 @@ verdict_colors = {True: '#009E73', False: '#D55E00', None: '#767676'}   # right,
 soft = dict(light='#5D6470', dark='#A7B0BD')
 card_paper = dict(light='#F5F6F8', dark='#1E232A')
 hairline = dict(light='#DFE2E7', dark='#343B45')
-link_ink = dict(light='#0067A1', dark='#6CBDEC')
 pill = '#C8431B'
 
 # %% ../../nbs/viz/00_style.ipynb #36324cca
@@ -148,6 +147,8 @@ def _template(theme):
     return dict(layout={k: look[k] for k in look if k in template_parts})
 
 # %% ../../nbs/viz/00_style.ipynb #4d972b7c
+margins = dict(l=64, r=24, t=72, b=52)   # pixels, around the area of the plot
+
 def styled(
     fig: go.Figure,
     title: str,           # the finding, not the subject
@@ -160,7 +161,7 @@ def styled(
     fig.layout.template = _template(theme)
     fig.update_layout(
         height=height, paper_bgcolor=paper[theme], plot_bgcolor='rgba(0,0,0,0)',
-        margin=dict(l=64, r=24, t=72, b=52),
+        margin=margins,
         font=dict(size=13, color=ink[theme], family='system-ui, -apple-system, Segoe UI, sans-serif'),
         title=dict(text=title, font_size=16, x=0, xref='paper', y=.97, yanchor='top'),
         legend=dict(orientation='h', x=1, xanchor='right', y=1.02, yanchor='bottom'),

@@ -17,9 +17,10 @@ from scipy.optimize import isotonic_regression
 from ..compare.methods import parsed
 from ..compare.verdicts import named
 from .comparison import add_marks, add_teacher, around, finish, hovers, look, means_of
-from .style import Theme, paper, see_through
+from .style import Theme, margins, paper, see_through
 
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #d943dbb0
+# right and left of the point first, then steeper and steeper; straight below and above come last
 _angles = np.pi/12*np.array([0, 12, 1, -1, 11, 13, 3, -3, 9, 15, 6, -6])
 
 def _spots(half_width):
@@ -64,6 +65,10 @@ def place_names(
     return [found[i] for i in range(len(points))]
 
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #fbc7cac7
+def _area(height, width=700):
+    "Width and height of a figure without its margins, pixels"
+    return width - margins['l'] - margins['r'], height - margins['t'] - margins['b']
+
 def _in_pixels(table, x, size, x_range, y_range):
     "Where the marks of a table lie in the plot's area, from its upper left corner"
     width, height = size
@@ -74,13 +79,15 @@ def _in_pixels(table, x, size, x_range, y_range):
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #af02ccd8
 def _add_names(fig, table, names, x, x_range, y_range, height):
     "The name of each of these methods (None: of all) beside its last point; further away, with a line to it"
-    size = 700 - 64 - 24, height - 72 - 52   # without the margins
+    size = _area(height)
     last = table.groupby('method', sort=False).tail(1)
     if names is not None: last = last[last.method.isin(names)]
     points = _in_pixels(last, x, size, x_range, y_range)
     others = _in_pixels(table.drop(last.index), x, size, x_range, y_range)
-    arms = pd.DataFrame(dict(u=last.get('x_half', 0.)*size[0]/(x_range[1] - x_range[0]),
-                             v=last.half*size[1]/(y_range[1] - y_range[0])), last.index).fillna(0).to_numpy()
+    wide, tall = size
+    u = last.get('x_half', 0.)*wide/(x_range[1] - x_range[0])
+    v = last.half*tall/(y_range[1] - y_range[0])
+    arms = pd.DataFrame(dict(u=u, v=v), last.index).fillna(0).to_numpy()   # no interval, no whisker
     places = place_names(points, others, arms, list(last.method.map(named)), size)
     for (_, row), (dx, dy, near) in zip(last.iterrows(), places):
         line = dict(ax=dx, ay=dy, arrowhead=0, arrowwidth=1, arrowcolor=look(row.method).color, standoff=5)
@@ -96,8 +103,8 @@ def _cloud(fig, m, table, x, x_range, teacher, theme, title, joined=False, names
     y_range = around(table.low, table.high, table['mean'], teacher, room=.1, m=m)
     mode = 'lines+markers' if joined else 'markers'
     for method, rows in table.groupby('method', sort=False):
-        add_marks(fig, method, rows[x], rows['mean'], hovers(m, rows), rows.get('x_half'), rows.half, mode,
-                   1, .5)
+        add_marks(fig, method, rows[x], rows['mean'], hovers(m, rows), half_x=rows.get('x_half'),
+                  half_y=rows.half, mode=mode, width=1, alpha=.5)
     _add_names(fig, table, names, x, x_range, y_range, height)
     fig.update_xaxes(range=x_range).update_yaxes(range=y_range, title=f'{m.words}, {m.unit}')
     finish(fig, title, theme, height, table.method.unique())
@@ -116,7 +123,7 @@ def accuracy_against_cost(
     gmacs = runs.groupby(by, dropna=False).gmacs.mean().reset_index()
     table = table.merge(gmacs, on=by)
     fig = _cloud(go.Figure(), m, table, 'gmacs', [0, 1.3*table.gmacs.max()], teacher, theme,
-                 'Accuracy against cost', True)
+                 'Accuracy against cost', joined=True)
     return fig.update_xaxes(title='multiply-adds of the training, 10⁹ (GMACs)', tickformat=',')
 
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #e1bbaef3
@@ -153,7 +160,7 @@ def push_apart(
 def _name_ends(fig, title, theme, height, ends, edge, y_range):
     "Names right of the plot; ends are (x on the axis, y, method), lines end at `edge` or before"
     ends = sorted(ends, key=lambda end: -end[1])
-    area = height - 72 - 52   # without the margins
+    _, area = _area(height)
     pixels = np.array([(y_range[1] - y)/(y_range[1] - y_range[0])*area for _, y, _ in ends])
     for (x, y, method), down in zip(ends, push_apart(pixels, area) - pixels):
         color = look(method).color

@@ -6,7 +6,7 @@ import pytest
 import torch
 from fastai.callback.core import Callback
 
-from sskd_tutor.compare.results import append_run, columns, read_runs
+from sskd_tutor.compare.results import append_run, read_runs, run_columns
 from sskd_tutor.compare.runner import compare, examine, start, train_cell, valid_accuracy
 from sskd_tutor.data.images import Images, embedded_fashion
 from sskd_tutor.compare.methods import add_method, methods, phases_of, schedule, sources, train
@@ -147,16 +147,18 @@ def test_steps_do_not_depend_on_the_number_of_labels():
     (_, f), = schedule('labels', all_, dict(epochs=12))[0]
     assert f == 12 and e*80 == pytest.approx(12*180, rel=.05)
 
-ours = {'normalized', 'all_at_once', 'all_at_once_teacher_head', 'loss=nmse'}   # after a search, `add_method` says what each builds on
+controls = {'all_at_once', 'all_at_once_teacher_head'}
+ours = {'normalized', 'loss=nmse'}   # after a search, `add_method` says what each builds on
 
 def test_every_method_has_a_source_or_is_ours():
     found = sources()
     assert set(methods) | {f'loss={name}' for name in losses} == set(found)
     assert {name for name, source in found.items() if source == 'ours'} == ours
-    published = {name: source for name, source in found.items() if source not in ('ours', 'no teacher')}
+    assert {name for name, source in found.items() if source == 'a control'} == controls
+    published = {name: source for name, source in found.items() if source not in ('ours', 'a control', 'no teacher')}
     for name, source in published.items():
         assert re.fullmatch(r'\d{4}\.\d{4,5}|OpenReview \w+|[A-Z]+ \d{4}', source), (name, source)
-    assert set(found) - set(published) == ours | {'labels'}
+    assert set(found) - set(published) == ours | controls | {'labels'}
     assert found['kd'] == '1503.02531' and found['simkd'] == found['sskd_teacher_head'] == '2203.14001'
 
 @pytest.mark.parametrize('source', ['', 'me', 'a control', 'Hinton et al., 2015', 'sskd_tutor'])
@@ -252,7 +254,7 @@ def test_a_row_twice_counts_once(made, tmp_path):
 def test_another_file_is_refused(tmp_path):
     (tmp_path/'a.csv').write_text('epoch,loss\n0,1\n')
     with pytest.raises(ValueError, match='lacks'): read_runs(tmp_path/'a.csv')
-    (tmp_path/'a.csv').write_text(','.join(reversed(columns)) + '\n')
+    (tmp_path/'a.csv').write_text(','.join(reversed(run_columns)) + '\n')
     with pytest.raises(ValueError, match='another order'): read_runs(tmp_path/'a.csv')
 
 def test_guard():

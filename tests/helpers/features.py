@@ -20,7 +20,7 @@ changes = dict(
 elsewhere = dict(
     CastToTensor='on every learner', Recorder='on every learner', ProgressCallback='on every learner', TrainEvalCallback='on every learner',
     GatherPredsCallback='in `get_preds`', LRFinder='in `lr_find`', MixedPrecision='in `to_fp16`, on a GPU; on a CPU `Bf16`',
-    NonNativeMixedPrecision='fastai left it behind', ModelToHalf='with the one above', HookCallback='the base of others',
+    NonNativeMixedPrecision='replaced by `MixedPrecision`', ModelToHalf='with NonNativeMixedPrecision', HookCallback='the base of others',
     MixHandler='the base of MixUp and CutMix', ModelResetter='for texts', RNNCallback='for texts', RNNRegularizer='for texts',
     TensorBoardBaseCallback='the base of the other two', TensorBoardProjectorCallback='in `get_preds`')
 

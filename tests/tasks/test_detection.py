@@ -262,6 +262,22 @@ def test_a_teacher_that_answers_in_cocos_numbers(tmp_path):
     dl = detection_dls(ds, ds, detector, 4, device='cpu').valid
     assert detection_map(net, dl, ds.category_ids)['map'] == pytest.approx(1) and detection_map(net, dl)['map'] < .5
 
+def test_what_it_finds_of_other_classes_is_no_class_of_ours(tmp_path):
+    "Between our numbers and above the highest: certain finds that must not count against any of our classes"
+    ds, detector = coco(tmp_path, 12), small_detector(4)
+    highest = max(ds.category_ids)
+    assert any(len(ds.vocab) in t['labels'] for _, t in ds)   # the last class is there to be spoiled
+    def with_others(t):
+        others = torch.tensor([1, highest + 1, highest + 70])
+        return dict(boxes=torch.cat([t['boxes'], torch.tensor([[0., 0, 9, 9]]).repeat(3, 1)]),
+                    labels=torch.cat([2*t['labels'], others]),
+                    scores=torch.cat([torch.full((len(t['labels']),), .5), torch.ones(3)]))
+    found = [with_others(t) for _, t in ds]
+    net = StagedDetector(detector)
+    net.head.detections = lambda pyramid, sizes: found
+    dl = detection_dls(ds, ds, detector, 12, device='cpu').valid
+    assert detection_map(net, dl, ds.category_ids)['map'] == pytest.approx(1)
+
 def test_measures_by_class(tmp_path):
     "All pieces of one class are found, none of the others; a class that no image shows has no number"
     ds, detector = coco(tmp_path, 4), small_detector(4)

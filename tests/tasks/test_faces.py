@@ -16,7 +16,7 @@ from sskd_tutor.core.device import Bf16
 from sskd_tutor.compare.runner import loaders
 from sskd_tutor.data.images import embedded_fashion, mean, std
 from sskd_tutor.tasks.faces import EmbeddingHead, check_open_set, embed, embedder, face_net, faces_teacher
-from sskd_tutor.tasks.pairs import all_pairs, pooled, roc, tar_at_far, templates, verification
+from sskd_tutor.tasks.pairs import all_pairs, roc, tar_at_far, template_embeddings, templates, verification
 from sskd_tutor.tasks.lfw import lfw_lists, lfw_names, lfw_pairs, lfw_people, pair_scores
 from sskd_tutor.data.made import crowds, made_up, pieces
 from sskd_tutor.measure.gauge import Gauge
@@ -89,12 +89,12 @@ def test_templates(crowd, size):
     members, owners = templates(y, size, seed=3)
     assert len(members.unique()) == members.numel() == 4*(10//size)*size and (y[members] == owners[:, None]).all()
     by_hand = [sum(e[i]/e[i].norm() for i in row.tolist()) for row in members]
-    assert torch.allclose(pooled(e, members), torch.stack([v/v.norm() for v in by_hand]), atol=1e-6)
+    assert torch.allclose(template_embeddings(e, members), torch.stack([v/v.norm() for v in by_hand]), atol=1e-6)
 
 def test_one_image_is_a_template_of_one(crowd):
     e, y = crowd
     members, owners = templates(y, 1)
-    a, b = all_pairs(pooled(e, members), owners)[:2], all_pairs(e, y)[:2]
+    a, b = all_pairs(template_embeddings(e, members), owners)[:2], all_pairs(e, y)[:2]
     for same in (True, False): assert torch.allclose(a[0][a[1] == same].sort()[0], b[0][b[1] == same].sort()[0], atol=1e-6)
 
 def test_margin_is_the_formula():

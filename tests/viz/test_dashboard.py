@@ -12,7 +12,7 @@ from fastai.metrics import accuracy
 
 import sskd_tutor.distill.fit  # noqa: F401, gives Learner its fit_sskd
 from sskd_tutor.viz import panels
-from sskd_tutor.viz.board import Board, chips, sealed
+from sskd_tutor.viz.board import Board, chips, seal_of
 from sskd_tutor.viz.dashboard import LiveAlignment
 from sskd_tutor.data.loaders import ImageSet, fashion_dls
 from sskd_tutor.data.images import balanced, embedded_fashion
@@ -92,11 +92,11 @@ def test_peeks_change_nothing(learn):
 
 def test_a_broken_seal_is_shown(rec):
     done = rec.stages[0]
-    digits, same = sealed(rec, done)
+    digits, same = seal_of(rec, done)
     assert same and digits == rec.checksums[done][-1] and 'changed!' not in chips(rec.schedule, 'head', [done], rec)
     rec.checksums[done][-1] = 'x'*8
-    assert sealed(rec, done) == (digits, False) and 'changed!' in chips(rec.schedule, 'head', [done], rec)
-    assert sealed(rec, 'head') == ('', True)
+    assert seal_of(rec, done) == (digits, False) and 'changed!' in chips(rec.schedule, 'head', [done], rec)
+    assert seal_of(rec, 'head') == ('', True)
 
 @pytest.mark.parametrize('error, said', [(KeyboardInterrupt(), 'interrupted in stage2, epoch 2'),
                                          (RuntimeError('too small'), 'stopped by RuntimeError in stage2, epoch 2: too small')])
