@@ -61,7 +61,7 @@ def _read(path):
     for name in _lists: _check_list(path, found, name)
     if not found['annotations']:
         raise ValueError(f"{path} has no annotation at all, so there is nothing to learn "
-                         "(COCO's lists of test images have none)")
+                         "(COCO's lists of test images have none); give the list of the training images")
     return found
 
 # %% ../../nbs/tasks/00_boxes.ipynb #01d9d9d9

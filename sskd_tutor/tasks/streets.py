@@ -53,7 +53,8 @@ def camvid_parts(
     files, val = read_camvid(folder), _named(Path(folder)/'val.txt')
     strange = sorted(val - {image.name for image in files.images})
     if strange:
-        raise ValueError(f"{folder}/val.txt names images that are not in images: {few_names(strange)}")
+        raise ValueError(f"{folder}/val.txt names images that are not in images: {few_names(strange)}. "
+                         "Remove these lines, or copy the images again")
     parts = {part: [] for part in street_parts}
     for image, held in zip(files.images, files.valid):
         parts[_part_of(image, held, val)].append(image)
