@@ -24,6 +24,7 @@ from fastcore.all import patch
 from torch import nn
 
 from ..core.device import quiet
+from ..core.units import ceil_div
 from ..distill.adapters import default_adapter
 from ..distill.cache import CacheFeatures
 from ..distill.callbacks import StopOnNaN
@@ -122,7 +123,7 @@ def often(
     epochs: int,
 ) -> int:          # validate after each so many
     "Six validations a phase, whatever its length"
-    return -(-epochs//6)
+    return ceil_div(epochs, 6)
 
 def _images_trained(learn, epochs): return epochs*len(learn.dls.train)*learn.dls.train.bs
 
@@ -201,8 +202,9 @@ def cost(self: Stages, trial):
     first = learn.sskd_plan(trial.teacher, 1, 0, self.adapter, self.loss, cbs=trial.cache(self.labels),
                             valid_every=0, timed=False, feed=self.feed)
     bs = learn.dls.train.bs
-    left_out = first.n_stored - first.n_train
-    padded = 1 + -(-left_out//bs)*bs/first.n_train
+    # a view is completed in whole batches, so the frozen parts see more images than an epoch trains on
+    n_completing = ceil_div(first.n_stored - first.n_train, bs)*bs
+    padded = 1 + n_completing/first.n_train
     def gmacs(epochs):
         schedule = dict.fromkeys(names, epochs) | dict(head=0)
         plan = make_plan(first.costs, schedule, first.n_train, first.n_valid, trial.views, first.budget,

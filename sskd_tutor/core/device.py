@@ -39,13 +39,13 @@ class DeviceKind:
     exact = False            # does the same computation give the same bits, in whatever batch?
 
     def name(self, device: torch.device) -> str: return device.type
-    def free_memory(self, device: torch.device) -> int: return psutil.virtual_memory().available
-    def used_memory(self, device: torch.device) -> int: return psutil.Process().memory_info().rss
-    def peak_memory(self, device: torch.device) -> int: return _peak_of_process()
-    def load(self, device: torch.device) -> float: return math.nan
-    def wait(self, device: torch.device) -> None: pass
+    def free_memory(self, device: torch.device) -> int: return psutil.virtual_memory().available  # bytes
+    def used_memory(self, device: torch.device) -> int: return psutil.Process().memory_info().rss  # bytes
+    def peak_memory(self, device: torch.device) -> int: return _peak_of_process()  # bytes
+    def load(self, device: torch.device) -> float: return math.nan  # 0 to 1; NaN: not known
+    def wait(self, device: torch.device) -> None: pass  # until all work is done
     def fast_bf16(self, device: torch.device) -> bool: return False
-    def all(self) -> list[str]: return []
+    def all(self) -> list[str]: return []  # e.g. ['cuda:0', 'cuda:1']
     def in_use(self) -> bool: return False
     def rng_states(self) -> list[torch.Tensor]: return []
     def set_rng_states(self, states: list[torch.Tensor]) -> None: pass
@@ -176,7 +176,7 @@ def all_gpus() -> list[str]:  # e.g. ['cuda:0', 'cuda:1']
 def wait_for(
     device: torch.device | str,
 ) -> None:
-    "Wait until a device has done all that it was told"
+    "Wait until a device has finished all its work"
     device = torch.device(device)
     kind_of(device).wait(device)
 

@@ -65,7 +65,7 @@ def check_size(
     path: str | Path,
     most: int = most_text,  # bytes
 ) -> None:
-    "Raise for a file that is too large to be what it says, or no file that ends"
+    "Raise a `ValueError` for a folder, a pipe, a device, or a file that is too large"
     found = os.stat(path)
     if stat.S_ISDIR(found.st_mode): raise ValueError("it is a folder")
     if not stat.S_ISREG(found.st_mode): raise ValueError("it is a pipe or a device; expected a file")
@@ -76,7 +76,7 @@ def bounded_text(
     most: int = most_text,  # bytes
     encoding: str = 'utf-8',
 ) -> str:
-    "A text file, unless it is too large to be what it says"
+    "Read a text file of `most` bytes at most; raises a `ValueError` for others"
     check_size(path, most)
     return Path(path).read_text(encoding=encoding)
 
@@ -84,7 +84,7 @@ def plain_text(
     path: str | Path,
     cure: str,   # what to do about a file that is no text
 ) -> str:
-    "The same, or an error that names the file"
+    "A text file of 256 MB at most; raises a `ValueError` that names the file and the cure"
     try: return bounded_text(path)
     except ValueError as e: raise damaged(path, f"no text that can be read ({e})", cure) from e
 
@@ -92,7 +92,7 @@ def plain_text(
 def parsed_json(
     text: str | bytes,
 ) -> Any:
-    "What JSON says; a riddle of brackets is a `ValueError`, like all else that is wrong with it"
+    "Parse JSON; raises `ValueError` for anything else, brackets that nest too deeply included"
     try: return json.loads(text)
     except RecursionError as e: raise ValueError("its brackets nest too deeply") from e
 
@@ -172,7 +172,7 @@ def write_whole(
 def temporary_folder(
     kind: str,   # what it is for, e.g. 'taps'
 ) -> Path:
-    "A new folder in the system's place for such; those that killed processes have left are removed"
+    "A new temporary folder; those that killed processes have left are removed"
     start = f'sskd_tutor-{kind}-'
     for found in Path(tempfile.gettempdir()).glob(f'{start}*'):
         mark, _, _ = found.name.removeprefix(start).rpartition('-')
@@ -280,7 +280,7 @@ def _next_snapshot(folder):
     return folder/f'{max(numbers, default=0) + 1:06d}'
 
 # %% ../../nbs/core/01_files.ipynb #5c9480a1
-def _sealed(state: dict) -> dict[str, bytes]:
+def _snapshot_files(state: dict) -> dict[str, bytes]:
     "The three files of a snapshot: name -> bytes; the manifest comes last"
     tensors: dict[str, Tensor] = {}
     packed = json.dumps(dict(format=snapshot_format, state=pack(state, tensors))).encode()
@@ -296,7 +296,7 @@ def write_snapshot(
     "Write a state so that it is there whole or not at all; only the newest two stay"
     folder = Path(folder)
     new = _next_snapshot(folder)
-    content = _sealed(state)
+    content = _snapshot_files(state)
     unfinished = new.with_suffix('.tmp')
     try:
         unfinished.mkdir(parents=True)

@@ -76,6 +76,7 @@ class Settings:
         if not ok: raise ValueError(f"{name} is {getattr(self, name)!r}; expected {expected}")
 
     def check_field(self, f, kinds):
+        "Raise unless a field has one of these types and a value that its options allow"
         value, about = getattr(self, f.name), f.metadata
         self.need(fits(value, kinds), f.name, ' or '.join(_words[k] for k in kinds if k in _words))
         if value is None: return

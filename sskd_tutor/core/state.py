@@ -77,7 +77,7 @@ def tensors_sha256(
 def kept(
     *nets: nn.Module,
 ) -> Iterator[None]:
-    "On leaving, by any way, give each module its mode and each parameter its `requires_grad` back"
+    "Afterwards, even after an error, give each module back its mode and each parameter its `requires_grad`"
     modes = [(module, module.training) for net in nets for module in net.modules()]
     flags = [(p, p.requires_grad) for net in nets for p in net.parameters()]
     try: yield
@@ -191,7 +191,7 @@ def _seed_all(seed):
 def same_rng(
     seed: int | None = None,  # start from here inside the block; go on as it was if None
 ) -> Iterator[None]:
-    "On leaving, Python's, NumPy's and PyTorch's generators are as they were"
+    "Afterwards the generators of Python, NumPy and PyTorch are as they were"
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     on_devices = [(kind, kind.rng_states()) for kind in device_kinds.values() if kind.in_use()]
     if seed is not None: _seed_all(seed)

@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..core.units import ceil_div
 from .grading import Wrong, exercise, need, need_function, number, run
 from .probes import Slip, near, same_or_tell, shipped, some_images
 
@@ -52,7 +53,7 @@ def check_agreement_guess(answer):
 class Shuffling:
     "A loader whose every pass has an order of its own; the last batch is smaller"
     def __init__(self, x, bs): self.x, self.bs = x, bs
-    def __len__(self): return -(-len(self.x)//self.bs)
+    def __len__(self): return ceil_div(len(self.x), self.bs)
     def __iter__(self):
         for idx in torch.randperm(len(self.x)).split(self.bs):
             yield self.x[idx], torch.zeros(len(idx), dtype=torch.long)

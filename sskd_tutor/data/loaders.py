@@ -19,6 +19,7 @@ from fastai.vision.all import (Category, CategoryMap, CrossEntropyLossFlat, Data
 from fastcore.all import L, patch, store_attr
 from torch import Tensor
 
+from ..core.units import ceil_div
 from .opening import pixels_of
 from .images import Images, balanced, embedded_fashion, full_fashion, mean, sizes, std, vocab
 from .views import Views
@@ -143,7 +144,7 @@ def _interleaved(shards, bs):
 
 def _dealt(n, k, rank):
     "Every k-th image from `rank` on, as many for each rank: the last ones may come twice"
-    rounded_up = -(-n//k)*k
+    rounded_up = ceil_div(n, k)*k
     return [i if i < n else i - k for i in range(rank, rounded_up, k)]
 
 # %% ../../nbs/data/02_loaders.ipynb #767f388f
@@ -176,8 +177,8 @@ class DeviceDL(TfmdDL):
     def __len__(self):
         if self.rank is None: return super().__len__()
         n, k = len(self.dataset), self.shards
-        own = n//k if self.shuffle else -(-n//k)
-        return own//self.bs if self.drop_last else -(-own//self.bs)
+        own = n//k if self.shuffle else ceil_div(n, k)
+        return own//self.bs if self.drop_last else ceil_div(own, self.bs)
 
 
     def create_batches(self, samps):

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ..core.errors import Registry, nearest
 from ..core.state import kept
+from ..core.units import ceil_div
 
 # %% ../../nbs/distill/00_adapters.ipynb #e13c24d4
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ class Prefixed(nn.Module):
     ):
         super().__init__()
         (c, h, w), (c_out, h_out, w_out) = tap_shape, hint_shape
-        self.skip = -(-prefix[0]//w)  # rows of the tap that hold its tokens, rounded up
-        rows = -(-prefix[1]//w_out)
+        self.skip = ceil_div(prefix[0], w)  # rows of the tap that hold its tokens
+        rows = ceil_div(prefix[1], w_out)
         self.n = prefix[1]
         self.image = make_adapter((c, h - self.skip, w), (c_out, h_out - rows, w_out), kind)
         self.tokens = nn.Linear(c, c_out*self.n) if self.n else None

@@ -225,7 +225,7 @@ def _open_disk(self: CacheFeatures, rank: int | None) -> Disk:
 
 @patch
 def release(self: CacheFeatures) -> None:
-    "Let go of everything but what lies on disk to be found again"
+    "Free all memory; keep the files of a named folder"
     for taps in self.taps or ():
         for store in taps.stores.values(): store.drop()
     self.taps = self.loaders = None
@@ -299,15 +299,16 @@ def forwards_since(self: CacheFeatures,
 
 # %% ../../nbs/distill/10_cache.ipynb #59386fb6
 @patch
-def check(self: CacheFeatures,
+def begin_phase(self: CacheFeatures,
     needed: tuple,   # the networks that the next phase needs: 'student', 'teacher'
 ) -> None:
-    "At the start of a phase: forget taps of networks that have changed, or that no phase needs any more"
+    "Forget taps of networks that have changed, or that no phase needs any more"
     for taps in self.taps:
-        for which in [*taps.paid]:
+        for which in list(taps.paid):
             if which.network not in needed: taps.forget(which)
-        for part in list(taps.weights):
-            if part[0] not in needed or _has_changed(taps, *part): _forget_part(taps, *part)
+        for network, stage in list(taps.weights):
+            is_stale = network not in needed or _has_changed(taps, network, stage)
+            if is_stale: _forget_part(taps, network, stage)
     self.peak = max(self.nbytes, self.resumed['peak'])
     self.phase_start = self.forwards() - self.resumed['computed']
     self.resumed = dict(computed=Counter(), peak=0)

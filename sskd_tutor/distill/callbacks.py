@@ -145,12 +145,13 @@ class MimicFeatures(Reversible):
 
     def before_batch(self):
         self.labels = self.yb[0] if len(self.yb) else None
-        x, k, after = self.xb[0], self.tap_index, None
+        images, k = self.xb[0], self.tap_index
         with torch.no_grad():
-            if self.feed == 'teacher' and k:
-                x, after = self.teacher.forward_to(x, k - 1), k - 1
-                self.learn.xb = (x,)
-            hint = self.teacher.forward_to(x, k, after=after)
+            if self.feed == 'teacher' and k > 0:
+                tap_before = self.teacher.forward_to(images, k - 1)
+                self.learn.xb = (tap_before,)
+                hint = self.teacher.run_stage(tap_before, k)
+            else: hint = self.teacher.forward_to(images, k)
         self.learn.yb = (hint,)
 
 # %% ../../nbs/distill/02_callbacks.ipynb #3483855a

@@ -40,7 +40,7 @@ class FrozenChain:
     def remembers(self, tap, view): return tap in self.kept and view < self.kept_views
 
     def forward_cost(self, tap, after=None):
-        "Running from behind the stage `after` (None: from the image) up to a tap"
+        "Running on from the tap `after` (None: from the image) up to another"
         first = 0 if after is None else after + 1
         return sum(self.costs[first:tap + 1])
 

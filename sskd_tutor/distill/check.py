@@ -190,14 +190,16 @@ def check_layout(
 
 # %% ../../nbs/distill/05_check.ipynb #ddf64d3c
 def _shared_buffers(net):
-    "(stages, buffer) for each buffer that several parts hold"
-    holders: dict[int, tuple[list, Tensor]] = {}
+    "(names of the parts, buffer) for each buffer that several parts hold"
+    buffers, holders = {}, {}   # id -> buffer; id -> names of parts
     for name, part in net.parts.items():
-        for buffer in part.buffers(): holders.setdefault(id(buffer), ([], buffer))[0].append(name)
-    return [(names, buffer) for names, buffer in holders.values() if len(names) > 1]
+        for buffer in part.buffers():
+            buffers[id(buffer)] = buffer
+            holders.setdefault(id(buffer), []).append(name)
+    return [(names, buffers[i]) for i, names in holders.items() if len(names) > 1]
 
-def _forward_in_train_mode(net, x):
-    "Run without a trace: modes, buffers and random numbers come out as they were"
+def _buffers_moved_in_training(net, x):
+    "The `id` of each buffer that a forward in train mode changes; everything is put back"
     buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
     with kept(net), same_rng(), torch.no_grad():
         net.train()
@@ -210,7 +212,7 @@ def _forward_in_train_mode(net, x):
 def _check_shared_buffers(student, x):
     shared = _shared_buffers(student)
     if not shared: return
-    moved = _forward_in_train_mode(student, x.to(next(student.parameters()).device))
+    moved = _buffers_moved_in_training(student, x.to(next(student.parameters()).device))
     for parts, buffer in shared:
         if id(buffer) not in moved: continue
         raise ValueError(f"{' and '.join(parts)} of the student share a buffer of shape "
@@ -282,7 +284,7 @@ def _checked_batch(learn):
     return batch[0], batch[1] if len(batch) > 1 else None
 
 class PairShapes(NamedTuple):
-    "What two networks give of one image"
+    "What two networks give for one image"
     taps: list              # (c,h,w) of each of the student's
     hints: list             # of the teacher's
     answer: tuple           # of the student's head, classes first; () if it is no single tensor

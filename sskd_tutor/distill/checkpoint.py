@@ -115,7 +115,7 @@ checkpoint_format = 3
 
 class SaveFit(RunCallback):
     "Saves a fit into a folder, so that it can go on; the parts that every checkpoint shares"
-    order = 99   # behind all that changes something after a batch or an epoch
+    order = 99   # after all that changes something after a batch or an epoch
     cure = "begin anew in another folder"   # the end of an error message
     settings: dict   # that must stay the same
 
@@ -142,7 +142,7 @@ def check_state(self: SaveFit,
                                + '\n  '.join(lines) + f"\nSet them back, or {self.cure}.")
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #0fe7cbd0
-class Checkpoint(SaveFit, RunCallback):
+class Checkpoint(SaveFit):
     "Saves a `fit_sskd` so that it can go on after whatever stopped it; goes into its `cbs`"
     cure = "begin anew with overwrite=True or in another folder"
     distillation = None   # the `SSKDRun` under way
@@ -313,7 +313,7 @@ class KeepEpochs(SaveFit):
         self.last = time.monotonic()
 
     def go_on(self, learn: Learner) -> None:
-        "Let the next fit begin behind the newest snapshot, if there is one"
+        "Let the next fit begin after the newest snapshot, if there is one"
         state = read_snapshot(self.folder)
         if state is None: return
         self.check_state(state)

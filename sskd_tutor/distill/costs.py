@@ -58,14 +58,18 @@ def step_macs(
     for p, gradient in zip(net.parameters(), gradients): p.grad = gradient
     return macs/(images or len(x))
 
+# %% ../../nbs/distill/06_costs.ipynb #a90c0de1
+def mean_square(pred, target=None):
+    "In place of any loss: a scalar that reads every value, whatever the target"
+    return pred.float().square().mean()
+
 # %% ../../nbs/distill/06_costs.ipynb #907de945
-def _mean_square(pred, target=None): return pred.float().square().mean()
 def _no_target(x): return None
 
 def whole_step_macs(
     net: StagedNet,                  # all of it trains
     x: Any,                          # a few images (b,c,h,w)
-    loss: Callable = _mean_square,   # (pred, target) -> scalar; the target is None
+    loss: Callable = mean_square,    # (pred, target) -> scalar; the target is None
 ) -> float:                          # multiply-adds an image, forward and backward
     "What a step of training the whole network on labels costs: `whole_step_macs(student, x)`"
     return step_macs(net, list(net.parts), loss, _no_target, x)
@@ -163,14 +167,14 @@ class _Meter:
 # %% ../../nbs/distill/06_costs.ipynb #4b4999a0
 def _wire_bytes(net): return 4*sum(p.numel() for p in net.parameters() if p.requires_grad)
 
-def _costs_of_stage(meter, student, teacher, k, adapter, loss, tap, hint):
-    "Cost of stage k, its tap and hint; `tap` and `hint` are those of the stage before"
+def _costs_of_stage(meter, student, teacher, k, adapter, loss, tap_before, hint_before):
+    "(costs of stage k, its tap, its hint); `tap_before` and `hint_before`: of the stage before"
     name = student.stage_names[k]
     learns = StagedNet({name: student.stages[name]}, adapter.to(meter.device))
-    hint, of_teacher = meter.forward(teacher.forward_to, hint, k, after=k - 1 if k else None)
-    train = meter.step(learns, bound(loss, teacher, k), hint, tap)
+    hint, of_teacher = meter.forward(teacher.run_stage, hint_before, k)
+    train = meter.step(learns, bound(loss, teacher, k), hint, tap_before)
     # after the step: a later part that reads this map too must find it without gradients
-    tap, of_student = meter.forward(student.stages[name], tap)
+    tap, of_student = meter.forward(student.stages[name], tap_before)
     sizes = meter.bytes_of(tap), meter.bytes_of(hint), _wire_bytes(learns)
     return StageCost(name, of_student, of_teacher, train, *sizes), tap, hint
 
@@ -179,7 +183,7 @@ def _cost_of_head(meter, student, taps, labels):
     inputs = student.head_input(taps)
     answer, forward = meter.forward(student.head, inputs)
     def own_loss(pred, _): return meter.learn.loss_func(pred, *[y[:meter.n] for y in labels])
-    loss = _mean_square if isinstance(answer, Tensor) else own_loss
+    loss = mean_square if isinstance(answer, Tensor) else own_loss
     learns = StagedNet(dict(backbone=nn.Identity()), student.head)
     train = meter.step(learns, loss, None, inputs)
     nothing = Cost(0., 0. if meter.timed else None)
@@ -201,14 +205,16 @@ def stage_costs(
     x, *labels = plain_batch(learn.dls.train)
     x = (x if timed else x[:2]).to(learner_device(learn))
     meter = _Meter(learn, len(x), half, timed)
-    costs, taps, tap, hint = [], [], x, x
+    costs, taps = [], []
+    tap = hint = x   # what the first stage of each network reads
     with kept(student, teacher, *adapters.values()):
-        student.eval(), teacher.eval()
+        student.eval()
+        teacher.eval()
         for k, name in enumerate(student.stage_names):
             cost, tap, hint = _costs_of_stage(meter, student, teacher, k, adapters[name], loss, tap, hint)
             costs.append(cost)
             taps.append(tap)
-            if feed == 'teacher': tap = hint
+            if feed == 'teacher': tap = hint   # the next stage reads the teacher's tap
         costs.append(_cost_of_head(meter, student, taps, labels))
     return pd.DataFrame([cost.row for cost in costs]).set_index('stage')
 
@@ -219,7 +225,7 @@ def _forward_seconds(learn, net, x):
     fmap = x.to(device)
     with autocast_of(learn):
         for k in range(len(net.stages)):
-            forward = partial(net.forward_to, fmap, k, after=k - 1 if k else None)
+            forward = partial(net.run_stage, fmap, k)
             seconds.append(seconds_of(forward, device)/len(x))
             fmap = forward()
             taps.append(fmap)

@@ -103,20 +103,23 @@ class SSKDRun(Run):
     def _repr_html_(self): return self.stages.round(4).to_html()
 
 # %% ../../nbs/distill/13_fit.ipynb #254dc737
+_stage_measures = dict(mimic_loss='valid_loss', nmse='nmse', stitched='stitched')   # column -> measure
+
 @patch(as_prop=True)
 def stages(self: SSKDRun) -> pd.DataFrame:
     "The last epoch of each stage, and what it cost beside what was planned; 'head' is the last row"
     history = self.history
     last = history.sort_values('epoch', kind='stable').groupby(['stage', 'measure']).value.last().unstack()
     table = pd.DataFrame(self.costs).T.rename_axis('stage')
-    for column, measure in dict(mimic_loss='valid_loss', nmse='nmse', stitched='stitched').items():
-        table[column] = last[measure].where(last.index != 'head') if measure in last else float('nan')
+    for column, measure in _stage_measures.items():
+        if measure in last: table[column] = last[measure].where(last.index != 'head')   # which mimics nothing
+        else: table[column] = float('nan')
     table['seconds'] = history[history.measure == 'seconds'].groupby('stage').value.sum()
     costs = [name for name in ('gmacs', 'seconds', 'bytes') if name in table]
     if self.plan is not None: table = table.join(self.plan.table.filter(costs).add_prefix('planned_'))
-    side_by_side = [name for cost in costs for name in (cost, f'planned_{cost}') if name in table]
-    table = table[['mimic_loss', 'nmse', 'stitched', 'epochs', 'macs_per_image', *side_by_side]]
-    return table.fillna({'seconds': 0.})
+    shown = [*_stage_measures, 'epochs', 'macs_per_image']
+    for cost in costs: shown += [name for name in (cost, f'planned_{cost}') if name in table]   # side by side
+    return table[shown].fillna({'seconds': 0.})
 
 # %% ../../nbs/distill/13_fit.ipynb #8ce6dd3a
 def _check_optimizer(learn):
@@ -248,14 +251,17 @@ def _fit_phase(learn, phase, line, fit, costs, cache):
     "Train one phase, unless a callback knows that it is done; tell, and write down what it took"
     run = learn.sskd_run
     learn.sskd_phase = phase
+    # read before `skip_phase`: a checkpoint that resumes inside this phase adds its earlier forwards there
     before = None if cache is None else cache.forwards()
-    if any(_tell(learn, 'skip_phase')): return  # or a checkpoint goes on, with what was counted before
+    if any(_tell(learn, 'skip_phase')): return
     say(learn, line)
-    rows, did = fit(), learn.sskd_diary
-    cost = _phase_cost(run, phase, costs, did.images, cache, before)
+    rows = fit()
+    trained = learn.sskd_diary   # the `EpochRows` that this fit has left
+    cost = _phase_cost(run, phase, costs, trained.images, cache, before)
     if cache is not None: cache.end_phase()
-    run.add(phase, rows, did.epochs, images=did.images, batches=did.batches, **cost)
-    is_last = phase == [name for name, epochs in run.schedule.items() if epochs][-1]
+    run.add(phase, rows, trained.epochs, images=trained.images, batches=trained.batches, **cost)
+    trained_phases = [name for name, epochs in run.schedule.items() if epochs]
+    is_last = phase == trained_phases[-1]
     tell = _tell_the_end if is_last else _tell
     tell(learn, 'end_phase')
 
@@ -286,6 +292,7 @@ def _memory_explained(learn: Learner, run: SSKDRun) -> Iterator[None]:
 
 # %% ../../nbs/distill/13_fit.ipynb #b0a5b8ec
 def teachers_head(teacher, adapter, like):
+    "A copy of the teacher's head, after the last adapter unless that is the identity; in the mode of `like`"
     head = copy.deepcopy(teacher.head).requires_grad_(True)
     if not isinstance(adapter, nn.Identity): head = nn.Sequential(adapter, head)
     return head.train(like.training)
@@ -419,7 +426,8 @@ def sskd_plan(self: Learner,
     as_in_the_run = entered(self.model, teacher, adapters, shapes.taps, shapes.hints, feed,
                             leave=True)
     with as_in_the_run, kept(self.model, teacher), torch.random.fork_rng():
-        self.model.to(device), teacher.to(device)
+        self.model.to(device)
+        teacher.to(device)
         costs = stage_costs(self, teacher, adapters, as_loss(loss), half, timed, feed)
         if timed and len(self.dls.valid): costs = costs.assign(**valid_seconds(self, teacher))
     if cache and not cache.ready(self, cbs, teacher): cache = None

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ..core.device import learner_device
 from ..core.state import kept
+from ..core.units import ceil_div
 from .adapters import make_adapters
 from .cache import CacheFeatures
 from .callbacks import MimicFeatures, Reversible, StopOnNaN, at_rest
@@ -346,8 +347,8 @@ def _teacher_forwards(learn, own, epochs, views=None):
     n_late = 0
     if views and n > images:
         n_again = min(views, max(0, epochs - views))  # views that come again
-        bs = getattr(train, 'bs', None)
-        n_late = n_again*-(-(n - images)//bs)*bs if n_again else 0
+        # a view is completed in whole batches, so the teacher sees more images than an epoch trains on
+        if n_again: n_late = n_again*ceil_div(n - images, train.bs)*train.bs
     n_places = max(own.places, default=-1) + 1
     return dict.fromkeys(range(n_places), n_first + n_late)
 
@@ -386,7 +387,7 @@ def fit_joint(self: Learner,
     lr: float = 5e-3,                       # highest learning rate
     terms: Term | Sequence[Term] = (),
     task: float = 1.,                       # weight of the learner's own loss
-    upto: str | int | None = None,          # nothing behind this stage (or 'middle') runs or learns
+    upto: str | int | None = None,          # nothing after this stage (or 'middle') runs or learns
     cbs: Any = None,                        # with a `CacheFeatures` the teacher's outputs are remembered
     valid_every: int = 1,                   # as for `fit_stage`
     fit: Callable = Learner.fit_one_cycle,  # likewise

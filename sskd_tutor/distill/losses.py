@@ -76,7 +76,7 @@ def _look_ahead(self: StitchedLoss, fmap: Tensor) -> Iterator[Tensor]:
     through_head = self.ahead == -1 or self.stage + self.ahead >= n_stages
     last = n_stages - 1 if through_head else self.stage + self.ahead
     for k in range(self.stage + 1, last + 1):
-        fmap = self.teacher.forward_to(fmap, k, after=k - 1)
+        fmap = self.teacher.run_stage(fmap, k)
         yield fmap
     if through_head: yield self.teacher.head(fmap)
 
@@ -140,6 +140,7 @@ def as_loss(
 
 # %% ../../nbs/distill/01_losses.ipynb #2727759b
 def check_temperature(T):
+    "Raise a `ValueError` unless T is above 0"
     if not T > 0: raise ValueError(f"the temperature T is {T}; expected a number above 0")
 
 def _kl(log_q, log_p):
@@ -179,12 +180,14 @@ def in_float32(loss):
     return without_autocast
 
 # %% ../../nbs/distill/01_losses.ipynb #efcb1c83
+def wrong_classes(y, n_classes):
+    "(b,n-1): the classes that are not y, in the order in which they follow it"
+    return (y[:, None] + torch.arange(1, n_classes, device=y.device)) % n_classes
+
 def _decoupled(logits, y, T):
     "Log-probabilities of (right, all wrong classes together), and of the wrong classes among themselves"
-    n_classes = logits.shape[1]
-    wrong_classes = (y[:, None] + torch.arange(1, n_classes, device=y.device)) % n_classes
     log_p = F.log_softmax(logits.float()/T, 1)
-    wrong = log_p.gather(1, wrong_classes)
+    wrong = log_p.gather(1, wrong_classes(y, logits.shape[1]))
     right_or_wrong = torch.cat([log_p.gather(1, y[:, None]), wrong.logsumexp(1, keepdim=True)], 1)
     return right_or_wrong, F.log_softmax(wrong, 1)
 
@@ -236,7 +239,9 @@ def similarity_loss(
     return difference.square().sum()/len(tap)**2
 
 # %% ../../nbs/distill/01_losses.ipynb #bb963467
-def pooled(tap): return tap.flatten(2).mean(2) if tap.dim() > 2 else tap  # one vector per image
+def pooled(tap):
+    "One vector per image: (b,c,h,w) or (b,d) -> (b,c) or (b,d)"
+    return tap.flatten(2).mean(2) if tap.dim() > 2 else tap
 
 def _distances(vectors):
     "(b,d) -> (b,b): distances in units of their mean"

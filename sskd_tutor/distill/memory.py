@@ -109,6 +109,7 @@ def stages_up_to(
     net: StagedNet,
     stage: int,       # place of the last stage
 ) -> nn.Sequential:
+    "The stages from the first to this one, as one module that shares them"
     return nn.Sequential(*list(net.stages.values())[:stage + 1])
 
 def _plain_attributes(part):
@@ -128,22 +129,21 @@ def part_sha256(
 ) -> str:           # hex
     "Fingerprint of the stages up to one: weights, buffers, and the modules' own numbers, texts and tensors"
     part = stages_up_to(net, stage)
-    plain = _plain_attributes(part)
-    plain_tensors = {name: value for name, value in plain.items() if isinstance(value, Tensor)}
-    state = part.state_dict()
-    extra = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
-    tensors = {**state, **dict(part.named_buffers()), **plain_tensors}
-    raw = save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()
-                if name not in extra})
-    others = [(name, value) for name, value in plain.items() if name not in tensors] + list(extra.items())
+    state, plain = part.state_dict(), _plain_attributes(part)
+    tensors = _only_tensors(state) | dict(part.named_buffers()) | _only_tensors(plain)
+    raw = save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()})
+    others = _no_tensors(plain) + _no_tensors(state)   # of a state: what `get_extra_state` gave
     return hashlib.sha256(raw + repr(others).encode()).hexdigest()
+
+def _only_tensors(found): return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+def _no_tensors(found): return [item for item in found.items() if not isinstance(item[1], Tensor)]
 
 # %% ../../nbs/distill/09_memory.ipynb #aad4bc84
 @dataclass(frozen=True)
 class TapView:
     "One tap of one network, for one view"
     network: str   # 'student' or 'teacher'
-    stage: int     # place of the stage behind which it is tapped
+    stage: int     # place of the stage after which it is tapped
     view: int
 
 @dataclass
@@ -235,8 +235,7 @@ def _compute(self: FrozenTaps, which: TapView, batch: ImageBatch, below: Tensor 
     if below is None:
         below = self.get(which.network, which.stage - 1, batch.idx, batch.cpu, batch.view,
                          billed=batch.billed)
-    after = which.stage - 1 if which.stage else None
-    return self.nets[which.network].forward_to(below, which.stage, after=after)
+    return self.nets[which.network].run_stage(below, which.stage)
 
 # %% ../../nbs/distill/09_memory.ipynb #daec3423
 @patch

@@ -81,6 +81,7 @@ def _images_of(data, student, stats):
 
 # %% ../../nbs/distill/07_pairing.ipynb #d5d1d6fb
 def check_network(who: str, net: Any) -> None:
+    "Raise unless it is an `nn.Module` in float32"
     if isinstance(net, type): raise TypeError(f"the {who} is the class {net.__name__}; call it first")
     if not isinstance(net, nn.Module):
         raise TypeError(f"the {who} is a {type(net).__name__}; expected an nn.Module")
@@ -314,13 +315,12 @@ def try_out(self: Pairing,
     tap, hint = x.to(_device_of(self.student)), x.to(_device_of(self.teacher))
     with unchanged(self.student), unchanged(self.teacher):
         for k, (stage, adapter) in enumerate(self.adapters().items()):
-            after = k - 1 if k else None
-            tap = self.student.forward_to(tap, k, after=after)
-            hint = self.teacher.forward_to(hint, k, after=after)
+            tap, hint = self.student.run_stage(tap, k), self.teacher.run_stage(hint, k)
             self._check_finite(stage, tap, hint)
             nmse = _nmse_of(adapter, tap, hint)
             rows.append(dict(stage=stage, tap=tuple(tap.shape[1:]), hint=tuple(hint.shape[1:]), nmse=nmse))
-        self.student.head(tap), self.teacher.head(hint)
+        self.student.head(tap)
+        self.teacher.head(hint)
     return pd.DataFrame(rows).set_index('stage')
 
 # %% ../../nbs/distill/07_pairing.ipynb #f1f24458

@@ -12,12 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .losses import check_temperature, in_float32
-
-# %% ../../nbs/distill/01e_partial.ipynb #a85304b9
-def _wrong_classes(y, n_classes):
-    "(b,n-1): the classes that are not y"
-    return (y[:, None] + torch.arange(1, n_classes, device=y.device)) % n_classes
+from .losses import check_temperature, in_float32, wrong_classes
 
 # %% ../../nbs/distill/01e_partial.ipynb #0bb2cf1b
 def _leveled(wrong, keep):
@@ -62,7 +57,7 @@ def partial_answers(
     p = (logits.float()/T).softmax(1)
     own = p.gather(1, y[:, None])
     if right is not None: own = torch.full_like(own, _softened(right, n_classes, T))
-    places = _wrong_classes(y, n_classes)
+    places = wrong_classes(y, n_classes)
     wrong = p.gather(1, places)
     wrong = wrong/wrong.sum(1, keepdim=True)*(1 - own)
     if shuffle: wrong = _moved(wrong)

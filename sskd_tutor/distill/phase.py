@@ -24,11 +24,12 @@ from torch import nn
 
 from ..core.device import learner_device
 from ..core.state import kept
+from ..core.units import ceil_div
 from .cache import CacheFeatures, FromMemory
 from .callbacks import (AllLearn, FreezeStages, MimicFeatures, Reversible,
                                           StitchedAccuracy, StopOnNaN, mimic_net)
 from .check import PairShapes
-from .costs import images_per_epoch, stage_costs
+from .costs import images_per_epoch, mean_square, stage_costs
 from .losses import as_loss, bound, mimic_nmse
 from .plan import Plan, make_plan
 from .teacher_fed import Feed, check_feed
@@ -42,7 +43,7 @@ def _autocast_depth():
 
 @contextmanager
 def _autocast_kept(device_type):
-    "On leaving, by any way, autocast is as it was"
+    "Afterwards, even after an error, autocast is as it was"
     depth = _autocast_depth()
     on, dtype = torch.is_autocast_enabled(device_type), torch.get_autocast_dtype(device_type)
     try: yield
@@ -63,7 +64,7 @@ def learner_with(
     learn: Learner,
     **attrs: Any,    # model, dls, loss_func, ...
 ) -> Iterator[None]:
-    "The learner with other attributes, put back by whichever way the block is left"
+    "The learner with other attributes; the old ones come back at the end of the block, even after an error"
     old = {name: getattr(learn, name) for name in attrs}
     with _autocast_kept(learner_device(learn).type):
         for name, value in attrs.items(): setattr(learn, name, value)
@@ -97,7 +98,7 @@ class ValidEvery(Callback):
 # %% ../../nbs/distill/12_phase.ipynb #e66530ca
 class EpochRows(Callback):
     "Keep a tidy row of each number, count the training, and tell the loader its epoch if it wants to know"
-    order = Recorder.order + 8  # behind `ValidEvery`, before `TrackerCallback`
+    order = Recorder.order + 8  # after `ValidEvery`, before `TrackerCallback`
     def __init__(self,
         phase: str,  # 'mimic', 'head' or 'joint'
         stage: str,
@@ -131,12 +132,15 @@ class EpochRows(Callback):
 
 def _logged(recorder):
     "name -> value of the latest epoch; what was cut short logs nothing"
-    names, values = list(recorder.metric_names[1:]), list(recorder.log[1:])
+    columns, values = list(recorder.metric_names[1:]), list(recorder.log[1:])
     n_train = 1 + (len(recorder.metrics) if recorder.train_metrics else 0)
     n_time = int(recorder.add_time)
-    train, valid = names[:n_train], names[n_train:len(names) - n_time]
-    logged = [*([] if recorder.cancel_train else train), *([] if recorder.cancel_valid else valid)]
-    return dict(zip(logged, values)) if len(logged) + n_time == len(values) else {}
+    train, valid = columns[:n_train], columns[n_train:len(columns) - n_time]
+    names = []
+    if not recorder.cancel_train: names += train
+    if not recorder.cancel_valid: names += valid
+    is_whole = len(names) + n_time == len(values)
+    return dict(zip(names, values)) if is_whole else {}
 
 # %% ../../nbs/distill/12_phase.ipynb #34f472e0
 @patch
@@ -168,7 +172,8 @@ def why_unstitched(
 ) -> str:                # empty if it can be measured
     "Why no stitched accuracy can be measured"
     if not teacher.chained: return f"parts of {type(teacher).__name__} read more than the map before them"
-    if not student.n_identities is teacher.n_identities is None: return "an embedding names no class"
+    embeds = student.n_identities is not None or teacher.n_identities is not None
+    if embeds: return "an embedding names no class"
     return '' if shapes is None else _other_classes(shapes.answer, shapes.teachers_answer, n_classes)
 
 def _other_classes(answer, teachers_answer, n_classes):
@@ -207,7 +212,7 @@ def plan_of(
                          valid_every=valid_every, stitched=stitched, feed=feed)
     place, budget = cache.place(device)
     shards = train.shards if train.rank is not None else 1
-    n_stored = -(-len(train.dataset)//shards)  # rounded up
+    n_stored = ceil_div(len(train.dataset), shards)
     return make_plan(costs, schedule, images_per_epoch(train), n_valid, views=cache.n_views, budget=budget,
                      device='disk' if place == 'disk' else device.type, valid_every=valid_every,
                      n_stored=n_stored, stitched=stitched, feed=feed)
@@ -220,14 +225,13 @@ def _usable_cache(learn, cbs, teacher):
     if learn.sskd_run is None: cache.ready(learn, cbs, teacher)  # in a run, `fit_sskd` has asked already
     return None if cache.off else cache
 
-def _any_loss(pred, hint): return pred.float().square().mean()
-
 def _begin_alone(learn, cache, teacher, schedule, valid_every, feed):
     "Start the cache for a stage that trains outside a run"
     student = learn.model
-    student.to(learner_device(learn)), teacher.to(learner_device(learn))
+    student.to(learner_device(learn))
+    teacher.to(learner_device(learn))
     same_shape = {name: nn.Identity() for name in student.stages}
-    costs = stage_costs(learn, teacher, same_shape, _any_loss, cache.half, feed=feed)
+    costs = stage_costs(learn, teacher, same_shape, mean_square, cache.half, feed=feed)
     plan = plan_of(learn, teacher, cache, costs, schedule, valid_every, feed)
     cache.begin(learn, student, teacher, plan)
 
@@ -241,7 +245,7 @@ def _memory(learn, cbs, teacher, stage, schedule, valid_every, feed):
         return
     alone = learn.sskd_run is None
     if alone: _begin_alone(learn, cache, teacher, schedule, valid_every, feed)
-    cache.check(('student', 'teacher'))
+    cache.begin_phase(('student', 'teacher'))
     for name, part in learn.model.stages.items():
         if name != stage: part.eval()
     try: yield cache
@@ -309,7 +313,7 @@ def _head_alone(learn, cache):
     student = learn.model
     if cache is None or cache.taps is None: return student, learn.dls, []
     student.eval()
-    cache.check(('student',))
+    cache.begin_phase(('student',))
     model = StagedNet(dict(backbone=nn.Identity()), student.head)
     return model, cache.dls, [FromMemory(cache, None, len(student.stages))]
 

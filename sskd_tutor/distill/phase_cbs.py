@@ -52,7 +52,7 @@ def check_phases(
     cbs: Any,
     phases: Iterable[str],   # of the run
 ) -> None:
-    "Refuse a dict with a phase that the run has not, or with a callback that follows the whole run"
+    "Refuse a dict with a phase that the run does not have, or with a callback that follows the whole run"
     if not isinstance(cbs, dict): return
     known = list(phases)
     for phase in cbs:

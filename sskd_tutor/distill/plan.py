@@ -14,7 +14,7 @@ from itertools import combinations, product
 
 import pandas as pd
 from fastcore.all import patch
-from ..core.units import in_units
+from ..core.units import in_units, short_number
 from .chain import FrozenChain, Need
 
 # %% ../../nbs/distill/08_plan.ipynb #c912a062
@@ -57,13 +57,19 @@ def needs(self: Work,
     passes: list,     # of each phase
 ) -> list:            # of `Need`, one for each phase
     "Which tap each phase needs"
-    last = len(passes) - 1
-    inputs = [None]*(last + 1)
-    if network == 'teacher': taps = [*range(last), None]
-    elif self.feed == 'student': taps = [None, *range(last)]
-    else: taps = [*[None]*last, last - 1]   # the head alone reads the student
-    if network == 'teacher' and self.feed == 'teacher': inputs = [None, *range(last - 1), None]
-    return [Need(tap, n, below) for tap, n, below in zip(taps, passes, inputs)]
+    n_stages = len(passes) - 1
+    return [self._need(network, k, n_stages, n) for k, n in enumerate(passes)]
+
+@patch
+def _need(self: Work, network: str, k: int, n_stages: int, passes: int) -> Need:
+    "What phase k needs of a network; phase `n_stages` is the head's"
+    is_head = k == n_stages
+    if network == 'teacher':
+        if is_head: return Need(None, passes)
+        is_fed = self.feed == 'teacher' and k > 0
+        return Need(k, passes, k - 1 if is_fed else None)
+    reads_student = is_head or self.feed == 'student'
+    return Need(k - 1 if reads_student and k > 0 else None, passes)
 
 # %% ../../nbs/distill/08_plan.ipynb #d7243f96
 @dataclass
@@ -286,8 +292,7 @@ def shown(
 ) -> str:
     "A table for a terminal of 80 columns: bytes in units, numbers short"
     in_words = {column: table[column].map(in_units) for column in table.columns if 'bytes' in column}
-    def short(value): return f'{value:,.3g}' if value < 10 else f'{value:,.0f}'
-    return table.assign(**in_words).to_string(float_format=short, line_width=80)
+    return table.assign(**in_words).to_string(float_format=short_number, line_width=80)
 
 @patch
 def sums(self: Plan) -> str:

@@ -21,9 +21,8 @@ from fastai.torch_core import maybe_gather
 from fastcore.all import L, patch
 from torch import nn
 
-from ..core.device import Bf16, learner_device
+from ..core.device import Bf16, fast_bf16, kind_of, learner_device
 from .callbacks import Reversible
-from ..core.device import fast_bf16, kind_of
 
 # %% ../../nbs/distill/03_precision.ipynb #f1c89eda
 def _calling(module):
@@ -34,7 +33,7 @@ def _calling(module):
 # %% ../../nbs/distill/03_precision.ipynb #62d3e7e0
 class CompileStage(Reversible):
     "`torch.compile` of what learns, in training; gone when the fit ends"
-    order = 5  # behind FreezeStages (-5), before DistributedTrainer (11) wraps the model
+    order = 5  # after FreezeStages (-5), before DistributedTrainer (11) wraps the model
     def __init__(self,
         **kwargs,  # for `torch.compile`: mode, backend, dynamic, ...
     ): self.kwargs = kwargs

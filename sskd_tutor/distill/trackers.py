@@ -46,7 +46,7 @@ def _gray(
     return torch.cat(list(gray), dim=1)
 
 def maps_image(
-    pred: Tensor,   # what the student gives, behind its adapter
+    pred: Tensor,   # the student's tap after its adapter
     hint: Tensor,   # of the same shape, (n, channels, height, width)
     n: int = 4,     # images, the first ones
 ) -> np.ndarray:    # gray pixels, (2 * height, n * width), bytes
@@ -57,7 +57,7 @@ def maps_image(
 # %% ../../nbs/distill/12c_trackers.ipynb #67419fa2
 class LogRun(RunCallback):
     "Log each number of each epoch: `learn.fit_sskd(teacher, cbs=LogRun(wandb.init(mode='offline')))`"
-    order = EpochRows.order + 1  # behind the rows, before the callbacks that may end the fit
+    order = EpochRows.order + 1  # after the rows, before the callbacks that may end the fit
     def __init__(self,
         tracker: Any,   # with log(dict, step=) or add_scalar(name, value, step)
         maps: int = 0,  # images whose maps are logged after each validation of a stage

@@ -23,6 +23,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from ..core.state import kept
+from ..core.units import ceil_div
 from ..nets.staged import StagedNet
 
 # %% ../../nbs/measure/00_alignment.ipynb #dbe387b8
@@ -351,7 +352,7 @@ def best_linear_adapter(
 # %% ../../nbs/measure/00_alignment.ipynb #f586c7f4
 def _thinned(x: Tensor, most: int) -> Tensor:
     "(c,images x positions) of at most so many channels: every j-th"
-    step = -(-x.shape[1]//most)
+    step = ceil_div(x.shape[1], most)
     return x[:, ::step].transpose(0, 1).flatten(1)
 
 def _unit_rows(x: Tensor) -> Tensor:

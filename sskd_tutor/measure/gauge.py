@@ -19,6 +19,7 @@ from fastcore.all import patch
 from torch import Tensor, nn
 
 from ..core.state import kept, same_rng
+from ..core.units import ceil_div
 from .alignment import (
     Measured, accuracy_interval, as_channels, attention_similarity, best_linear_adapter, channel_match,
     cka_of, cka_pairs, cosine_of, features, gram, half_sample_interval, match_sums, nmse_of, probe)
@@ -63,7 +64,7 @@ class Gauge:
 
 def _n_batches(n: int, bs: int, images: int) -> int:
     "Batches of at most bs images, two if there are enough images; the first holds all that are shown"
-    by_size = -(-n//max(bs, 2*images))
+    by_size = ceil_div(n, max(bs, 2*images))
     return max(by_size, min(2, n//(2*images)), 1)
 
 # %% ../../nbs/measure/02_gauge.ipynb #299e57ad
@@ -98,7 +99,7 @@ def _taps(self: Gauge, net: StagedNet, x: Tensor) -> dict[str, Tensor]:
     taps = {}
     out = x.to(self.device)
     for k, stage in enumerate(self.names):
-        out = net.forward_to(out, k, after=k - 1 if k else None)
+        out = net.run_stage(out, k)
         taps[stage] = out
     return taps
 

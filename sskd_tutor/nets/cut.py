@@ -134,20 +134,23 @@ def _learned_tensors(part: nn.Module) -> Iterator[tuple[str, Tensor]]:
         if not isinstance(module, _NormBase): continue
         for name, buffer in module.named_buffers(): yield f'{path}.{name}', buffer
 
-def _owners(
-    staged: StagedNet,
-    learns: bool = True,  # may no two parts share a tensor?
-) -> dict[Tensor, str]:
+def _owners(staged: StagedNet) -> dict[Tensor, str]:
     "Tensor -> the first stage, or 'head', that uses it"
     owners: dict[Tensor, str] = {}
     for part_name, part in staged.parts.items():
-        for name, tensor in _learned_tensors(part):
-            owner = owners.setdefault(tensor, part_name)
-            if owner != part_name and learns:
-                raise ValueError(f"{name} is used in {owner} and in {part_name}; no stage can learn it "
-                                 "alone. Untie the weights, or name larger stages; "
-                                 "for a teacher pass learns=False")
+        for _, tensor in _learned_tensors(part): owners.setdefault(tensor, part_name)
     return owners
+
+def _check_untied(staged: StagedNet) -> None:
+    "Refuse two parts that would learn the same tensor"
+    owners = _owners(staged)
+    for part_name, part in staged.parts.items():
+        for name, tensor in _learned_tensors(part):
+            owner = owners[tensor]
+            if owner == part_name: continue
+            raise ValueError(f"{name} is used in {owner} and in {part_name}; no stage can learn it "
+                             "alone. Untie the weights, or name larger stages; "
+                             "for a teacher pass learns=False")
 
 # %% ../../nbs/nets/05_cut.ipynb #c08b4a41
 def cut(
@@ -162,7 +165,8 @@ def cut(
     stages: dict[str, nn.Module] = {}
     for k, piece in enumerate(of_stages, 1): stages[f'stage{k}'] = parts.part(f'stage{k}', piece)
     staged = StagedNet(stages, parts.part('head', of_head))
-    used = _owners(staged, learns)
+    if learns: _check_untied(staged)
+    used = _owners(staged)
     model = root.get_submodule('net')
     unused = [name for name, p in model.named_parameters() if p not in used]
     if unused: staged.head = parts.part('head', of_head, unused)
@@ -288,7 +292,7 @@ def _ways(model: nn.Module, seen: list[Seen]) -> list[tuple[set[str], list[str]]
     return [(around(named), named), *ways] if named else ways
 
 def _before_the_last_weights(root: nn.Module, graph: fx.Graph, cuts: list[Cut]) -> list[Cut]:
-    "The cuts behind which something can learn: a head without weights, as of SqueezeNet, learns no labels"
+    "The cuts after which something can learn: a head without weights, as of SqueezeNet, learns no labels"
     nodes = list(graph.nodes)
     last = max((i for i, node in enumerate(nodes) if _has_parameters(root, node)), default=-1)
     return [here for here in cuts if nodes.index(here.node) < last]
@@ -399,7 +403,7 @@ def as_stages(
     try:
         if stages: staged = StagedNet.from_modules(model, stages, head)
         else: staged = _split(model, x, y, seen, n_stages, learns)
-        _owners(staged, learns)
+        if learns: _check_untied(staged)
     except ValueError as e: raise CannotCut(f"{e}.{_cure(model, seen)}") from e
     take_mode(staged, model)
     _check_answers(staged, model, x, y, seen, in_training=learns and bool(stages))

@@ -62,7 +62,7 @@ def _ask_for_mode(graph: fx.Graph, a: fx.Node, b: fx.Node) -> bool:
 def _both_modes(graph: fx.Graph, other: fx.Graph) -> bool:
     "Make the graph of eval mode serve both; False where that of train mode differs otherwise"
     if len(graph.nodes) != len(other.nodes): return False
-    pairs = list(zip(graph.nodes, other.nodes))
+    pairs = list(zip(graph.nodes, other.nodes))   # before `_ask_for_mode` adds nodes to the graph
     return all(_ask_for_mode(graph, a, b) for a, b in pairs)
 
 # %% ../../nbs/nets/04_graph.ipynb #26cbea36
@@ -114,7 +114,7 @@ def _values_of(root: nn.Module, graph: fx.Graph, x: Tensor) -> dict[fx.Node, tup
 
 # %% ../../nbs/nets/04_graph.ipynb #42507f9a
 def _bottlenecks(graph: fx.Graph) -> list[fx.Node]:
-    "The nodes behind which nothing is needed but what they give"
+    "The nodes after which nothing is needed but what they give"
     place = {node: i for i, node in enumerate(graph.nodes)}
     last_use = {node: max((place[user] for user in node.users), default=-1) for node in place}
     found: list[fx.Node] = []

@@ -105,7 +105,7 @@ def unchanged(
 ) -> Iterator[nn.Module]:
     """Eval mode and no gradients
 
-    On leaving, by any way, modes, `requires_grad`, buffers and random numbers are as before."""
+    Afterwards, even after an error, modes, `requires_grad`, buffers and random numbers are as before."""
     buffers = [(b, b._version, b.clone()) for b in model.buffers()]
     gpus = {p.device.index for p in model.parameters() if p.is_cuda}
     with kept(model), torch.random.fork_rng(gpus), torch.no_grad():
@@ -167,7 +167,7 @@ def first_conv(
     model: nn.Module,
     x: Tensor,                   # images (b,c,h,w)
 ) -> tuple[int, int] | None:     # channels that it takes, channels that it is given; None if none runs
-    "The first convolution that runs; nothing behind it does"
+    "The first convolution that runs; nothing after it does"
     def stop(conv, args): raise _Met(conv.in_channels, args[0].shape[-3])
     convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     try:
@@ -175,7 +175,7 @@ def first_conv(
             for conv in convs: stack.callback(conv.register_forward_pre_hook(stop, prepend=True).remove)
             model(_at_home(model, x))
     except _Met as met: return met.args if all(met.args) else None  # a lazy one has 0
-    except Exception: pass  # when you run the network in earnest, it will say why
+    except Exception: pass  # the real run reports the error
     return None
 
 # %% ../../nbs/nets/03a_maps.ipynb #dbd7a641
@@ -225,7 +225,7 @@ def _levels_inside(outer: Seen, seen: list[Seen]) -> list[tuple[str, int]]:
     return [(name, found) for name, found in levels if found is not None]
 
 def _must_walk_into(s: Seen, seen: list[Seen]) -> bool:
-    "Does the resolution change inside it more than once, or behind its first child?"
+    "Does the resolution change inside it more than once, or after its first child?"
     inner = _levels_inside(s, seen)
     before = level(s.before)
     if not inner or before == level(s.after): return False
@@ -237,7 +237,7 @@ def _must_walk_into(s: Seen, seen: list[Seen]) -> bool:
 def walked(
     seen: list[Seen],  # of `watch`
 ) -> set[str]:
-    "Modules with more than one change of resolution inside, or with one behind their first child"
+    "Modules with more than one change of resolution inside, or with one after their first child"
     return {''} | {s.name for s in seen if _must_walk_into(s, seen)}
 
 # %% ../../nbs/nets/03a_maps.ipynb #ad001857

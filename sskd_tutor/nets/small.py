@@ -127,7 +127,7 @@ class PreBlock(nn.Module):
         c_in: int,
         c_out: int,
         stride: int = 1,
-        ready: bool = False,  # the input is behind its batch norm and ReLU already
+        ready: bool = False,  # the input has had its batch norm and ReLU already
     ):
         super().__init__()
         self.before = nn.Identity() if ready else nn.Sequential(*_norm(c_in))

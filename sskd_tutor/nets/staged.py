@@ -67,13 +67,23 @@ def stage_index(self: StagedNet,
 def forward_to(self: StagedNet,
     x: Tensor,                       # images (b,c,h,w), or the map that stage `after` gave
     stage: str | int = -1,           # last stage to run
-    after: str | int | None = None,  # start behind this stage; None: at the beginning
+    after: str | int | None = None,  # start after this stage; None: at the beginning
 ) -> Tensor:                         # the tap: the output of `stage`, (b,c,h,w)
-    "Run up to a stage and nothing behind it, e.g. `net.forward_to(x, 'stage2')`"
+    "Run up to a stage and nothing after it, e.g. `net.forward_to(x, 'stage2')`"
     first = 0 if after is None else self.stage_index(after) + 1
     stop = self.stage_index(stage) + 1
     for part in list(self.stages.values())[first:stop]: x = part(x)
     return x
+
+# %% ../../nbs/nets/00_staged.ipynb #a90c0de3
+@patch
+def run_stage(self: StagedNet,
+    fmap: Tensor,      # the map that the stage before gave; images (b,c,h,w) for the first
+    stage: str | int,
+) -> Tensor:           # the tap: the output of `stage`, (b,c,h,w)
+    "Run one stage alone, e.g. `net.run_stage(fmap, 'stage2')`"
+    k = self.stage_index(stage)
+    return self.forward_to(fmap, k, after=k - 1 if k > 0 else None)
 
 # %% ../../nbs/nets/00_staged.ipynb #2d768508
 @patch

@@ -172,7 +172,7 @@ def _own_net(spec: str) -> nn.Module:
 class NetSource:
     "A way to name a network"
     form: str                          # how it is written, for errors and help
-    build: Callable[[str], nn.Module]  # what stands behind the first colon -> network
+    build: Callable[[str], nn.Module]  # what stands after the first colon -> network
 
 def _teacher(kind: str) -> StagedNet: return fashion_teacher(kind or 'full')
 def _resnet10(options: str) -> nn.Module: return resnet10(**_literals(options))

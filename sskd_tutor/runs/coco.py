@@ -27,6 +27,7 @@ from ..core.files import bounded_text, write_whole
 from ..core.settings import make_settings, option
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records
+from ..core.units import ceil_div
 from ..distill.checkpoint import KeepEpochs
 from ..distill.plan import Plan
 from ..nets.weights import load_weights
@@ -375,7 +376,7 @@ def to_export(cls: CocoJob,
     recipe = parse_recipe(bounded_text(run.path/'recipe.toml'), 'recipe.toml')
     teacher, student = recipe_pair(recipe, len(info['classes']), None, **sizes)
     load_weights(student, run.path/'student.safetensors')
-    side = -(-sizes['min_size']//32)*32
+    side = ceil_div(sizes['min_size'], 32)*32
     stats = student.transform.image_mean, student.transform.image_std
     nets = {'teacher with random weights': Pyramid(teacher), 'student': Pyramid(student)}
     return ToExport(DetectorProgram(student), nets, torch.rand(2, 3, side, side), stats,

@@ -20,16 +20,15 @@ from fastai.callback.core import Callback
 from fastai.learner import Learner
 from fastai.torch_core import set_seed
 
+from ..core.device import quiet
+from ..core.state import bits, changed, environment, n_hooks
+from ..core.units import counted
 from ..data.images import embedded_fashion, fashion_sha256
 from ..data.loaders import fashion_dls
 import sskd_tutor.distill.fit  # noqa: F401, gives Learner its fit_sskd
-from ..core.state import environment
-from ..core.units import counted
+from ..nets.small import tutorial_resnet
 from ..nets.staged import StagedNet
 from ..nets.weights import fashion_teacher, teachers
-from ..nets.small import tutorial_resnet
-from ..core.state import bits, changed, n_hooks
-from ..core.device import quiet
 
 # %% ../../nbs/runs/09_doctor.ipynb #82ea57b4
 @dataclass

@@ -56,7 +56,7 @@ def need_packages(packages):
 
 @contextmanager
 def hushed():
-    "PyTorch tells the user of its own machinery; not here"
+    "Silence PyTorch's own messages"
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):

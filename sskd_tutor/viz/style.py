@@ -18,6 +18,8 @@ from typing import Literal
 import plotly.graph_objects as go
 import plotly.io as pio
 
+from ..core.units import ceil_div
+
 # %% ../../nbs/viz/00_style.ipynb #c027e2f2
 stage_colors = [
     '#0072B2',  # blue
@@ -184,7 +186,7 @@ def shade(
         fig.add_annotation(x=(first + last)/2, y=1, yref='paper', yanchor='bottom', showarrow=False,
                            text=f'<b>{stage}</b>', font=dict(color=text_color(colors[stage], theme), size=13))
     total = max(last for first, last in spans.values())
-    between = max(1, -(-total//ticks))  # rounded up
+    between = max(1, ceil_div(total, ticks))
     return fig.update_xaxes(title=title, range=[0, total], tick0=0, dtick=between, tickangle=0)
 
 # %% ../../nbs/viz/00_style.ipynb #3147bc8a
