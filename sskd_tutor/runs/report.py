@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from ..core.files import pkg_data, write_whole
-from ..core.units import counted, is_missing
+from ..core.units import is_missing
 from ..measure.recording import Recording
 from ..viz.gallery import chapters_of
 from ..viz.panels import asset
@@ -288,7 +288,7 @@ def _cards(results):
 def _subtitle(info):
     env = info['environment']
     when = env['time'].replace('T', ' ').replace('+00:00', ' UTC')
-    machine = f"{env['device_name']}, {counted(env['threads'], 'thread')}"
+    machine = f"{env['device_name']}, {env['threads']} thread{'s'*(env['threads'] != 1)}"
     return f"{when} · {machine} · {info['seconds']:.0f} s in all"
 
 def _prints(info):

@@ -6,10 +6,10 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/viz/style.html.md"""
 
 # %% auto #0
 __all__ = ['stage_colors', 'method_colors', 'method_names', 'Theme', 'ink', 'paper', 'gray', 'other_color', 'black', 'white',
-           'ring', 'grid', 'focus', 'verdict_colors', 'soft', 'card_paper', 'hairline', 'pill', 'class_colors',
-           'class_symbols', 'most_classes', 'mask_colors', 'template_parts', 'unwanted_buttons', 'all_buttons',
-           'margins', 'color_of', 'see_through', 'contrast', 'checked_theme', 'text_color', 'text_swaps', 'styled',
-           'shade', 'add_level', 'css_colors', 'with_colors']
+           'ring', 'grid', 'focus', 'verdict_colors', 'soft', 'card_paper', 'hairline', 'link_ink', 'pill',
+           'class_colors', 'class_symbols', 'most_classes', 'mask_colors', 'template_parts', 'unwanted_buttons',
+           'all_buttons', 'margins', 'color_of', 'see_through', 'contrast', 'checked_theme', 'text_color', 'text_swaps',
+           'styled', 'shade', 'add_level', 'css_colors', 'with_colors']
 
 # %% ../../nbs/viz/00_style.ipynb #674e9032
 from string import Template
@@ -58,6 +58,7 @@ verdict_colors = {True: '#009E73', False: '#D55E00', None: '#767676'}   # right,
 soft = dict(light='#5D6470', dark='#A7B0BD')
 card_paper = dict(light='#F5F6F8', dark='#1E232A')
 hairline = dict(light='#DFE2E7', dark='#343B45')
+link_ink = dict(light='#0067A1', dark='#6CBDEC')   # of the site's custom.css
 pill = '#C8431B'
 
 # %% ../../nbs/viz/00_style.ipynb #36324cca

@@ -293,7 +293,7 @@ claims = {
         Claim(results, 'With four remembered views we see no loss: the whole interval lies within a fifth of a point.', lambda v: max(map(abs, views_gap(v, '4'))) < .2),
     ],
     'demo_run/metrics.csv': [
-        Claim(first, 'Stitched accuracy falls from {92.7} % after stage1 to {88.2} % after stage3', lambda m: stitched(m)[::2]),
+        Claim(first, 'The student ends at {88.7} %, labels alone at {85.4} % (one seed)', lambda m: [100*where(m, measure='accuracy', stage=part).value.iloc[-1] for part in ('head', 'labels_only')]),
         Claim(results, 'stage1 {92.65} stage2 {91.65} stage3 {88.25}', stitched),
         Claim(results, 'In this run the first two stages cost little and the last one costs the most.', lambda m: 93.85 - stitched(m)[1] < stitched(m)[1] - stitched(m)[2]),
     ],
