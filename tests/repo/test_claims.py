@@ -278,7 +278,7 @@ claims = {
         Claim(first, 'with a teacher that has seen no more images than its student, an older study finds KD {0.70} points higher', lambda a: -long_gap(a, 'same-data', 'equal_gmacs', 'sskd', 'kd')[0]),
         Claim(better, 'the lead over KD is {0.41} points, somewhere from {-0.19} to {1.01}', lambda a: long_gap(a, 'full', 'equal_gmacs', 'sskd', 'kd')),
         Claim(better, 'ends {0.74} points higher on average ({0.53} to {0.94} by itself; three seeds', lambda a: [-v for v in np.array(long_gap(a, 'same-data', 'equal_gmacs', 'sskd', 'labels'))[[0, 2, 1]]]),
-        Claim(better, 'With all 8,000 labels and sixteen times the budget', lambda a: round(a[(a.method == 'labels') & (a.budget == 'equal_gmacs')].gmacs.mean()/1300) == 16),
+        Claim(better, 'has all 8,000 labels and sixteen times the budget', lambda a: round(a[(a.method == 'labels') & (a.budget == 'equal_gmacs')].gmacs.mean()/1300) == 16),
     ],
     'choose.csv': [
         Claim(results, '(`sskd_late` in the table under *What was chosen, and on what*) gave {0.25} points less', lambda c: tried(c, 'sskd') - tried(c, 'sskd_late')),
