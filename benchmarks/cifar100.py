@@ -111,6 +111,21 @@ def try_one(cell, lr):
         images=len(trial.labeled.train.dataset), held_out=len(trial.labeled.valid.dataset),
         device=environment('cpu')['device_name'], date=date.today())
 
+def at_the_edge():
+    "Methods that did best with the largest of the first rates"
+    part = config()['tune']
+    best = chosen(part['lr'])
+    return [method for method in part['methods'] if best.get(method) == max(part['lr'])]
+
+def check_tuned(part):
+    "A part that chooses among more rates waits until they are tried"
+    more = config()['tune']['lr_more']
+    tried = {row['method'] for row in read_rows(TUNING) if float(row['lr']) == more}
+    missing = [method for method in at_the_edge() if method not in tried]
+    if part.get('more_rates') and missing:
+        raise SystemExit(f"the learning rate {more:g} is not tried yet for {', '.join(missing)}; "
+                         "run: python benchmarks/cifar100.py tune")
+
 def try_rate(lr, methods, a):
     "The tries with this learning rate that are not there yet"
     part = config()['tune'] | dict(methods=methods)
@@ -125,8 +140,7 @@ def tune(a):
     "Every method with every rate; then the larger one for those that did best with the largest"
     part = config()['tune']
     for lr in part['lr']: try_rate(lr, part['methods'], a)
-    best = chosen(part['lr'])
-    try_rate(part['lr_more'], [m for m in part['methods'] if best[m] == max(part['lr'])], a)
+    try_rate(part['lr_more'], at_the_edge(), a)
 
 # --- the study
 
@@ -158,6 +172,7 @@ def stage_rows(cell, trial, row, a):
 def run(a):
     "The runs of a part that are not there yet"
     part = config()[a.what]
+    check_tuned(part)
     for cell in cells_of(part, a, chosen(rates_of(part)), read_runs(RUNS).to_dict('records')):
         if a.method not in (None, cell.method): continue
         there = {run_key(row) for row in read_runs(RUNS, repair=True).to_dict('records')}
