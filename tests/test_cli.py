@@ -133,7 +133,7 @@ def test_plan(tmp_path, capsys):
     plan = json.loads(capsys.readouterr().out)
     assert [r['phase'] for r in plan['phases']] == ['stage1', 'stage2', 'stage3', 'head']
     assert 0 < plan['bytes'] <= plan['budget'] == 20e6 and plan['seconds'] > 0 and plan['memory'] > plan['bytes']
-    assert plan['ordinary_gmacs'] < plan['gmacs'] < plan['published_gmacs']
+    assert plan['labels_only_gmacs'] < plan['gmacs'] < plan['published_gmacs']
     params = 388, 1088, 4224, 170  # a ring of four sends each float32 gradient 2 x 3/4 times
     assert all(r["on_4_wire_bytes"] == 6*n for r, n in zip(plan["phases"], params))
     assert main(line.split()) == 0

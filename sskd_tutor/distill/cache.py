@@ -304,7 +304,7 @@ def begin_phase(self: CacheFeatures,
 ) -> None:
     "Forget taps of networks that have changed, or that no phase needs any more"
     for taps in self.taps:
-        for which in list(taps.paid):
+        for which in list(taps.computed_before):
             if which.network not in needed: taps.forget(which)
         for network, stage in list(taps.weights):
             is_stale = network not in needed or _has_changed(taps, network, stage)
@@ -332,13 +332,13 @@ def state_dict(self: CacheFeatures) -> dict:
     if self.taps is None: return {}
     made = self.forwards_since(self.phase_start)
     computed = [[network, stage, images] for (network, stage), images in made.items()]
-    return dict(ledgers=[taps.ledger() for taps in self.taps], computed=computed, peak=self.peak)
+    return dict(stored=[taps.stored_rows() for taps in self.taps], computed=computed, peak=self.peak)
 
 @patch
 def load_state_dict(self: CacheFeatures, state: dict) -> None:
     "Before a phase goes on; nothing is remembered yet"
     if not state or self.taps is None: return
-    for taps, entries in zip(self.taps, state['ledgers']): taps.settle(entries)
+    for taps, entries in zip(self.taps, state['stored']): taps.resume(entries)
     made = Counter({(network, stage): images for network, stage, images in state['computed']})
     self.taps[0].computed += made
     self.resumed = dict(computed=made, peak=state['peak'])

@@ -152,7 +152,7 @@ class ImageBatch:
     idx: Tensor    # (b,) int64, on the device
     cpu: Tensor    # the same numbers on the CPU
     view: int
-    billed: np.ndarray | None = None   # (b,) bool: whose forwards are counted; None: all of them
+    counted: np.ndarray | None = None   # (b,) bool: whose forwards are counted; None: all of them
 
 # %% ../../nbs/distill/09_memory.ipynb #68b15214
 class FrozenTaps:
@@ -169,8 +169,8 @@ class FrozenTaps:
         self.stores: dict = {}               # TapView -> Store
         self.weights: dict = {}              # (network, stage) -> `part_sha256` when its first store was made
         self.computed: Counter = Counter()   # (network, stage) -> images on which this stage has run
-        self.paid: dict = {}      # TapView -> (n,) bool, rows that a killed process had stored and counted
-        self.lost: dict = {}      # TapView -> bytes of those stores, as long as they are not there again
+        self.computed_before: dict = {}   # TapView -> (n,) bool, rows that a killed process had stored
+        self.bytes_before: dict = {}      # TapView -> bytes of those stores, until they are there again
         alone = dl.rank is None
         self.shards = 1 if alone else dl.shards   # each process remembers its own share of the images
         self.rank = 0 if alone else dl.rank
@@ -185,7 +185,7 @@ class FrozenTaps:
     @property
     def nbytes(self) -> int:
         held = sum(store.nbytes for store in self.stores.values())
-        return held + sum(self.lost.values())
+        return held + sum(self.bytes_before.values())
 
 # %% ../../nbs/distill/09_memory.ipynb #6a2ddc2a
 @patch
@@ -196,14 +196,14 @@ def get(self: FrozenTaps,
     cpu: Tensor,    # the same on the CPU
     view: int,
     below: Tensor | None = None,   # the tap right below, if it is at hand
-    billed: np.ndarray | None = None,   # as for `ImageBatch`
+    counted: np.ndarray | None = None,   # as for `ImageBatch`
 ) -> Tensor:        # (b,...)
     "A frozen tap, read or computed"
     if stage < 0: return self.images(idx, view)
-    which, batch = TapView(network, stage, view), ImageBatch(idx, cpu, view, billed)
+    which, batch = TapView(network, stage, view), ImageBatch(idx, cpu, view, counted)
     store = self.stores.get(which)
     if store is not None and store.has_any(self.row_numbers(batch)): return self._recall(which, store, batch)
-    self._leave_out_paid(which, batch)
+    self._count_once(which, batch)
     tap = self._compute(which, batch, below)
     if store is None: store = self._open(which, batch, tap)
     if store is None: return tap
@@ -230,11 +230,11 @@ def _recall(self: FrozenTaps, which: TapView, store: Store, batch: ImageBatch) -
 
 @patch
 def _compute(self: FrozenTaps, which: TapView, batch: ImageBatch, below: Tensor | None = None) -> Tensor:
-    n_billed = len(batch.idx) if batch.billed is None else int(batch.billed.sum())
-    self.computed[which.network, which.stage] += n_billed
+    n_counted = len(batch.idx) if batch.counted is None else int(batch.counted.sum())
+    self.computed[which.network, which.stage] += n_counted
     if below is None:
         below = self.get(which.network, which.stage - 1, batch.idx, batch.cpu, batch.view,
-                         billed=batch.billed)
+                         counted=batch.counted)
     return self.nets[which.network].run_stage(below, which.stage)
 
 # %% ../../nbs/distill/09_memory.ipynb #daec3423
@@ -242,8 +242,9 @@ def _compute(self: FrozenTaps, which: TapView, batch: ImageBatch, below: Tensor 
 def _open(self: FrozenTaps, which: TapView, batch: ImageBatch, tap: Tensor) -> Store | None:
     "A store for this tap, or None if it is not to be remembered"
     if which.stage not in self.kept[which.network] or which.view >= self.kept_views: return None
-    if which not in self.paid and not _any_billed(batch): return None   # the unbroken run had let go of it
-    self.lost.pop(which, None)
+    killed_had_dropped_it = which not in self.computed_before and not _any_counted(batch)
+    if killed_had_dropped_it: return None
+    self.bytes_before.pop(which, None)
     n = self.n_rows
     store = self.new_store(which, tap, n)
     while store is not None and store.complete and not store.holds(self._rows_in(store, batch), tap):
@@ -260,26 +261,26 @@ def forget(self: FrozenTaps, which: TapView) -> None:
     "Let a store go, if there is one"
     store = self.stores.pop(which, None)
     if store is not None: store.drop()
-    self.paid.pop(which, None)
-    self.lost.pop(which, None)
+    self.computed_before.pop(which, None)
+    self.bytes_before.pop(which, None)
 
 # %% ../../nbs/distill/09_memory.ipynb #49241a8a
 @patch
 def fill(self: FrozenTaps, which: TapView) -> None:
     "Compute the rows that an epoch left out, in batches of the full size"
     store = self.stores[which]
-    missing, paid = ~store.filled, self.paid.get(which, np.zeros(len(store.filled), bool))
-    self._fill_rows(which, np.flatnonzero(missing & ~paid), billed=True)
-    self._fill_rows(which, np.flatnonzero(missing & paid), billed=False)
+    missing, before = ~store.filled, self.computed_before.get(which, np.zeros(len(store.filled), bool))
+    self._fill_rows(which, np.flatnonzero(missing & ~before), counted=True)
+    self._fill_rows(which, np.flatnonzero(missing & before), counted=False)
     store.filled[:] = True
 
 @patch
-def _fill_rows(self: FrozenTaps, which: TapView, missing: np.ndarray, billed: bool) -> None:
+def _fill_rows(self: FrozenTaps, which: TapView, missing: np.ndarray, counted: bool) -> None:
     store, bs = self.stores[which], self.dl.bs
     for rows in torch.from_numpy(missing).split(bs):
         padded = torch.cat([rows, torch.arange(bs) % len(store.filled)])[:bs]
         cpu = padded*self.shards + self.rank
-        batch = ImageBatch(cpu.to(self.dl.device), cpu, which.view, np.full(bs, billed))
+        batch = ImageBatch(cpu.to(self.dl.device), cpu, which.view, np.full(bs, counted))
         store.write(rows.to(store.rows.device), self._compute(which, batch)[:len(rows)])
 
 # %% ../../nbs/distill/09_memory.ipynb #190a0306
@@ -288,33 +289,33 @@ def n_rows(self: FrozenTaps) -> int:
     "Images of this process"
     return len(range(self.rank, len(self.dl.dataset), self.shards))
 
-def _any_billed(batch): return batch.billed is None or bool(batch.billed.any())
+def _any_counted(batch): return batch.counted is None or bool(batch.counted.any())
 
 @patch
-def _leave_out_paid(self: FrozenTaps, which: TapView, batch: ImageBatch) -> None:
-    if which not in self.paid: return
-    unpaid = ~self.paid[which][self.row_numbers(batch)]
-    batch.billed = unpaid if batch.billed is None else batch.billed & unpaid
+def _count_once(self: FrozenTaps, which: TapView, batch: ImageBatch) -> None:
+    if which not in self.computed_before: return
+    new = ~self.computed_before[which][self.row_numbers(batch)]
+    batch.counted = new if batch.counted is None else batch.counted & new
 
 @patch
-def ledger(self: FrozenTaps) -> list[dict]:
+def stored_rows(self: FrozenTaps) -> list[dict]:
     "What is stored, or was by a killed process; ready for `pack`"
-    rows = dict(self.paid)
+    rows = dict(self.computed_before)
     for which, store in self.stores.items():
-        rows[which] = store.filled | self.paid.get(which, np.zeros(len(store.filled), bool))
-    size = self.lost | {which: store.nbytes for which, store in self.stores.items()}
+        rows[which] = store.filled | self.computed_before.get(which, np.zeros(len(store.filled), bool))
+    size = self.bytes_before | {which: store.nbytes for which, store in self.stores.items()}
     return [dict(network=which.network, stage=which.stage, view=which.view, bytes=size.get(which, 0),
                  filled=torch.from_numpy(filled.copy())) for which, filled in rows.items()]
 
 @patch
-def settle(self: FrozenTaps,
-    entries: list[dict],   # what `ledger` gave in the killed process
+def resume(self: FrozenTaps,
+    entries: list[dict],   # what `stored_rows` gave in the killed process
 ) -> None:
-    "Take over what is paid for"
+    "Take over what a killed process had computed, so that it is not counted twice"
     for entry in entries:
         if len(entry['filled']) != self.n_rows: continue   # of a process with another share
         which = TapView(entry['network'], entry['stage'], entry['view'])
-        self.paid[which], self.lost[which] = entry['filled'].numpy(), entry['bytes']
+        self.computed_before[which], self.bytes_before[which] = entry['filled'].numpy(), entry['bytes']
 
 # %% ../../nbs/distill/09_memory.ipynb #53daf7a4
 @patch

@@ -30,7 +30,7 @@ from .losses import mimic_nmse
 from .matching import in_order, match_stages, merged
 from ..nets.cut import CannotCut, as_stages, image_shape
 from ..nets.tapped import TappedNet, as_taps
-from ..nets.feed import make_feed, wanted
+from ..nets.converter import make_converter, wanted
 from ..nets.maps import Grid, first_conv, to_map, unchanged
 from ..nets.staged import StagedNet
 
@@ -131,7 +131,7 @@ def _split(net, x, who, n_stages):
 
 # %% ../../nbs/distill/07_pairing.ipynb #38971b53
 @torch.no_grad()
-def _fed(feed, x): return x if feed is None else feed.to(x.device)(x)
+def _converted(x, converter): return x if converter is None else converter.to(x.device)(x)
 
 def _device_of(net): return next(net.parameters()).device
 
@@ -149,24 +149,25 @@ class Pairing:
         student: StagedNet,
         x: Tensor,                       # a few of the learner's images
         ends: dict | None = None,        # student stage -> teacher stage; None: suggested
-        feed: nn.Module | None = None,   # makes the teacher's images of them
+        converter: nn.Module | None = None,  # makes the teacher's images of them
         adapter: Any = default_adapter,  # as for `fit_sskd`
         wants: Any = None,               # what the teacher's images must be like, kept with the pairing
         names: dict | None = None,       # 'teacher' and 'student' -> what they are called
     ):
-        self.split = dict(teacher=teacher, student=student)
-        self.x, self.feed, self.kind, self.wants = x, feed, adapter, wants
-        self.names = names or {who: type(net).__name__ for who, net in self.split.items()}
-        self.own = dict(teacher=_own_stages(teacher, _fed(feed, x)), student=_own_stages(student, x))
-        if feed is not None: feed.to(_device_of(teacher))
+        self.staged = dict(teacher=teacher, student=student)
+        self.x, self.converter, self.adapter_kind, self.teacher_wants = x, converter, adapter, wants
+        self.names = names or {who: type(net).__name__ for who, net in self.staged.items()}
+        self.own_stages = dict(teacher=_own_stages(teacher, _converted(x, converter)),
+                               student=_own_stages(student, x))
+        if converter is not None: converter.to(_device_of(teacher))
         self.match(self.suggested() if ends is None else ends)
 
 # %% ../../nbs/distill/07_pairing.ipynb #6c1c38cd
 @patch
 def suggested(self: Pairing) -> dict[str, str]:  # student stage -> teacher stage
     "The pairs that `match_stages` chooses"
-    student, teacher = self.split['student'].stage_names, self.split['teacher'].stage_names
-    places = match_stages(_reductions(self.own['student']), _reductions(self.own['teacher']))
+    student, teacher = self.staged['student'].stage_names, self.staged['teacher'].stage_names
+    places = match_stages(_reductions(self.own_stages['student']), _reductions(self.own_stages['teacher']))
     return {student[i]: teacher[j] for i, j in places}
 
 # %% ../../nbs/distill/07_pairing.ipynb #81329e29
@@ -179,13 +180,13 @@ def _n_prefix(stage):
 @patch
 def _adapter_setting(self: Pairing) -> Any:
     "`adapter=` for `fit_sskd`: as it was given, but for stages with prefix tokens"
-    student, teacher = self.split['student'], self.split['teacher']
-    kinds, special = by_stage(self.kind, list(self.ends), 'adapter', default_adapter), {}
+    student, teacher = self.staged['student'], self.staged['teacher']
+    kinds, special = by_stage(self.adapter_kind, list(self.ends), 'adapter', default_adapter), {}
     for s, t in self.ends.items():
         prefix = _n_prefix(student.stages[s]), _n_prefix(teacher.stages[t])
         if not any(prefix) or callable(kinds[s]): continue
         special[s] = partial(make_adapter, kind=kinds[s], prefix=prefix)
-    return kinds | special if special else self.kind
+    return kinds | special if special else self.adapter_kind
 
 # %% ../../nbs/distill/07_pairing.ipynb #07d869bf
 @patch
@@ -193,12 +194,12 @@ def match(self: Pairing,
     ends: dict,  # student stage -> teacher stage, in any order
 ) -> None:
     "Take these pairs"
-    student, teacher = self.split['student'], self.split['teacher']
+    student, teacher = self.staged['student'], self.staged['teacher']
     ends = in_order(ends, student.stage_names, teacher.stage_names)
     new = merged(student, list(ends))
     check_trainable(new, head=False)
     self.ends, self.student = ends, new
-    self.teacher = merged(teacher, list(ends.values()), self.feed)
+    self.teacher = merged(teacher, list(ends.values()), self.converter)
     self.adapter = self._adapter_setting()
     self.table = self._table()
 
@@ -215,7 +216,7 @@ def edited(self: Pairing,
 @patch
 def adapters(self: Pairing) -> dict[str, nn.Module]:  # student stage -> adapter
     "A fresh adapter for each pair; no random number is drawn"
-    student, teacher = self.own['student']['shape'], self.own['teacher']['shape']
+    student, teacher = self.own_stages['student']['shape'], self.own_stages['teacher']['shape']
     taps = [student[s] for s in self.ends]
     hints = [teacher[t] for t in self.ends.values()]
     with torch.random.fork_rng(devices=[]): return make_adapters(list(self.ends), taps, hints, self.adapter)
@@ -250,7 +251,7 @@ _table_columns = ['student', 'teacher', 'student_chs', 'teacher_chs', 'student_r
 @patch
 def _half_row(self: Pairing, who: str, start: int, end: str) -> dict:
     "One network's half of a row: its stages from place `start` to the one named `end`"
-    own = self.own[who]
+    own = self.own_stages[who]
     stop = own.index.get_loc(end) + 1
     return {who: ' + '.join(own.index[start:stop]), f'{who}_chs': own.num_chs[end],
             f'{who}_reduction': own.reduction[end], f'{who}_map': _side(own['shape'][end][1:])}
@@ -263,7 +264,7 @@ def _table(self: Pairing) -> pd.DataFrame:
         row = dict(stage=s, adapter=_words(made[s]))
         for who, end in (('student', s), ('teacher', t)):
             row |= self._half_row(who, starts[who], end)
-            starts[who] = self.own[who].index.get_loc(end) + 1
+            starts[who] = self.own_stages[who].index.get_loc(end) + 1
         rows.append(row)
     return pd.DataFrame(rows).set_index('stage')[_table_columns]
 
@@ -271,16 +272,16 @@ def _table(self: Pairing) -> pd.DataFrame:
 @patch
 def text(self: Pairing) -> str:
     "The table, and what the teacher is fed, for a terminal"
-    def words(who): return f"{who} {self.names[who]}, {len(self.own[who])} stages"
+    def words(who): return f"{who} {self.names[who]}, {len(self.own_stages[who])} stages"
     table = self.table.reset_index(drop=True).to_string(index=False)
     title = f"{words('teacher')}; {words('student')}: {len(self.ends)} pairs"
-    return f"{title}\n{table}\n{self._feed_words()}"
+    return f"{title}\n{table}\n{self._images_words()}"
 
 @patch
-def _feed_words(self: Pairing) -> str:
-    if self.feed is None: words = "The teacher sees the learner's images as they are."
-    else: words = f"The teacher is fed {self.feed.extra_repr()}."
-    if not isinstance(self.split['teacher'], TappedNet): return words
+def _images_words(self: Pairing) -> str:
+    if self.converter is None: words = "The teacher sees the learner's images as they are."
+    else: words = f"The teacher is fed {self.converter.extra_repr()}."
+    if not isinstance(self.staged['teacher'], TappedNet): return words
     return (f"{words} It cannot be cut, so it runs whole in each step, "
             "and nothing of it is remembered or stitched.")
 
@@ -362,13 +363,14 @@ def pair_stages(
     _check_channels(student, images.x)
     wants = wanted(teacher, teacher_input)
     _check_normalized(images, wants, teacher_input)
-    feed = make_feed(images.x, wants, images.stats)
-    staged_teacher = _split(teacher, _fed(feed, images.x), 'teacher', n_stages)
+    converter = make_converter(images.x, wants, images.stats)
+    staged_teacher = _split(teacher, _converted(images.x, converter), 'teacher', n_stages)
     staged_student = _split(student, images.x, 'student', n_stages)
     if saved: _check_saved(saved, staged_teacher, staged_student)
     names = dict(teacher=type(teacher).__name__, student=type(student).__name__)
     if saved: ends = saved['ends']
-    pairing = Pairing(staged_teacher, staged_student, images.x, ends, feed, adapter, wants or False, names)
+    pairing = Pairing(staged_teacher, staged_student, images.x, ends, converter, adapter,
+                      wants or False, names)
     pairing.try_out()
     return pairing
 
@@ -384,10 +386,10 @@ def save(self: Pairing,
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; pass overwrite=True or name a new file")
-    stages = {who: net.stage_names for who, net in self.split.items()}
+    stages = {who: net.stage_names for who, net in self.staged.items()}
     table = self.table.astype(object).where(self.table.notna(), None).reset_index().to_dict('records')
     saved = dict(format=pairing_format, networks=self.names, stages=stages, ends=self.ends,
-                 teacher_input=self.wants, table=table)
+                 teacher_input=self.teacher_wants, table=table)
     write_whole(path, json.dumps(saved, indent=1, allow_nan=False, default=lambda v: v.item()))
 
 # %% ../../nbs/distill/07_pairing.ipynb #d607b7ca

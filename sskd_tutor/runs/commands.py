@@ -130,7 +130,7 @@ def plan_values(plan) -> dict:
     timed = 'seconds' in plan.table   # a quick one is not
     return dict(phases=plan.table.reset_index().to_dict('records'),
                 bytes=plan.bytes, budget=plan.budget, memory=plan.memory or None, gmacs=plan.gmacs,
-                published_gmacs=plan.published, ordinary_gmacs=plan.labels_only,
+                published_gmacs=plan.published, labels_only_gmacs=plan.labels_only,
                 seconds=float(plan.table.seconds.sum()) if timed else None)
 
 def print_json(values):

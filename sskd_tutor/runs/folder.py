@@ -34,7 +34,7 @@ from ..distill.losses import as_loss, default_loss, losses
 from ..distill.pairing import pair_stages, Pairing
 from ..distill.plan import Plan
 from ..measure.recorder import RecordAlignment
-from ..nets.feed import make_feed
+from ..nets.converter import make_converter
 from ..nets.weights import load_weights, save_weights
 from ..nets.words import build_model, check_from_file
 from .classes import (check_classes, n_classes_option, normalization_of, weights_note,
@@ -328,7 +328,7 @@ def _teacher_sha256(self: FolderJob) -> str:
     s = self.settings
     if s.train_teacher: return self.found['teacher']['sha256']
     if s.teacher_weights: return file_sha256(s.teacher_weights)
-    return tensors_sha256(self.pairing.split['teacher'])
+    return tensors_sha256(self.pairing.staged['teacher'])
 
 @patch
 def info(self: FolderJob) -> dict:
@@ -385,8 +385,8 @@ def teacher_again(
     if path is not None: load_weights(net, path)
     is_complete = path is not None or not places   # one without a file never had other weights
     own = Pairing.load(run.path/'pairing.json')['teacher_input'] or {}
-    feed = make_feed(x, own, (images['mean'], images['std']))
-    return net if feed is None else nn.Sequential(feed, net), is_complete
+    converter = make_converter(x, own, (images['mean'], images['std']))
+    return net if converter is None else nn.Sequential(converter, net), is_complete
 
 @patch(cls_method=True)
 def to_export(cls: FolderJob,

@@ -97,7 +97,7 @@ def begin_run(self: LiveAlignment, learn, run):
 
 # %% ../../nbs/viz/09_dashboard.ipynb #49299804
 @patch
-def billed(self: LiveAlignment,
+def timed(self: LiveAlignment,
     update: Callable,    # without arguments
 ) -> float:              # seconds
     "Call it, and count its time as measuring"
@@ -118,7 +118,7 @@ def before_train(self: LiveAlignment):
 def after_batch(self: LiveAlignment):
     if self.board is None or not self.board.live or not self.training: return
     if time.perf_counter() < self.tick: return
-    cost = self.billed(self._renew)
+    cost = self.timed(self._renew)
     self.tick = time.perf_counter() + max(.5, 2*cost/max(self.share, .01))
 
 @patch
@@ -144,7 +144,7 @@ def after_epoch(self: LiveAlignment):
         allowed = self.share*(time.perf_counter() - self.begun)
         draw = self.done == self.n_epoch or self.spent + self.board.cost <= allowed
         values, device = self._logged(), learner_device(self.learn)
-        self.billed(lambda: self.board.epoch_done(self.done, values, device_status(device), draw))
+        self.timed(lambda: self.board.epoch_done(self.done, values, device_status(device), draw))
     super(LiveAlignment, self).after_epoch()
 
 @patch

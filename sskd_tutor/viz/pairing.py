@@ -130,7 +130,7 @@ class PairingEditor:
 @patch
 def _make_controls(self: PairingEditor):
     "A drop-down for each stage of the student; the last has no next one, so its partner is fixed"
-    teacher, student = (self.pairing.split[who].stage_names for who in ('teacher', 'student'))
+    teacher, student = (self.pairing.staged[who].stage_names for who in ('teacher', 'student'))
     options = [('with the next', ''), *((f"teacher's {stage}", stage) for stage in teacher)]
     layout = dict(width='auto', min_width='230px')
     self.choices = {stage: W.Dropdown(options=options, value=self.pairing.ends.get(stage, ''),

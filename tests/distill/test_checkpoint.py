@@ -90,7 +90,7 @@ def same_student(a, b):
 def same(a, b):
     "The same weights, rows (but for the seconds) and costs"
     same_student(a, b)
-    assert a[1].costs == b[1].costs  # with a cache too: what a killed process had paid for is not billed again
+    assert a[1].costs == b[1].costs  # with a cache too: what a killed process had computed is not counted again
 
 @pytest.fixture(scope='module')
 def unbroken(tmp_path_factory):

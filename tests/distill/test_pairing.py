@@ -23,7 +23,7 @@ from sskd_tutor.nets.cut import as_stages
 from sskd_tutor.data.loaders import DeviceDL, ImageSet, fashion_dls
 from sskd_tutor.data.images import Images
 from sskd_tutor.runs.export import export_student
-from sskd_tutor.nets.feed import Feed, expects, make_feed
+from sskd_tutor.nets.converter import ImageConverter, expects, make_converter
 from sskd_tutor.distill.matching import match_stages, merged
 from sskd_tutor.distill.pairing import Pairing, pair_stages
 from sskd_tutor.viz.pairing import PairingEditor, pairing_figure
@@ -136,7 +136,7 @@ def test_bad_ends(ends, says):
 def test_nothing_to_do_gives_the_networks_themselves():
     teacher, student = staged(8), staged(4)
     pairing = pair_stages(teacher, student, small_dls())
-    assert pairing.teacher is teacher and pairing.student is student and pairing.adapter == 'conv' and pairing.feed is None
+    assert pairing.teacher is teacher and pairing.student is student and pairing.adapter == 'conv' and pairing.converter is None
 
 def test_a_pairing_by_hand_trains():
     teacher, student = staged(8), staged(4)
@@ -190,28 +190,28 @@ def test_what_networks_say():
     assert expects(torchvision.models.vit_b_32(image_size=64))['size'] == 64 and expects(staged(4)) == dict(channels=1)
     net = timm.create_model('mobilenetv4_conv_small_050')
     x = torch.rand(2, 3, 64, 64)
-    feed = make_feed(x, expects(net), half)
+    converter = make_converter(x, expects(net), half)
     cfg = net.pretrained_cfg
     large = F.interpolate(x*.5 + .5, cfg['input_size'][1:], mode='bilinear', antialias=True)
     by_hand = normalized(large, (cfg['mean'], cfg['std']))
-    assert torch.allclose(feed(x), by_hand, atol=1e-5)
+    assert torch.allclose(converter(x), by_hand, atol=1e-5)
 
 def test_weights_of_torchvision_say_it():
     weights = torchvision.models.MobileNet_V3_Small_Weights.IMAGENET1K_V1
     x = torch.rand(2, 3, 64, 64)
     pairing = pair_stages(torchvision.models.mobilenet_v3_small(num_classes=4), Own(), x, teacher_input=weights)
     preset = weights.transforms()
-    assert pairing.feed.size == (224, 224) and pairing.feed.mean.flatten().tolist() == pytest.approx(preset.mean)
+    assert pairing.converter.size == (224, 224) and pairing.converter.mean.flatten().tolist() == pytest.approx(preset.mean)
     small = pair_stages(torchvision.models.mobilenet_v3_small(num_classes=4), Own(), x, teacher_input=preset)
     assert small.text() == pairing.text()
-    assert pair_stages(torchvision.models.mobilenet_v3_small(num_classes=4), Own(), x, teacher_input=False).feed is None
+    assert pair_stages(torchvision.models.mobilenet_v3_small(num_classes=4), Own(), x, teacher_input=False).converter is None
 
-def test_feeds_differ_where_their_images_do():
-    "What remembers features must notice another feed: it is part of the weights and of the text of the first stage"
-    feeds = [Feed((8, 8), 3), Feed((9, 9), 3), Feed((8, 8), 3, ([.5]*3, [1.]*3)), Feed((8, 8), 3, (0, 1), ([.5]*3, [1.]*3))]
-    assert len({(repr(f), tensors_sha256(f)) for f in feeds}) == 4 and len({tensors_sha256(f) for f in feeds}) >= 3
-    assert not [*feeds[0].parameters()]
-    assert torch.equal(copy.deepcopy(feeds[2])(pixels/255), pickle.loads(pickle.dumps(feeds[2]))(pixels/255))
+def test_converters_differ_where_their_images_do():
+    "What remembers features must notice another converter: it is part of the weights and of the text of the first stage"
+    converters = [ImageConverter((8, 8), 3), ImageConverter((9, 9), 3), ImageConverter((8, 8), 3, ([.5]*3, [1.]*3)), ImageConverter((8, 8), 3, (0, 1), ([.5]*3, [1.]*3))]
+    assert len({(repr(f), tensors_sha256(f)) for f in converters}) == 4 and len({tensors_sha256(f) for f in converters}) >= 3
+    assert not [*converters[0].parameters()]
+    assert torch.equal(copy.deepcopy(converters[2])(pixels/255), pickle.loads(pickle.dumps(converters[2]))(pixels/255))
 
 @pytest.mark.parametrize('given, says', [
     (dict(sise=3), "did you mean 'size'"), (dict(mean=.5), 'one of mean and std'), (dict(mean=.5, std=0.), 'expected positive'),
@@ -226,7 +226,7 @@ def test_a_normalisation_that_nobody_tells():
     noise = noise_dls(torch.randn(2, 3, 64, 64))
     with pytest.raises(ValueError, match=r'run from -\d.* pass stats='): pair_stages(teacher, Own(), noise)
     with pytest.raises(ValueError, match='pass stats='): pair_stages(teacher, Own(), torch.randn(2, 3, 64, 64))
-    assert pair_stages(teacher, Own(), noise, teacher_input=False).feed is None
+    assert pair_stages(teacher, Own(), noise, teacher_input=False).converter is None
 
 # --- adapters
 
@@ -304,7 +304,7 @@ def test_a_saved_pairing(tmp_path):
     with pytest.raises(FileExistsError, match='overwrite=True'): pairing.save(tmp_path/'pairing.json')
     assert (tmp_path/'pairing.json').read_bytes() == before
     again = pair_stages(teacher, student, torch.rand(2, 3, 64, 64), ends=Pairing.load(tmp_path/'pairing.json'))
-    assert again.text() == pairing.text() and again.ends == mine and again.feed.size == (96, 96)
+    assert again.text() == pairing.text() and again.ends == mine and again.converter.size == (96, 96)
     pairing.edited(again.ends).save(tmp_path/'pairing.json', overwrite=True)
     assert {p.name for p in tmp_path.iterdir()} == {'pairing.json'}
     saved = Pairing.load(tmp_path/'pairing.json')
@@ -361,7 +361,7 @@ def test_picture_is_a_function_of_the_table():
     assert light == pairing.figure() and light.to_dict()['data'] == dark.to_dict()['data']
     assert light.layout.paper_bgcolor != dark.layout.paper_bgcolor
     shown = ' '.join(str(a.text) for a in light.layout.annotations)
-    assert all(n in shown for n in [*pairing.split['student'].stage_names, *pairing.table.adapter])
+    assert all(n in shown for n in [*pairing.staged['student'].stage_names, *pairing.table.adapter])
     links = [t for t in light.data if t.name in pairing.table.index]
     assert len(links) == len(pairing.ends)
     with pytest.raises(ValueError, match='theme'): pairing_figure(pairing.table, theme='pink')
@@ -425,8 +425,8 @@ def test_modules_listed_in_another_order(teacher, student):
     color = torch.rand(2, 3, 64, 64)
     for x in (color, None):  # and of the student's own shape
         pairing = pair_stages(teacher(), student(), x)
-        assert len(pairing.ends) == 2 and pairing.feed is None
-    assert pair_stages(Listed(1), Listed(), color).feed.channels == 1
+        assert len(pairing.ends) == 2 and pairing.converter is None
+    assert pair_stages(Listed(1), Listed(), color).converter.channels == 1
     with pytest.raises(ValueError, match=r'the student takes 1 channel\(s\)'): pair_stages(Own(), Listed(1), color)
 
 def test_gray_against_color_names_what_can_be_done():
@@ -442,7 +442,7 @@ def test_small_images_name_the_cure_of_each():
     small, deep = torch.rand(2, 3, 32, 32), torchvision.models.resnet18
     says = r'the teacher: .*give larger ones: teacher_input=dict\(size=...\)'
     with pytest.raises(ValueError, match=says): pair_stages(deep(), Own(), small)
-    assert pair_stages(deep(), Own(), small, teacher_input=dict(size=64)).feed.size == (64, 64)  # the cure works
+    assert pair_stages(deep(), Own(), small, teacher_input=dict(size=64)).converter.size == (64, 64)  # the cure works
     says = 'the student: .*give larger ones: larger images for the learner'
     with pytest.raises(ValueError, match=says): pair_stages(Own(), deep(), small)
     says = r'SqueezeNet cannot run on images \(2, 3, 8, 8\); give it some of its own: teacher_input='

@@ -141,7 +141,7 @@ foreign = dict(teacher='timm:resnet10t', teacher_weights=None, student='torchvis
 def test_a_foreign_pair(work):
     "timm teaches torchvision, gray pictures in color; a teacher that knows nothing is taken if that is meant"
     job = prepared(settings(work, **foreign))
-    assert job.pairing.feed.size == (96, 96) and len(job.pairing.ends) == 5 and type(job.student).__name__ == 'MobileNetV3'
+    assert job.pairing.converter.size == (96, 96) and len(job.pairing.ends) == 5 and type(job.student).__name__ == 'MobileNetV3'
 
 @pytest.mark.slow
 def test_a_foreign_pair_to_the_end(work, tmp_path):
@@ -246,7 +246,7 @@ def test_a_student_teaches_the_next(first, work):
     run = first[2]
     s = settings(work, teacher=student_word, teacher_weights=str(run.path/'student.safetensors'), weak_teacher=True)
     job = prepared(s)
-    assert job.pairing.feed is None and job.teacher_accuracy == run.info['results']['distilled']
+    assert job.pairing.converter is None and job.teacher_accuracy == run.info['results']['distilled']
     with pytest.raises(ValueError, match='teacher_mean is .* was trained on images with mean'):
         other = settings(work, teacher=student_word, teacher_weights=s.teacher_weights, teacher_mean=[.1], teacher_std=[.1])
         prepared(other)
@@ -357,7 +357,7 @@ def test_the_teachers_pictures_of_a_plan(work, tmp_path):
     (tmp_path/'w.safetensors').write_bytes((work/'teacher.safetensors').read_bytes())
     prepared(settings(work, teacher_size=14, weak_teacher=True)).pairing.save(tmp_path/'mine.json')
     job = prepared(settings(work, pairs=str(tmp_path/'mine.json'), weak_teacher=True))
-    assert job.pairing.feed.size == (14, 14)
+    assert job.pairing.converter.size == (14, 14)
 
 # --- a mere look
 
@@ -379,7 +379,7 @@ def test_another_normalisation_is_taken_off(work):
     x = other.dls.valid.one_batch()[0].as_subclass(torch.Tensor)
     t = other.dls.train.after_batch.fs[-1]
     with torch.no_grad():
-        by_hand = other.pairing.split['teacher'].eval()(x*t.std + t.mean)
+        by_hand = other.pairing.staged['teacher'].eval()(x*t.std + t.mean)
         assert torch.allclose(other.pairing.teacher.eval()(x), by_hand, atol=1e-4)
 
 # --- what is wrong
