@@ -246,6 +246,8 @@ def screenshots(page, explorer, name):
             fits = "el => [...el.querySelectorAll('.main-svg')].every(s => s.getBoundingClientRect().width <= el.clientWidth + 2)"
             page.wait_for_function(fits, arg=explorer.element_handle(), timeout=20_000)
             if name == 'voila': assert page.evaluate('document.documentElement.scrollWidth - innerWidth') <= 0, width
+            within = "el => [...el.querySelectorAll('.gtitle')].every(t => t.getBoundingClientRect().right <= el.getBoundingClientRect().right + 6)"
+            if name == 'voila': assert explorer.evaluate(within), f'a title is cut off at {width} px'
             page.wait_for_timeout(300)
             explorer.screenshot(path=shots/f'{name}_{theme}_{width}.png')
         if theme == 'light' and page.locator('.lm-MenuBar').count():
