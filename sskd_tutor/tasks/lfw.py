@@ -61,11 +61,12 @@ def _why_not(home, lacked, error):
     return ValueError(f"{home} cannot be read as LFW ({kind}); expected {', '.join(lfw_lists.values())} and "
                       f"lfw_funneled/NAME/NAME_0001.jpg, color images of 250 x 250 pixels. {_again}")
 
-def _check_images(home):
-    "scikit-learn opens whatever Pillow knows, PostScript too; a header is soon read"
+def _check_images(home, pixels=False):
+    "scikit-learn opens whatever Pillow knows, PostScript too. A header is soon read, all pixels are not"
     for path in sorted((home/'lfw_funneled').glob('*/*')):
         try:
-            with opened(path): pass
+            with opened(path) as image:
+                if pixels: image.load()
         except Exception as e:
             raise ValueError(f"{path} cannot be read ({type(e).__name__}: {e}). {_again}") from e
 
@@ -81,7 +82,9 @@ def _fetch(function, data_home, download, **kwargs):
     try:
         with _nothing_remembered(module):
             return getattr(module, function)(data_home=home.parent, download_if_missing=download, **kwargs)
-    except (IndexError, OSError, ValueError) as e: raise _why_not(home, lacked, e) from e
+    except (IndexError, OSError, ValueError) as e:
+        _check_images(home, pixels=True)   # is it one image that is damaged?
+        raise _why_not(home, lacked, e) from e
 
 # %% ../../nbs/tasks/06_lfw.ipynb #2fbe6f88
 def _named_in(line):
