@@ -167,7 +167,7 @@ class CocoJob(RunJob):
 @patch
 def numbers(self: CocoJob) -> dict:
     "What the recipe says, and what is changed: epochs, head_epochs, lr, bs, labels_lr, min_size, max_size"
-    s, own = self.settings, self.recipe['distill'] | self.recipe['pictures']   # and train_epochs, train_lr
+    s, own = self.settings, self.recipe['distill'] | self.recipe['images']   # and train_epochs, train_lr
     if self.trains(): own |= {f'train_{name}': value for name, value in self.recipe['train'].items()}
     if s.quick: own |= {name: 1 for name in own if name.endswith('epochs')}
     if s.size: own = own | dict(min_size=s.size, max_size=round(s.size*5/3))
