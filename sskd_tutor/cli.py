@@ -1,4 +1,4 @@
-"""The command line: demo, distill, recipe, plan, compare, export, info, lessons, doctor, data and completion.
+"""The command line: demo, distill, recipe, plan, compare, export, info, lessons, doctor, data, explore and completion.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/cli.html.md"""
 

@@ -208,7 +208,7 @@ def config(folder, text):
     return ['distill', '--config', str(folder/'mine.toml')]
 
 @pytest.mark.parametrize('text, says', [
-    ('datta = "x"', "has 'datta'; did you mean 'data'?"), ('data = x', 'is no TOML file'), ('data = "x"', '--teacher, --student must be given'),
+    ('datta = "x"', "has 'datta'; did you mean 'data'?"), ('data = x', 'is not a TOML file'), ('data = "x"', '--teacher, --student must be given'),
     ('data="x"\nteacher="a:b"\nstudent="teacher"', 'allow'), ('data="x"\nteacher="teacher"\nstudent="teacher"\nsize=0', '--size is 0'),
     ('data="x"\nteacher=3\nstudent="teacher"', 'teacher is 3; expected text')])
 def test_bad_config(text, says, tmp_path, capsys):

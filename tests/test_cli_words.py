@@ -18,7 +18,7 @@ def test_bare_is_help_and_no_error(capsys):
     ('demmo', "sskd_tutor: no command 'demmo'; did you mean 'demo'?"),
     ('doctor --jsn', 'sskd_tutor doctor: unrecognized --jsn; did you mean --json?'),
     ('doctor --dev cpu', 'sskd_tutor doctor: unrecognized --dev; did you mean --device?'),
-    ('doctor now', "sskd_tutor doctor: 'now' is too much"),
+    ('doctor now', "sskd_tutor doctor: unexpected 'now'"),
     ('data here', 'sskd_tutor data: the following arguments are required: FILE')])
 def test_bad_words_name_the_command_and_the_nearest(capsys, line, says):
     "0.1 showed the help of `sskd_tutor` itself, and took --dev for --device"

@@ -157,9 +157,9 @@ class LightTeacher(SoftLoss):
         n_classes: int,
         alpha: float = .5,         # weight of the soft targets against the labels, 0 to 1
         T: float = 4.,             # temperature
-        adversarial: float = .1,   # weight of fooling the discriminator; 0: without one
-        hidden: int = 32,          # of the discriminator
-        lr: float = 1e-3,          # of the discriminator's Adam
+        adversarial: float = .1,   # weight of fooling the critic; 0: without one
+        hidden: int = 32,          # of the critic
+        lr: float = 1e-3,          # of the critic's Adam
         seed: int = 0,
     ):
         if not 0 <= alpha <= 1 or adversarial < 0:

@@ -280,7 +280,7 @@ def parsed(
     found = re.fullmatch(r'([^[+]+)(?:\[(.*)\])?(?:\+(\w+))?', method.strip())
     if not found:
         examples = "'attention', 'attention[weight=10]' or 'attention[weight=10]+ft'"
-        raise ValueError(f"{method!r} is no name of a method; expected such as {examples}")
+        raise ValueError(f"{method!r} is not a method's name; expected something like {examples}")
     name, settings, ending = found.groups()
     pairs = [part.strip().partition('=') for part in settings.split(',')] if settings else []
     return MethodName(name, {key: value for key, _, value in pairs}, ending or '')
@@ -318,8 +318,8 @@ def _value(text, default):
     if isinstance(default, str): return text
     try: value = ast.literal_eval(text)
     except (ValueError, SyntaxError): value = None
-    if not isinstance(value, Number): raise ValueError(f"{text!r} is no number, as {default!r} is")
-    return value
+    if isinstance(value, Number): return value
+    raise ValueError(f"{text!r} is not a number; expected one like {default!r}")
 
 # %% ../../nbs/compare/01_methods.ipynb #604e656d
 class Schedule(NamedTuple):

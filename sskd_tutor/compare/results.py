@@ -1,4 +1,4 @@
-"""The file of a comparison's runs: one line a run, written whole, mended when it was cut off.
+"""The file that keeps a comparison's runs: one line per run, and safe against a full disk or a power failure.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/compare/results.html.md"""
 

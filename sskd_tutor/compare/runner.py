@@ -310,11 +310,11 @@ def _run_all(todo, path, jobs, say):
     with OneThread(threads), _pool(places, threads) as pool:
         try: _keep_busy(pool, todo, len(places), log)
         except BrokenProcessPool as e:
-            raise RuntimeError("a worker was killed, by the system if memory ran out; what is done is in "
-                               f"{path}, the same command goes on, with fewer jobs if need be") from e
+            raise RuntimeError("a worker was killed, perhaps because memory ran out. Finished runs are "
+                               f"in {path}, and the same command goes on from there; try fewer jobs") from e
         except KeyboardInterrupt:
             for process in list((pool._processes or {}).values()): process.terminate()
-            say(f"interrupted; what is done is in {path}, the same command goes on")
+            say(f"interrupted; finished runs are in {path}, and the same command goes on from there")
             raise
     return log.failed
 

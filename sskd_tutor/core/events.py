@@ -1,4 +1,4 @@
-"""What a callback can hear of a whole stage-by-stage run, beside fastai's events of each fit.
+"""Events for a whole stage-by-stage run, in addition to fastai's events for each fit.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/core/events.html.md"""
 

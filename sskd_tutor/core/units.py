@@ -34,7 +34,7 @@ def in_bytes(
     try: return _amount(float(number)*unit, size)
     except ValueError: raise ValueError(_no_amount(size)) from None
 
-def _no_amount(size): return f"{size!r} is no amount of memory; expected bytes, or e.g. '500 MB', '2 GB'"
+def _no_amount(size): return f"{size!r} is not an amount of memory; expected bytes, or e.g. '500 MB', '2 GB'"
 
 def _amount(number, size):
     "NaN is no amount, nor is a negative number"

@@ -96,7 +96,7 @@ def _labels(dataset):
         if targets is None: targets = [_item(dataset, i)[1] for i in range(len(dataset))]
         y = torch.tensor([_number(t) for t in targets])
     except (TypeError, ValueError, IndexError) as e:
-        raise TypeError(f"{name} is no data set of (image, number of the class): {e}") from e
+        raise TypeError(f"{name} does not give (image, number of the class): {e}") from e
     if len(y) != len(dataset) or not len(y) or y.min() < 0:
         first = f", from {int(y.min())}" if len(y) else ""
         raise ValueError(f"{name} has {len(dataset)} items and {len(y)} labels{first}; expected one "
@@ -119,11 +119,10 @@ def _check_names(train, valid):
     extra = [name for name in theirs if name not in ours]
     how = []
     if lacking: how.append(f"the validation set lacks {few_names(lacking)}")
-    if extra: how.append(f"has {few_names(extra)}, which the training set has not")
+    if extra: how.append(f"the validation set has {few_names(extra)}, which the training set does not have")
     raise ValueError("the classes of the two data sets differ: "
                      f"{'; '.join(how) or 'they are in another order'}. "
-                     "Each numbers its own, so a label would mean another class in the one than in the "
-                     "other; "
+                     "Each numbers its own classes, so the same label would mean different classes; "
                      "give both the same folders of classes (an ImageFolder takes empty ones with "
                      "allow_empty=True), "
                      "or read them by name: folder_dls or listed_dls")

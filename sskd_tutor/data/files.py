@@ -88,15 +88,14 @@ def _may_be_image(entry):
 def _class_files(folder):
     "class -> sorted names of its files"
     if not Path(folder).is_dir():
-        raise FileNotFoundError(f"{folder} is no folder; expected a folder of class folders with images")
+        raise FileNotFoundError(f"{folder} is not a folder; expected a folder of class folders with images")
     classes = [d for d in sorted(Path(folder).iterdir()) if d.is_dir() and not d.name.startswith('.')]
     found = {d.name: sorted(e.name for e in os.scandir(d) if _may_be_image(e)) for d in classes}
     if not any(found.values()):
         raise ValueError(f"{folder} holds no images; expected a folder for each class with "
                          f"{', '.join(suffixes)} "
                          "files in it. If it holds 'train' and another folder, pass its name, e.g. "
-                         "valid='valid' "
-                         "(--valid valid)")
+                         "valid='valid'")
     empty = [name for name, files in found.items() if not files]
     if empty: raise ValueError(f"{folder}: no images in {empty}; remove these folders or fill them")
     return found
@@ -163,7 +162,7 @@ def _readable(files, folder, skip):
     if not bad: return files
     if not skip:
         raise ValueError(f"{folder}: {len(bad)} of {len(good)} files cannot be read:{_lines(bad, 50)}\n"
-                         "Repair or remove them, or pass skip=True (--skip-corrupt)")
+                         "Repair or remove them, or pass skip=True to leave them out")
     if callable(skip):
         skip(f"{len(bad)} of the files in {folder} cannot be read and are left out:{_lines(bad, len(bad))}")
     return _only(files, good)
@@ -177,7 +176,7 @@ def _mode_of(files, folder):
         names = few_names([path for path, kind in zip(files.paths, files.kinds) if kind == rare])
         raise ValueError(f"{folder}: {count['L']} gray and {count['RGB']} color images; "
                          f"the {'gray' if rare == 'L' else 'color'} ones are {names}. "
-                         "Pass mode='RGB' or mode='L' (--mode RGB, --mode L) to convert them all")
+                         "Pass mode='RGB' or mode='L' to convert them all")
     return files.kinds[0]
 
 # %% ../../nbs/data/02a_files.ipynb #1f41dfaf
@@ -227,7 +226,8 @@ def _two_folders(folder, valid, whole):
     held, names = scan(of_valid, whole)
     extra = [name for name in names if name not in classes]
     if extra:
-        raise ValueError(f"{folder}/{valid} has the classes {extra}, which {folder}/train has not: {classes}")
+        raise ValueError(f"{folder}/{valid} has the classes {extra}, but {folder}/train has only {classes}; "
+                         "add them there, or remove them here")
     y = torch.tensor([classes.index(names[i]) for i in held.y])
     return (train._replace(paths=[f'train/{p}' for p in train.paths]),
             held._replace(y=y, paths=[f'{valid}/{p}' for p in held.paths]), classes)

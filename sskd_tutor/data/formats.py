@@ -344,7 +344,7 @@ def format_of(
     path = Path(path)
     if path.is_file() and path.suffix == '.csv': return 'csv'
     if not path.is_dir():
-        raise FileNotFoundError(f"{path} is no folder and no .csv table, and no format either; "
+        raise FileNotFoundError(f"{path} is neither a folder nor a .csv table nor a format; "
                                 f"expected a path, or one of {list(formats)} and a folder")
     return next((name for name, entry in formats.items() if entry.is_surely_at(path)), 'folder')
 

@@ -35,8 +35,8 @@ def _check_classes(folder, parts, classes):
     held = {label for part in parts[1:] for _, label in part}
     extra = sorted(held - set(classes))
     if extra:
-        raise ValueError(f"{folder}: the validation images have the classes {few_names(extra)}, "
-                         "of which there is no training image")
+        raise ValueError(f"{folder}: no training image shows the validation classes {few_names(extra)}; "
+                         "add some, or leave these classes out")
 
 # %% ../../nbs/data/04_lists.ipynb #7c88628a
 def _is_file_or_dead_link(path):
@@ -53,8 +53,8 @@ def _check_files(folder, rows):
                              "one class")
     twice = len(rows) - len(seen)
     if twice:
-        raise ValueError(f"{folder}: {twice} images are listed twice; in both parts they would be examined "
-                         "on what they were taught")
+        raise ValueError(f"{folder}: {twice} images are listed twice; list each image once, so that "
+                         "none is both trained on and validated on")
     absent = [path for path in seen if not _is_file_or_dead_link(Path(folder, path))]
     if absent:
         raise FileNotFoundError(f"{folder}: {len(absent)} of {len(seen)} listed files are not there: "
@@ -145,15 +145,15 @@ def read_table(
         table = csv.DictReader(io.StringIO(bounded_text(path, encoding='utf-8-sig')))
         rows = list(table)
     except (ValueError, csv.Error) as e:
-        raise ValueError(f"{path} is no text in UTF-8 with a table ({e}); save the table as CSV") from e
+        raise ValueError(f"{path} cannot be read as a table ({e}); save it as CSV in UTF-8") from e
     if not rows:
         raise ValueError(f"{path} has no rows; expected a line with the columns' names, then a line "
                          "for each image")
     for line, row in enumerate(rows, 2):
         uneven = None in row or None in row.values()
         if uneven:
-            raise ValueError(f"{path}: line {line} has not as many cells as the first, "
-                             f"{len(table.fieldnames)}")
+            raise ValueError(f"{path}: line {line} does not have {len(table.fieldnames)} cells, as the first "
+                             "line does; put text that contains a comma in quotes")
     return table.fieldnames, rows
 
 # %% ../../nbs/data/04_lists.ipynb #bf30d25c

@@ -40,7 +40,7 @@ def _check_images(batch):
     if len(batch) and isinstance(batch[0], Tensor): return
     given = type(batch[0]).__name__ if len(batch) else 'nothing'
     raise TypeError(f"the loader's batches begin with a {given}; expected (images, labels), images a tensor "
-                    "(b,c,h,w). With PyTorch's DataLoader a collate_fn of yours makes such a pair of a dict")
+                    "(b,c,h,w). Or write a collate_fn for the DataLoader that gives such a pair")
 
 # %% ../../nbs/distill/05_check.ipynb #a149410d
 def plain_batch(
@@ -255,8 +255,8 @@ def _check_head_can_move(student, teacher):
 def _check_counted(dl):
     try: len(dl)
     except TypeError as e:
-        raise TypeError(f"the training loader does not say how many batches it has ({e}), so neither an "
-                        "epoch nor the learning rate's course is known; give its data set a __len__") from e
+        raise TypeError(f"the training loader does not say how many batches it has ({e}), so the "
+                        "learning-rate schedule cannot be planned; give its data set a __len__") from e
 
 def _check_inputs(learn, batch):
     "fastai takes all parts of a batch but the last as inputs, unless `n_inp` says otherwise"

@@ -292,7 +292,7 @@ def go_on(self: Checkpoint, learn: Learner, run: Any) -> None:
     lines = differences(self.state['machine'], machine_settings(learn))
     if lines:
         warnings.warn(
-            f"the checkpoint in {self.folder} was made otherwise ({'; '.join(lines)}): "
+            f"the checkpoint in {self.folder} was made under other conditions ({'; '.join(lines)}): "
             "the student will agree with that of an unbroken run within tolerance, not to the bit")
     with torch.no_grad():
         for name, value in trained_tensors(run).items(): value.copy_(self.state['nets'][name])

@@ -257,8 +257,8 @@ def _check_upto(student, comparisons, task, upto):
     if upto is None: return
     farthest = max([place for c in comparisons for place in c.places], default=-1)
     if task or farthest > place_of(upto, student):
-        raise ValueError(f"only stages up to {upto!r} run, "
-                         "so the terms cannot look behind it and task must be 0.")
+        raise ValueError(f"upto is {upto!r}, so nothing after that stage runs; "
+                         "expected terms that compare at it or before, and task=0")
 
 def _check_mixing(learn, cbs, terms):
     "The teacher is asked the mixed image; a loss that wants the label of one image cannot be"

@@ -1,4 +1,4 @@
-"""A training on labels alone, as a paper describes it, saved after each epoch.
+"""Train on labels alone, the way a paper describes it, and resume where you stopped.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/distill/labels.html.md"""
 

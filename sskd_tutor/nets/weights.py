@@ -137,7 +137,7 @@ def _may_lack(name: str) -> bool:
 def _misfits(weights: dict[str, Tensor], own: dict[str, Tensor]) -> list[str]:
     "What keeps weights from fitting a network, a phrase each"
     lacks = [f"lacks {name!r}" for name in own if name not in weights and not _may_lack(name)]
-    extra = [f"has {name!r}, which the network has not" for name in weights if name not in own]
+    extra = [f"has {name!r}, which the network does not have" for name in weights if name not in own]
     shapes = [f"{name!r} is {tuple(weights[name].shape)}, the network's {tuple(value.shape)}"
               for name, value in own.items() if name in weights and weights[name].shape != value.shape]
     return lacks + extra + shapes

@@ -138,7 +138,7 @@ def _literals(options: str) -> dict[str, Any]:
 def _not_a_maker(f: Any) -> str:
     "Why calling this cannot give a network, '' if it may"
     name = getattr(f, '__name__', 'it')
-    if inspect.isclass(f): return '' if issubclass(f, nn.Module) else f"{name} is a class, and no nn.Module"
+    if inspect.isclass(f): return '' if issubclass(f, nn.Module) else f"{name} is a class, not an nn.Module"
     if not callable(f) or inspect.isbuiltin(f): return f"{name} is a {type(f).__name__}"
     returns: Any = getattr(f, '__annotations__', {}).get('return')
     other = inspect.isclass(returns) and not issubclass(returns, nn.Module)

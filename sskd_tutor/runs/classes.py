@@ -62,7 +62,7 @@ def check_classes(
     if known == classes: return
     if sorted(known) == sorted(classes):
         raise ValueError(f"{path} knows the folder's classes in another order, {known}; "
-                         f"the folder's is {classes}")
+                         f"the folder's is {classes}. Train its head on the folder's classes first")
     only_teacher = [c for c in known if c not in classes]
     only_folder = [c for c in classes if c not in known]
     words = f"{path} knows other classes than the folder has: {len(known)} and {len(classes)}"

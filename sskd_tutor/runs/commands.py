@@ -81,7 +81,7 @@ def not_understood(
     p: argparse.ArgumentParser,    # of the command that was given
 ) -> str:
     "What to say of a word that a command does not know"
-    if not word.startswith('-'): return f"{word!r} is too much"
+    if not word.startswith('-'): return f"unexpected {word!r}"
     near = difflib.get_close_matches(word.partition('=')[0], known_options(p), 1)
     return f"unrecognized {word}" + (f"; did you mean {near[0]}?" if near else '')
 

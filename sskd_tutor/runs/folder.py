@@ -170,7 +170,7 @@ def _close(a, b):
 class FolderJob(RunJob):
     "Distill your teacher into your student, on your images"
     kind, settings_class = 'distill', FolderSettings
-    cure = 'its images are normalized otherwise (`teacher_mean`, `teacher_std`), or it was not trained'
+    cure = 'its images are normalized differently (`teacher_mean`, `teacher_std`), or it was not trained'
     teacher_accuracy = None   # %
 
     def parts(self):
@@ -206,7 +206,8 @@ def check_answers(self: FolderJob):
     device = next(teacher.parameters()).device
     with torch.no_grad(): n_out = teacher(self.pairing.x.to(device)).shape[-1]
     if n_out != n:
-        raise ValueError(f"the teacher gives {n_out} answers, the folder has {n} classes: {self.classes[:8]}")
+        raise ValueError(f"the teacher gives {n_out} answers, but the folder has {n} classes, "
+                         f"{self.classes[:8]}; train its head on the folder's classes first")
 
 # %% ../../nbs/runs/05_folder.ipynb #0398ff29
 @patch
@@ -215,14 +216,14 @@ def examine_teacher(self: FolderJob):
     valid = self.dls.valid_ds
     right = percent_right(self.pairing.teacher, self.dls)
     chance = 100*valid.images.y.bincount().max().item()/len(valid)
-    self.say(f"the teacher is right on {right:.2f} % of the validation images, always naming the most "
-             f"frequent class on {chance:.2f} %")
+    self.say(f"the teacher is right on {right:.2f} % of the validation images; always naming the most "
+             f"frequent class would be right on {chance:.2f} %")
     self.teacher_accuracy = right
     if right >= 1.2*chance or self.settings.weak_teacher: return
-    raise ValueError(f"the teacher is right on {right:.1f} % of the validation images, "
-                     f"and naming the most frequent class always on {chance:.1f} %: "
-                     f"its classes are others or in another order, {self.cure}. "
-                     "Pass weak_teacher=True to go on all the same")
+    raise ValueError(f"the teacher is right on {right:.1f} % of the validation images; always naming the "
+                     f"most frequent class would be right on {chance:.1f} %. Perhaps it knows other classes, "
+                     f"or the same ones in another order, {self.cure}. "
+                     "Pass weak_teacher=True to go on anyway")
 
 @patch
 def prepare(self: FolderJob):

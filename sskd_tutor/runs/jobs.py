@@ -69,9 +69,8 @@ def export_run(
     run = load_run(folder)
     kind = run.info.get('job')
     if kind not in jobs:
-        raise ValueError(f"{folder} is no run of {', '.join(jobs)}: its run.json tells of no student that "
-                         "was distilled. "
-                         "Use sskd_tutor.runs.export.export_student")
+        raise ValueError(f"{folder} is not a run of {', '.join(jobs)}: its run.json describes no distilled "
+                         "student. Use sskd_tutor.runs.export.export_student for any other network")
     leaving = jobs[kind].to_export(run, allow_code)
     if leaving.warning: say(leaving.warning)
     dls = _ready_for_int8(leaving, formats, folder)

@@ -57,7 +57,8 @@ def answers_html(
     shown = []
     for row in rows:
         if not row['image'].startswith('data:image/png;base64,'):
-            raise ValueError("an image lies elsewhere; expected its pixels, so that the page opens offline")
+            raise ValueError(f"an image is {row['image'][:40]!r}; expected data:image/png;base64,..., "
+                             "so that the page opens offline")
         answers = Markup('').join(_answer(*pair, row['truth']) for pair in row['answers'].items())
         shown.append(one_image.format(row['truth'], row['image'], answers))
     return Markup('<div class="answers">{}</div>').format(Markup('').join(shown))

@@ -57,7 +57,7 @@ def _read_toml(path):
     from sskd_tutor.core.files import bounded_text   # brings PyTorch, which `--help` does not need
     try: return tomllib.loads(bounded_text(path))
     except (ValueError, RecursionError) as e:   # decoding errors too, and a riddle of brackets
-        raise ValueError(f"{path} is no TOML file: {e}") from None
+        raise ValueError(f"{path} is not a TOML file: {e}") from None
 
 def _check_key(name, value, known, path, allow_code):
     if name not in known: raise ValueError(f"{path} has {name!r}; {nearest(name, known)}")

@@ -63,7 +63,8 @@ class RecipeSettings(Settings):
 class StudentJob(FolderJob):
     "The distillation of a recipe"
     settings_class = StudentSettings
-    cure = ('its images are normalized otherwise (put mean and std into an images.json beside its weights), '
+    cure = ('its images are normalized differently (put mean and std into an images.json beside its '
+            'weights), '
             'or it was not trained enough (more `train_epochs`, or other `teacher_weights`)')
     line = ''
     def loaders(self): return recipe_images(self.settings, self.say)
@@ -78,7 +79,7 @@ def data_folder(
     named = os.environ.get('SSKD_DATA')
     folder = settings.data or named
     if folder and folder == named and not Path(folder).is_dir():
-        raise FileNotFoundError(f"the environment variable SSKD_DATA is {folder!r}, which is no folder; "
+        raise FileNotFoundError(f"the environment variable SSKD_DATA is {folder!r}, which is not a folder; "
                                 f"expected {what}, or one that holds it")
     if not folder:
         raise ValueError(f"no data; name {what} with `data`, or in the environment variable SSKD_DATA")

@@ -111,7 +111,7 @@ def _check_detector(detector):
     backbone = getattr(detector, 'backbone', None)
     body = getattr(backbone, 'body', None)
     if hasattr(body, 'return_layers') and hasattr(backbone, 'fpn') and hasattr(detector, 'transform'): return
-    raise TypeError(f"{type(detector).__name__} is no torchvision detector with a feature pyramid; "
+    raise TypeError(f"{type(detector).__name__} is not a torchvision detector with a feature pyramid; "
                     "expected one like fasterrcnn_resnet50_fpn or retinanet_resnet50_fpn, "
                     "or BackboneWithFPN inside FasterRCNN or RetinaNet")
 

@@ -268,7 +268,7 @@ def choose_point(self: Explorer,
     "The image behind a point; most points have none"
     n = len(self.recording.images)
     if place < n: self.image.value = place
-    else: self._say(f'No maps were kept of point {place}; of the first {n} they were, shown above.')
+    else: self._say(f'No maps were kept for point {place}, only for the first {n} images, shown above.')
 
 # %% ../../nbs/viz/10_explorer.ipynb #ca9eb26d
 @patch

@@ -73,7 +73,7 @@ def test_units():
     assert [in_units(n) for n in (0, 999, 999_500, -2e9, 5e15)] == ['0 B', '999 B', '1 MB', '-2 GB', '5e+03 TB']
     assert [in_bytes(t) for t in ('1e3', '2 GiB', '1.5T', 10)] == [1000, 2e9, 1.5e12, 10]
     for wrong in ('', 'GB', '3 apples'):
-        with pytest.raises(ValueError, match='is no amount of memory'): in_bytes(wrong)
+        with pytest.raises(ValueError, match='is not an amount of memory'): in_bytes(wrong)
 
 
 def test_tables():

@@ -270,7 +270,7 @@ def test_colors(tmp_path):
     with pytest.raises(ValueError, match="mode is 'CMYK'"): dls(tmp_path, mode='CMYK')
 
 def test_folders_that_cannot_work(tmp_path):
-    with pytest.raises(FileNotFoundError, match='is no folder'): dls(tmp_path/'none')
+    with pytest.raises(FileNotFoundError, match='is not a folder'): dls(tmp_path/'none')
     with pytest.raises(ValueError, match='holds no images'): dls(tmp_path)
     write(tmp_path, 30, classes=['one'])
     with pytest.raises(ValueError, match="one class only, 'one'"): dls(tmp_path)

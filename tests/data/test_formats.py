@@ -170,7 +170,7 @@ def test_noisy_table(tmp_path):
     ('', ValueError, 'has no rows'), ('file,kind\n', ValueError, 'has no rows'), ('file\na.png\n', ValueError,
         "one column, 'file'"),
     ('file,kind\na.png,x\nb.png,x\n', ValueError, "all of one class, 'x'"), ('file,kind\na.png,x\nb.png\n', ValueError,
-        'line 3 has not as many cells'),
+        'line 3 does not have 2 cells'),
     ('file,kind\na.png,x\n,y\n', ValueError, 'line 3 lacks a file'), ('file,kind\na.png,x\nb.png,\n', ValueError,
         'line 3 lacks a kind'),
     ('file,kind\na.png,x\na.png,y\n', ValueError, "a.png is listed as 'x' and as 'y'"),
@@ -178,8 +178,8 @@ def test_noisy_table(tmp_path):
     ('file,kind\na.png,x\nz.png,y\n', FileNotFoundError, '1 of 2 listed files are not there: z.png'),
     ('file,kind,is_valid\na.png,x,maybe\n', ValueError, "line 2 has 'maybe' as is_valid"),
         ('file,kind,is_valid\na.png,x,0\nb.png,y,0\n', ValueError, 'no validation images'),
-    ('file,kind,is_valid\na.png,x,0\nb.png,y,0\nc.png,z,1\n', ValueError, 'the validation images have the classes z'),
-        (b'\xff\xfe\x00', ValueError, 'no text in UTF-8'),
+    ('file,kind,is_valid\na.png,x,0\nb.png,y,0\nc.png,z,1\n', ValueError, 'no training image shows the validation classes z'),
+        (b'\xff\xfe\x00', ValueError, 'save it as CSV in UTF-8'),
     ('file,kind\na.png,x\nc.txt,y\nb.png,y\nd.png,x\n', ValueError, r'1 of 4 files cannot be read:\s+c.txt')])
 def test_tables_that_cannot_work(tmp_path, text, error, says):
     for n in 'abd': picture(0).save(tmp_path/f'{n}.png')
@@ -269,9 +269,9 @@ def test_class_lists_that_differ(tmp_path):
     assert train.classes != fewer.classes and max(fewer.targets) < len(train.classes)  # nothing else would notice
     lacks = 'the validation set lacks ' + ', '.join([c for c in train.classes if c not in fewer.classes][:3])
     with pytest.raises(ValueError, match=f'classes of the two data sets differ: {lacks}'): dataset_dls(train, fewer, bs=10)
-    with pytest.raises(ValueError, match='has zebra, which the training set has not'): dataset_dls(train, more, bs=10)
+    with pytest.raises(ValueError, match='has zebra, which the training set does not have'): dataset_dls(train, more, bs=10)
     parts = Subset(train, range(40)), Subset(more, range(10))
-    with pytest.raises(ValueError, match='has zebra, which the training set has not'): dataset_dls(*parts, bs=10)
+    with pytest.raises(ValueError, match='has zebra, which the training set does not have'): dataset_dls(*parts, bs=10)
     more.classes = train.classes[::-1]
     with pytest.raises(ValueError, match='in another order'): dataset_dls(train, more, bs=10, classes=train.classes)
     for c in train.classes: (tmp_path/'fewer'/c).mkdir(exist_ok=True)
@@ -297,7 +297,7 @@ def test_items_that_cannot_work(tmp_path):
     tensors = ImageFolder(tmp_path/'train', transform=torchvision.transforms.ToTensor())
     with pytest.raises(TypeError, match='item .* holds a Tensor; expected a PIL image: make the data set without transform'):
         dataset_dls(tensors, tensors, bs=10, device='cpu').one_batch()
-    with pytest.raises(TypeError, match='no data set of'): dataset_dls([1, 2], [3])
+    with pytest.raises(TypeError, match='does not give'): dataset_dls([1, 2], [3])
     with pytest.raises(ValueError, match='run up to [0-9], but there are 2 names'):
         dataset_dls(good, good, bs=10, classes=['a', 'b'])
     good.targets = good.targets[:-1]
@@ -330,7 +330,7 @@ def test_formats_are_recognized(tmp_path):
     assert format_of(write_folders(tmp_path/'imagewoof2-320', dict(train=range(4), val=range(4)))) == 'imagewoof'
     (tmp_path/'t.csv').touch()
     assert format_of(tmp_path/'t.csv') == 'csv'
-    with pytest.raises(FileNotFoundError, match='is no folder and no .csv table, and no format'): open_data('cifar100')
+    with pytest.raises(FileNotFoundError, match='is neither a folder nor a .csv table nor a format'): open_data('cifar100')
 
 @pytest.mark.parametrize('name', ['valid', 'val', 'test'])
 def test_a_folder_of_ones_own(tmp_path, name):

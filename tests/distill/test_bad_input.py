@@ -264,7 +264,7 @@ def test_code_is_not_run(net, tmp_path, how):
 
 @pytest.mark.parametrize('change,match', [
     (lambda sd: {k: v for k, v in sd.items() if k != 'head.fc.bias'}, "lacks 'head.fc.bias'"),
-    (lambda sd: sd | {'extra': torch.zeros(1)}, "has 'extra', which the network has not"),
+    (lambda sd: sd | {'extra': torch.zeros(1)}, "has 'extra', which the network does not have"),
     (lambda sd: sd | {'head.fc.bias': torch.zeros(11)}, r"'head.fc.bias' is \(11,\), the network's \(10,\)"),
     (lambda sd: {'net.' + k: v for k, v in sd.items()}, "and .* more"),
     (lambda sd: {}, "lacks"), (lambda sd: [1, 2], "no state_dict"), (lambda sd: {'a': 1}, "no state_dict"),

@@ -311,7 +311,7 @@ def test_what_is_no_distillation_is_not_exported(first, tmp_path, capsys):
     info = json.loads((run/'run.json').read_text())
     del info['job']
     (run/'run.json').write_text(json.dumps(sealed(info)))
-    told_in_one_line(['export', str(run), '--out', str(tmp_path/'out')], 'is no run of demo, distill, recipe, coco', capsys)
+    told_in_one_line(['export', str(run), '--out', str(tmp_path/'out')], 'is not a run of demo, distill, recipe, coco', capsys)
     assert not (tmp_path/'out').exists()
 
 # --- loss and adapter
@@ -398,7 +398,7 @@ def told_in_one_line(*args, **kwargs): assert '\n' not in told_in_lines(*args, *
     (dict(epochs=0), '--epochs is 0'), (dict(lr=-1.), '--lr is -1'), (dict(teacher_mean=[.5]), 'both or neither'),
     (dict(device='warp'), "'warp'"), (dict(teacher_weights=None), '--teacher-weights is missing'),
     (dict(teacher='timm:resnet_10t'), 'did you mean'), (dict(student='resnet18'), "did you mean 'timm:resnet18'"),
-    (dict(teacher_weights='nowhere.pth'), 'no weights at nowhere.pth'), (dict(data='nowhere'), 'nowhere is no folder'),
+    (dict(teacher_weights='nowhere.pth'), 'no weights at nowhere.pth'), (dict(data='nowhere'), 'nowhere is not a folder'),
     (dict(bs=500), 'fewer than a batch'),
     (dict(teacher='tutorial:width=8'), "lacks 'stages.stage1.4.conv1.weight'.*for the folder's 3 classes"),
     (dict(teacher='tutorial:width=16,blocks=1'), r"\(8, 1, 3, 3\), the network's \(16, 1, 3, 3\)"),
@@ -408,7 +408,7 @@ def told_in_one_line(*args, **kwargs): assert '\n' not in told_in_lines(*args, *
     (dict(views=-1), '--views is -1'), (dict(views=2, budget='lots'), "'500 MB'"),
     (dict(views=2, where='cloud'), "where is 'cloud'"), (dict(budget='1 GB'), 'give --views'),
     (dict(loss='nmsse'), "did you mean 'nmse'"), (dict(adapter='lstm'), "adapter is 'lstm'"),
-    (dict(valid='test'), 'is no folder'), (dict(valid='2'), 'expected a share'), (dict(mode='CMYK'), "mode is 'CMYK'")])
+    (dict(valid='test'), 'is not a folder'), (dict(valid='2'), 'expected a share'), (dict(mode='CMYK'), "mode is 'CMYK'")])
 def test_bad_use(work, change, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     s = {k: v if isinstance(v, list) else [v] for k, v in (options(work) | change).items() if v is not None}

@@ -126,7 +126,7 @@ def test_typed_in_python(evil):
     ("os:system:command='touch ran'", 'os is a module of Python itself'),
     ("subprocess:getoutput:cmd='touch ran'", 'subprocess is a module of Python itself'),
     ('evil:net:num_classes=print', "num_classes='print'.*expected a number or another literal"),
-    ('evil:made', 'annotated to return int'), ('evil:Thing', 'Thing is a class, and no nn.Module'),
+    ('evil:made', 'annotated to return int'), ('evil:Thing', 'Thing is a class, not an nn.Module'),
     ('evil:number', 'it is a int'), ('evil:wrong', 'returned a int')])
 def test_typed_words(evil, tmp_path, bad, says):
     with (tmp_path/'evil.py').open('a') as f:

@@ -148,7 +148,7 @@ def test_names_of_methods():
     words = [V.named(m) for m in methods]
     assert len(set(words)) == len(words)
     for bad in ('', 'attention[weight=10', 'kd+'):
-        with pytest.raises(ValueError, match='no name of a method'): V.parsed(bad)
+        with pytest.raises(ValueError, match="not a method's name"): V.parsed(bad)
 
 # --- many pairs
 
