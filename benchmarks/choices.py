@@ -46,13 +46,13 @@ class FrozenInTrainMode(Callback):
 
 def networks(how, variant):
     "(student, teacher)"
-    is_behind_relu = variant != 'taps_before_relu'
+    is_after_relu = variant != 'taps_before_relu'
     teacher = fashion_teacher()
-    if not is_behind_relu:
+    if not is_after_relu:
         other = tutorial_resnet(relu_taps=False)
         other.load_state_dict(teacher.state_dict())
         teacher = other.eval().requires_grad_(False)
-    return tutorial_resnet(**how['student'], relu_taps=is_behind_relu), teacher
+    return tutorial_resnet(**how['student'], relu_taps=is_after_relu), teacher
 
 def run_one(how, variant, seed):
     "A row of the file"

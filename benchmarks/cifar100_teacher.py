@@ -45,7 +45,7 @@ class Parts(DeviceDL):
 
 class Tell(Callback):
     "A line for each part; stop where somebody asks for the end"
-    order = 100  # behind KeepEpochs
+    order = 100  # after KeepEpochs
     def __init__(self, finish: Path | None = None): self.finish = finish
 
     def before_epoch(self): self.begin = time.time()

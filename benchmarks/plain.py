@@ -104,7 +104,7 @@ def plain_stage(
         steps_of(dl, epochs, adamw(student.stages[name], adapter), lr, one_step)
 
 def plain_head(student, dl, epochs, lr=5e-3, precision=Precision('float32')):
-    "The head on labels, behind the whole frozen backbone"
+    "The head on labels, after the whole frozen backbone"
     only(student, student.head)
     def one_step(x, y):
         with precision.autocast(x.device): pred = student(x)

@@ -100,7 +100,7 @@ def there():
     return [*sorted_out()[1], 'ipykernel', 'nbconvert']
 
 def install_line():
-    "What stands behind `pip install` on Colab: nothing that its kernel has loaded is touched"
+    "What follows `pip install` on Colab: nothing that its kernel has loaded is touched"
     cfg = get_config()
     quoted = ' '.join(f'"{r}"' for r in missing())
     return f'-q --no-deps "{cfg.lib_name} @ git+{cfg.git_url}" {quoted}'

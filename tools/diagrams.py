@@ -206,7 +206,7 @@ def stitched_part(d, x, y, k, whose):
     d.words(center, y + 16, whose, f'tiny {owner_kind}')
 
 def adapter_after(d, x, y, k):
-    "The adapter behind part k of the student"
+    "The adapter after part k of the student"
     color = part_colors[k]
     shape = f'M{x+10},{y-16} l40,-10 v52 l-40,-10 z'
     d.add('path', d=shape, fill=color, fill_opacity=.34, stroke=color, stroke_width=2)

@@ -15,7 +15,7 @@ def cells(d, x, y, values, color, size=18, per_row=3):
         d.add('rect', x=left, y=top, width=size - 2, height=size - 2, rx=3, fill=color, fill_opacity=opacity)
 
 def maps(d, x, y, color, label, n=3):
-    "A tap: a few channels behind each other"
+    "A tap: a few channels, one behind the other"
     for k in reversed(range(n)):
         left, top = x + 16*k, y - 12*k
         d.add('rect', x=left - 4, y=top - 4, width=62, height=62, rx=8,
@@ -144,7 +144,7 @@ def fused_stage(d, k, x):
     d.arrow((x + 65, 122), (x + 112, 106), color=filled)
 
 def simkd():
-    d = card('simkd', "SimKD: one tap, and the teacher's own head behind it",
+    d = card('simkd', "SimKD: one tap, then the teacher's own head",
         "The student's last tap passes through a projector and is compared with the teacher's last tap. "
         "The student keeps the projector and takes the teacher's head as it is, "
         'so no label is used and no head is trained.')

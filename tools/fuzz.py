@@ -25,7 +25,7 @@ def files_in(folder):
     return sorted(path.relative_to(folder) for path in folder.rglob('*') if path.is_file())
 
 def write_corpus(whole, files, corpus):
-    "What the fuzzer starts from: each file as it is, and its place in the list as one byte behind it"
+    "What the fuzzer starts from: each file as it is, and its place in the list as one byte after it"
     corpus.mkdir()
     for i, file in enumerate(files): (corpus/str(i)).write_bytes((whole/file).read_bytes() + bytes([i % 256]))
 

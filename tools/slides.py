@@ -81,7 +81,7 @@ def with_images(html):
 
 def as_html(text):
     html = markdown2html_mistune(with_math(text))
-    return with_images(html.replace('&#182;', '').replace('¶', ''))   # the marks behind headings
+    return with_images(html.replace('&#182;', '').replace('¶', ''))   # the marks after headings
 
 def blocks(text):
     "Paragraphs, lists, tables, fences; each whole"

@@ -167,7 +167,7 @@ def keep_teachers_head(
     trial: Trial,     # changed: the head of its student
     adapters: dict,   # of a `Run` of `fit_joint`
 ):
-    "Put the last stage's adapter and the teacher's head behind the student's backbone"
+    "Put the last stage's adapter and the teacher's head after the student's backbone"
     last = len(trial.student.stages) - 1
     found = [adapter for key, adapter in adapters.items() if key.endswith(f'_{last}')]
     if len(found) != 1:

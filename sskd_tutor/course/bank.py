@@ -351,7 +351,7 @@ class ErrorBound(Question):
     "How far an error can grow"
     lesson, minutes, digits = '8', 4, 2
     asks = ('Each of three stages adds an error of its own: {e1}, {e2} and {e3}. Stage 2 multiplies what '
-            'comes in by at most {L2}, stage 3 by at most {L3}. How large can the error behind stage 3 '
+            'comes in by at most {L2}, stage 3 by at most {L3}. How large can the error after stage 3 '
             'be?')
     worked = '{L3}·({L2}·{e1} + {e2}) + {e3} = {answer}.'
 

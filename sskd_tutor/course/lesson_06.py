@@ -179,7 +179,7 @@ def _logits_slip(out, x, student, teacher):
 @exercise('6.3', 'A head without a label',
     wants='a function `with_teachers_head(student, adapter, teacher)`', hints=[
     'What stitched accuracy at the last stage measures is already a whole network. Write it down as one.',
-    "A `StagedNet(stages, head)` takes any module as its head; `nn.Sequential` puts two behind each other.",
+    "A `StagedNet(stages, head)` takes any module as its head; `nn.Sequential` runs one after the other.",
     "The student will be trained on one day. Then a head that is shared with the teacher would change the "
     "teacher: `copy.deepcopy`."])
 def check_teachers_head(answer):

@@ -49,7 +49,7 @@ def check_locked_stage(answer):
     if abs(guess - moved) > .05:
         epochs = len(rec.steps) - 1 - locked
         raise Wrong(f"You are {abs(guess - moved):.1f} points off. "
-            f"In the recorded run the stages behind stage 1 learned for {epochs} epochs after it was "
+            f"In the recorded run the stages after stage 1 learned for {epochs} epochs after it was "
             "locked; look at what its stitched accuracy is made of.")
     return (f"In the recorded run it stood at {100*own.iloc[locked]:.1f} % when stage 1 was locked, "
         f"and at {100*own.iloc[-1]:.1f} % at the end: nothing that it is made of still learns.")

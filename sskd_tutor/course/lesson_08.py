@@ -68,7 +68,7 @@ def _slips_of_bounds(own, factors):
     return [
         Slip([sum(own[:i+1]) for i in k],
             'The errors are added up, but no stage stretches what it inherits.'),
-        Slip(shifted, "A stage's own error is made behind it: it must not be stretched by the stage itself."),
+        Slip(shifted, "A stage's own error is added after it: it must not be stretched by the stage itself."),
         Slip(inherited, 'The first error is stretched all the way, but every stage adds one of its own.'),
         Slip(one_back,
             "A stage inherits the whole *bound* before it, not the earlier stage's own error alone."),
@@ -104,7 +104,7 @@ def stretch_by_differences(
 
 # %% ../../nbs/course/09_lesson_08.ipynb #30c23938
 def some_stage() -> tuple:   # (a stage, a tap, a direction), in double precision
-    "A smooth stage, with other sizes in front of it and behind it"
+    "A smooth stage, with other sizes before and after it"
     layers = nn.Conv2d(3, 6, 3, padding=1), nn.Softplus(), nn.Conv2d(6, 4, 1), nn.Tanh()
     stage = nn.Sequential(*layers).double()
     return stage, torch.randn(2, 3, 5, 5).double(), 4*torch.randn(2, 3, 5, 5).double()

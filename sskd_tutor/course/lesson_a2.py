@@ -18,7 +18,7 @@ from .probes import Slip, near, same_or_tell
 @exercise('A2.1', 'Too good to be true',
     wants='a function `pairs(seqs, context)` that gives (windows, next)', hints=[
     'Write down by hand what it gives for the sequence 0 1 2 3 4 5 and a context of 2.',
-    'The window [0, 1] must stand beside 2, and the last window of all has nothing behind it.'])
+    'The window [0, 1] must stand beside 2, and nothing follows the last window of all.'])
 def check_pairs(answer):
     need_function(answer, 'pairs(seqs, context)')
     for context, n in ((3, 5), (2, 4)):
@@ -34,7 +34,7 @@ def check_pairs(answer):
                 "Any network gets that right.")
         if not torch.equal(after, windows[..., -1] + 1):
             gap = int((after - windows[..., -1])[0, 0])
-            raise Wrong(f"Counted along the sequence, `next` stands {gap} behind its window; expected 1.")
+            raise Wrong(f"Counted along the sequence, `next` stands {gap} after its window; expected 1.")
         if not torch.equal(windows[..., -1], windows[..., 0] + context - 1):
             raise Wrong("A window must be a run of neighbors.")
         if int(windows[0, 0, 0]) != 0: raise Wrong("The first window begins with the first character.")

@@ -86,7 +86,7 @@ def _check_accuracy_of(f, n_finished):
 # %% ../../nbs/course/16_museum.ipynb #89fc547b
 @exercise('M.1', 'A measurement that leaves traces', wants='a function `accuracy_of(net, x, y)`', hints=[
     "Which mode was each part in before your function was called, and which one is it in afterwards? "
-    "It is asked after each epoch, while stage 2 learns behind a finished stage 1.",
+    "It is asked after each epoch, while stage 2 learns after a finished stage 1.",
     "`net.train()` and `net.eval()` speak to every module inside. Each module has a mode of its own, "
     "`m.training`, and `net.modules()` walks through all of them.",
     "Note the modes, measure, put them back; or let `kept(net)` of `sskd_tutor.core.state` do it. "

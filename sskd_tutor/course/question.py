@@ -17,7 +17,7 @@ class Question:
     lesson: str = ''    # '1'; 'A1' for an appendix, 'M' for the bug museum
     minutes: int = 0    # on paper, with a calculator; also its points
     unit: str = ''
-    digits: int = 2     # of the answer, behind the point
+    digits: int = 2     # of the answer, after the decimal point
     asks: str = ''      # the question, with the names of its numbers in braces
     worked: str = ''    # the way to the answer, likewise; {answer} is the answer
 
@@ -52,7 +52,7 @@ def question(
 # %% ../../nbs/course/19_question.ipynb #31d993a2
 def in_digits(
     value: float,
-    digits: int,   # behind the point
+    digits: int,   # after the decimal point
 ) -> str:
     "A number as it is printed: `in_digits(12345.678, 1)` is '12,345.7'"
     return f'{value:,.{digits}f}'

@@ -65,7 +65,7 @@ def _shape_of(f):
     return np.frombuffer(sizes, '>u4').tolist()
 
 def _body(path, f):
-    "The bytes behind the header, and their shape; no more is unpacked than the header names"
+    "The bytes after the header, and their shape; no more is unpacked than the header names"
     shape = _shape_of(f)
     if shape is None: raise damaged(path, "not an idx file of bytes", _idx_cure)
     size = math.prod(shape)

@@ -246,10 +246,10 @@ def _check_head_can_move(student, teacher):
     if type(student).head_input is not StagedNet.head_input:
         kind = type(student).__name__
         raise ValueError(f"the head of {kind} takes the taps of all stages, so it cannot be the teacher's "
-                         "behind the last adapter; pass head_epochs=1 or more")
+                         "after the last adapter; pass head_epochs=1 or more")
     if not teacher.alone:
         raise ValueError("the teacher stays whole, so its head cannot be the student's "
-                         "behind the last adapter; pass head_epochs=1 or more")
+                         "after the last adapter; pass head_epochs=1 or more")
 
 # %% ../../nbs/distill/05_check.ipynb #53aa1075
 def _check_counted(dl):

@@ -106,10 +106,11 @@ class EpochRows(Callback):
         self.phase, self.stage_name = phase, stage
         self.rows: list[dict] = []
         self.images = self.batches = self.epochs = 0   # that trained, all fits together
-        self.earlier = self.behind = 0   # epochs of the fits before this one; and up to now
+        self.earlier = 0   # epochs of the fits before this one
+        self.so_far = 0    # epochs up to now
 
     def before_fit(self):
-        if not self.learn.lock.locked(): self.earlier = self.behind   # a `validate` begins no fit
+        if not self.learn.lock.locked(): self.earlier = self.so_far   # a `validate` begins no fit
 
     def before_epoch(self):
         if self.learn.lock.locked(): return
@@ -124,7 +125,7 @@ class EpochRows(Callback):
 
     def after_epoch(self):
         if self.learn.lock.locked(): return  # of a `validate` inside the fit
-        self.behind = self.earlier + self.epoch + 1
+        self.so_far = self.earlier + self.epoch + 1
         if not self.trained: return  # `start_epoch` leaves some out
         measures = _logged(self.recorder) | dict(seconds=time.perf_counter() - self.start)
         for measure, value in measures.items():
@@ -149,7 +150,7 @@ def row(self: EpochRows, measure: str, value: float) -> dict:
     epoch = self.earlier + self.epoch
     return dict(phase=self.phase, stage=self.stage_name, epoch=epoch, measure=measure, value=value)
 
-_counted = 'images', 'batches', 'epochs', 'earlier', 'behind', 'trained'
+_counted = 'images', 'batches', 'epochs', 'earlier', 'so_far', 'trained'
 
 @patch
 def state_dict(self: EpochRows) -> dict:

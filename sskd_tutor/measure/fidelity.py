@@ -111,7 +111,7 @@ def reliability(
     y: Tensor,        # (n,)
     bins: int = 15,   # of equal width, 0 to 1
 ) -> pd.DataFrame:    # confidence, accuracy (0 to 1), count; a row a bin, empty bins left out
-    "What lies behind the calibration error"
+    "What the calibration error is made of"
     p, answer = logits.double().softmax(1).max(1)
     bin = (p*bins).ceil().long().clamp(1, bins) - 1
     right = (answer == y).double()

@@ -165,7 +165,7 @@ def _check_widths(student: StagedNet):
     "Refuse stages that are entered in the teacher's shape: they read each other only once they are joined"
     entered = [name for name, stage in student.stages.items() if hasattr(stage, 'entrance')]
     if not entered: return
-    raise ValueError("RecordAlignment runs the student's stages one behind the other, and with "
+    raise ValueError("RecordAlignment runs the student's stages one after the other, and with "
                      f"feed='teacher' {', '.join(entered)} take the teacher's shape instead, until all are "
                      "joined at the end. Use feed='student', or a student of the teacher's widths")
 

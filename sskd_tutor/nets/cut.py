@@ -37,8 +37,8 @@ def _has_parameters(root: nn.Module, node: fx.Node) -> bool:
 class _Piece(NamedTuple):
     "What one part runs"
     nodes: list[fx.Node]
-    before: Cut | None  # where it begins; None: at the images
-    behind: Cut | None  # where it ends; None: at the answer
+    begin: Cut | None  # None: at the images
+    end: Cut | None    # None: at the answer
 
 def _pieces(root: nn.Module, graph: fx.Graph, chosen: list[Cut]) -> list[_Piece]:
     "One for each stage, the head last; a cut with nothing to learn before it is left out"
@@ -54,17 +54,17 @@ def _pieces(root: nn.Module, graph: fx.Graph, chosen: list[Cut]) -> list[_Piece]
     return [*pieces, _Piece(nodes[start:], before, None)]
 
 # %% ../../nbs/nets/05_cut.ipynb #7c85b1a2
-def _take(graph: fx.Graph, before: Cut) -> fx.Node:
+def _take(graph: fx.Graph, begin: Cut) -> fx.Node:
     "Begin a graph with the map of the part before it, as the network carries it"
     x = graph.placeholder('x')
-    if before.inplace: x = graph.call_method('clone', (x,))  # else this part would write into the tap
-    if before.grid.kind == 'map': return x
-    return graph.call_function(from_map, (x, tuple(before.grid)))
+    if begin.inplace: x = graph.call_method('clone', (x,))  # else this part would write into the tap
+    if begin.grid.kind == 'map': return x
+    return graph.call_function(from_map, (x, tuple(begin.grid)))
 
-def _give(graph: fx.Graph, y: fx.Node, behind: Cut) -> None:
+def _give(graph: fx.Graph, y: fx.Node, end: Cut) -> None:
     "End a graph with its map"
-    is_map = behind.grid.kind == 'map'
-    graph.output(y if is_map else graph.call_function(to_map, (y, tuple(behind.grid))))
+    is_map = end.grid.kind == 'map'
+    graph.output(y if is_map else graph.call_function(to_map, (y, tuple(end.grid))))
 
 def _graph_of(
     piece: _Piece,
@@ -73,10 +73,10 @@ def _graph_of(
     "The nodes of a part as a graph of their own"
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
-    if piece.before: copies[piece.before.node] = _take(graph, piece.before)
+    if piece.begin: copies[piece.begin.node] = _take(graph, piece.begin)
     for name in unused: graph.get_attr(f'net.{name}')
     for node in piece.nodes: copies[node] = graph.node_copy(node, copies.__getitem__)
-    if piece.behind: _give(graph, copies[piece.behind.node], piece.behind)
+    if piece.end: _give(graph, copies[piece.end.node], piece.end)
     return graph
 
 # %% ../../nbs/nets/05_cut.ipynb #7a28f9a9

@@ -21,7 +21,7 @@ from ..core.settings import flag
 # %% ../../nbs/runs/11_commands.ipynb #9a9aff56
 @dataclass
 class Command:
-    "What a word behind `sskd_tutor` does"
+    "What a word after `sskd_tutor` does"
     do: Callable        # (parsed arguments) -> exit code
     example: str
     options: Callable   # (parser), adds the options
@@ -96,7 +96,7 @@ def add_run_options(p):
     p.add_argument('--json', action='store_true', help='the result as one JSON object on the last line')
 
 def add_manners(p, default):
-    "What every command has, before it or behind it"
+    "What every command has, before it or after it"
     p.add_argument('--traceback', action='store_true', default=default, help='show where an error comes from')
     p.add_argument('--quiet', action='store_true', default=default,
                    help='only the result and errors, no progress')

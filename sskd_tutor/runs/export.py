@@ -31,7 +31,7 @@ from .hub import card_head
 
 # %% ../../nbs/runs/03_export.ipynb #e09b0007
 class FromPixels(nn.Module):
-    "A network behind the normalization of its images"
+    "A network with the normalization of its images in front"
     def __init__(self,
         net: nn.Module,
         mean,  # of each channel, in [0,1]
@@ -68,7 +68,7 @@ def hushed():
 def own_network(
     net: nn.Module,   # as a program takes images
 ) -> nn.Module:       # whose weights are saved: without normalization, and whole
-    "The network behind the program"
+    "The network that the program was made from"
     if isinstance(net, FromPixels): net = net.net
     return getattr(net, 'whole', net)
 
@@ -129,7 +129,7 @@ def _difference(answers, net, x):
     return worst
 
 # %% ../../nbs/runs/03_export.ipynb #e997255b
-def _ready(net, x, stats):  # a copy on the CPU, behind its normalization; at least two images
+def _ready(net, x, stats):  # a copy on the CPU, with its normalization in front; at least two images
     if not isinstance(x, Tensor) or x.dim() < 2:
         given = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"x is {given}; expected a batch of images, (b,c,h,w)")

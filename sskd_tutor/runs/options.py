@@ -86,7 +86,7 @@ other_names = dict(skip='skip_corrupt')   # what a function calls an option of o
 def in_options(
     message: str,    # of an error
     names,           # of the options of this command
-    resume='FOLDER', # what stands behind --resume
+    resume='FOLDER', # what follows --resume
 ) -> str:
     "The message with options in the place of fields"
     def put(match):

@@ -107,7 +107,7 @@ class DetectorHead(nn.Module):
 
 # %% ../../nbs/tasks/01_detection.ipynb #2de95e4c
 def _check_detector(detector):
-    "Refuse what has no pyramid behind its backbone"
+    "Refuse what has no pyramid after its backbone"
     backbone = getattr(detector, 'backbone', None)
     body = getattr(backbone, 'body', None)
     if hasattr(body, 'return_layers') and hasattr(backbone, 'fpn') and hasattr(detector, 'transform'): return

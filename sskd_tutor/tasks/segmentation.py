@@ -255,7 +255,7 @@ def stitched_maps(
     stage: str | int,     # last stage of the student's that runs
     x: Tensor,            # images, (b,c,h,w)
 ) -> Tensor:              # (b,classes,h,w)
-    "The teacher's answer behind the student's stages, with the student's maps at the skips"
+    "The teacher's answer on top of the student's stages, with the student's maps at the skips"
     _check_alike(student, teacher)
     last = student.stage_index(stage)
     skips = list(reversed(list(teacher.whole[0].sfs)))   # from the first encoder stage on

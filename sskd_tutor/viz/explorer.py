@@ -203,7 +203,7 @@ def _run_name(self: Explorer):
 
 @patch
 def address(self: Explorer) -> str:
-    "What is chosen, to be put behind a `#`"
+    "What is chosen, to be put after a `#`"
     values = {name: getattr(self, name).value for name in self.controls}
     chosen = {name: value for name, value in values.items() if value is not None}
     return 'sskd?' + urlencode(dict(run=self._run_name()) | chosen)

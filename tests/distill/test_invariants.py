@@ -183,7 +183,7 @@ def calls_of(stage):
     return calls
 
 @pytest.mark.parametrize('k', range(3))
-def test_nothing_behind_runs(k):
+def test_nothing_after_it_runs(k):
     calls, names = calls_of(f'stage{k+1}'), ['stage1', 'stage2', 'stage3']
     expected = {(who, n, True): 2 for who in ('student', 'teacher') for n in names[:k+1]}
     expected |= {(who, n, False): 1 for who in ('student', 'teacher') for n in names[:k+1]}

@@ -60,7 +60,7 @@ def test_bf16_uses_the_weights_of_now():
     "Each batch's prediction is the one of the current weights, not of a cast kept from an earlier batch"
     gaps = []
     class Compare(Callback):
-        order = 11  # behind MixedPrecision, whose order is 10
+        order = 11  # after MixedPrecision, whose order is 10
         def after_pred(self):
             if not self.training or len(self.learn.model.stages) != 1: return
             with torch.no_grad(), torch.autocast('cpu', enabled=False): now = self.learn.model(self.xb[0])

@@ -152,7 +152,7 @@ def test_what_cannot_be_fed():
     assert not any(isinstance(stage, Fed) for stage in odd.stages.values())
 
 def test_alignment_of_other_widths_is_refused_before_anything_trains():
-    "The recorder runs stage behind stage; with entrances they fit together only at the end"
+    "The recorder runs stage after stage; with entrances they fit together only at the end"
     teacher, student = pair(4)
     learn, before = new_learner(student, small_dls()), snapshot(student)
     with pytest.raises(ValueError, match="RecordAlignment .*feed='teacher' stage1, stage2, stage3 take the teacher's shape.*Use"):

@@ -178,7 +178,7 @@ def test_no_weights(name, how, tmp_path):
 
 @pytest.mark.parametrize('shape', [(2, 2), (2**31 - 1, 1000)])
 def test_a_bomb_of_bytes(shape, tmp_path):
-    "3 GB of zeros behind the header of a small set, or of a huge one"
+    "3 GB of zeros after the header of a small set, or of a huge one"
     part = gzip.compress(bytes(2**24))
     head = b'\0\0\x08\x02' + struct.pack('>2i', *shape)
     (tmp_path/'x.gz').write_bytes(gzip.compress(head) + part*200)

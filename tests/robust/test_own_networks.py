@@ -30,7 +30,7 @@ def conv(i, o, stride=1, **kwargs): return nn.Conv2d(i, o, 3, stride, 1, **kwarg
 def tail(width): return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
 
 def plain(*extra, width=8):
-    "Two resolutions, and whatever else behind the first stage"
+    "Two resolutions, and whatever else after the first stage"
     return nn.Sequential(nn.Sequential(conv(3, width, 2), nn.BatchNorm2d(width), nn.ReLU(), *extra),
                          nn.Sequential(conv(width, width, 2), nn.BatchNorm2d(width), nn.ReLU()),
                          nn.Sequential(conv(width, width, 2), nn.ReLU()), *tail(width))

@@ -40,7 +40,7 @@ def test_only_flat_boxes_of_cocos_own_file_are_left_out_unasked(tmp_path):
 
 class StopAt(Callback):
     "Ctrl-C after so many steps"
-    order = 200  # behind the checkpoint
+    order = 200  # after the checkpoint
     def __init__(self, n): self.n = n
     def after_batch(self):
         self.n -= self.training

@@ -74,7 +74,7 @@ def test_weights_counted_by_hand(name):
     assert sizes == [(32, 32), (16, 16), (8, 8), (4, 4)][:len(sizes)] and len(sizes) == (4 if 'vgg' in name else 3)
 
 def test_a_wide_block_is_the_published_one():
-    "Cut behind a ReLU, the network computes what blocks compute that begin with their batch norm, as the paper draws them"
+    "Cut after a ReLU, the network computes what blocks compute that begin with their batch norm, as the paper draws them"
     net, x = cifar_net('wrn_16_2').eval(), torch.randn(2, 3, 32, 32)
     for m in net.modules():
         if isinstance(m, torch.nn.BatchNorm2d): torch.nn.init.uniform_(m.weight), torch.nn.init.uniform_(m.bias)
