@@ -82,7 +82,7 @@ def _compared(s, runs, measure):
 
 # %% ../../nbs/compare/05_gallery.ipynb #4415e6bf
 def gallery_verdicts() -> pd.DataFrame:   # paper, study, question, measure, seeds, verdict, says
-    "What was asked for each paper, and what the runs answer; a row a study"
+    "What was asked for each paper, and what the runs answer; one row per study"
     made, asked = _gallery_runs(), []
     for key, paper in papers().items():
         for study, measure in paper.studies.items(): asked.append((key, study, measure))

@@ -265,7 +265,7 @@ def _check_together(s):
     for method in s.methods: phases_of(method)   # its error names what does not exist
     for method in s.primary or []:
         if method in s.methods: continue
-        raise ValueError(f"the primary comparison names {method!r}, which is no method of the study; "
+        raise ValueError(f"the primary comparison names {method!r}, which is not a method of the study; "
                          f"{nearest(method, s.methods)}")
 
 # %% ../../nbs/compare/02_study.ipynb #eb10abc4

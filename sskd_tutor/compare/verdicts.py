@@ -274,7 +274,7 @@ def verdict(
 
 # %% ../../nbs/compare/04_verdicts.ipynb #f03e5778
 def holm(
-    p,                 # of each comparison; NaN (too few seeds) is no comparison
+    p,                 # of each comparison; NaN (too few seeds) is not a comparison
 ) -> np.ndarray:       # adjusted, in the same order
     "Holm's step-down: p-values that hold for all comparisons together"
     p = np.asarray(p, float)

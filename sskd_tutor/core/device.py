@@ -167,7 +167,7 @@ def device_status(
 
 # %% ../../nbs/core/02_device.ipynb #7a978cb1
 def all_gpus() -> list[str]:  # e.g. ['cuda:0', 'cuda:1']
-    "Every device of this computer that is no CPU"
+    "Every device of this computer that is not a CPU"
     found: list[str] = []
     for kind in device_kinds.values(): found += kind.all()
     return found

@@ -82,7 +82,7 @@ def bounded_text(
 
 def plain_text(
     path: str | Path,
-    cure: str,   # what to do about a file that is no text
+    cure: str,   # what to do about a file that is not text
 ) -> str:
     "A text file of 256 MB at most; raises a `ValueError` that names the file and the cure"
     try: return bounded_text(path)

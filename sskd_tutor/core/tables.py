@@ -51,7 +51,7 @@ def read_csv(
     cure: str,         # what to do about a damaged file
     **kwargs: Any,     # for pandas
 ) -> pd.DataFrame:
-    "A CSV file in UTF-8, 256 MB at most; `ValueError` if it is no such table"
+    "A CSV file in UTF-8, 256 MB at most; `ValueError` if it is not such a table"
     try:
         check_size(path)
         return pd.read_csv(path, **kwargs)
@@ -63,7 +63,7 @@ def is_within(
     text: str,     # what a file holds
     low: float,
     high: float,
-) -> bool:         # False, too, for what is no number
+) -> bool:         # False, too, for what is not a number
     "Is it a number from low to high?"
     try: return low <= float(text) <= high
     except ValueError: return False

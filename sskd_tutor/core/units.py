@@ -24,7 +24,7 @@ _units = 'KMGT'  # each 1,000 of the one before
 def in_bytes(
     size: float | str,  # a number of bytes, or e.g. '1.5 GB', '500MB'
 ) -> float:             # bytes
-    "A budget as people write it; raises `ValueError` if it is no amount of memory"
+    "A budget as people write it; raises `ValueError` if it is not an amount of memory"
     if not isinstance(size, str): return _amount(float(size), size)
     number = size.rstrip('BbiI').strip()
     unit = 1
@@ -37,7 +37,7 @@ def in_bytes(
 def _no_amount(size): return f"{size!r} is not an amount of memory; expected bytes, or e.g. '500 MB', '2 GB'"
 
 def _amount(number, size):
-    "NaN is no amount, nor is a negative number"
+    "NaN is not an amount, nor is a negative number"
     if not number >= 0: raise ValueError(_no_amount(size))
     return number
 

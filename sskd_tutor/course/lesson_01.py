@@ -38,7 +38,7 @@ def check_student_share(answer):
     if guess > 1:
         raise Wrong(f"{guess:g} is more than the teacher has. A share is a number between 0 and 1: "
             "write 30 % as 0.3.")
-    if guess <= 0: raise Wrong(f"{guess:g} is no network at all. A share is a number between 0 and 1.")
+    if guess <= 0: raise Wrong(f"{guess:g} is not a network at all. A share is a number between 0 and 1.")
     truth = student_share()
     off = guess/truth
     counted = 'both networks were built and counted'

@@ -71,7 +71,7 @@ def _slips_of_distances(s, t):
         Slip(huber(S, T), 'The distances are not yet in units of their mean: '
             'a tap twice as large would cost.'),
         Slip(huber(S/S.mean(), T/T.mean()),
-            'The mean must be that of *pairs*. An image is no pair with itself, '
+            'The mean must be that of *pairs*. An image does not pair with itself, '
             'so divide by b(b - 1), not b².'),
         Slip(huber(S/mean_of_pairs(T), T/mean_of_pairs(T)), 'Each network has a mean of its own.'),
         Slip(huber(unit_s**2, unit_t**2), 'These are squared distances.'),

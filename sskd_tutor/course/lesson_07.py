@@ -31,7 +31,7 @@ def example() -> Recording:
 def own_stitched(
     measures: pd.DataFrame,  # of a recording
     stage: str,
-) -> pd.DataFrame:           # a row a step; no controls
+) -> pd.DataFrame:           # one row per step; no controls
     "A stage's own stitched accuracy over a run"
     of_stage = (measures.measure == 'stitched') & (measures.student == stage)
     return measures[of_stage & (measures.control == '')]

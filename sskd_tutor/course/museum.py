@@ -134,7 +134,7 @@ def need_right_taps(
     if all(is_somebodys(got[i]) for i in off):
         raise Wrong(f"{told} They are taps of other images. Their order was another one when they were "
             "remembered.")
-    raise Wrong(f"{told} They are no image's taps at all.")
+    raise Wrong(f"{told} They are not any image's taps.")
 
 # %% ../../nbs/course/16_museum.ipynb #a2343cc9
 def _walk(tap, net, images, truth):

@@ -57,7 +57,7 @@ def read_records(
     "Read one of CIFAR's binary files; raises `ValueError` if it is cut short"
     raw, size = path.read_bytes(), n_labels + 3*32*32
     if not raw or len(raw) % size:
-        raise ValueError(f"{path} is {'cut short' if raw else 'empty'}: {len(raw)} bytes are no whole "
+        raise ValueError(f"{path} is {'cut short' if raw else 'empty'}: {len(raw)} bytes are not a whole "
                          "number of "
                          f"records of {size} bytes. Get it again from {cifar_page}")
     records = np.frombuffer(raw, 'u1').reshape(-1, size)
@@ -175,7 +175,7 @@ def _devkit_labels(folder):
     numbers = plain_text(truth, 'Unpack ILSVRC2012_devkit_t12.tar.gz again').split()
     try: return {f'ILSVRC2012_val_{i:08d}': ids[int(number)] for i, number in enumerate(numbers, 1)}
     except (KeyError, ValueError) as e:
-        raise ValueError(f"{truth} holds {e}, which is no class of {meta.name}") from e
+        raise ValueError(f"{truth} holds {e}, which is not a class of {meta.name}") from e
 
 # %% ../../nbs/data/06_formats.ipynb #34f8652c
 def _flat_rows(top, val):

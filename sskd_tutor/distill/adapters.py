@@ -124,7 +124,7 @@ def by_stage(
     if not isinstance(value, dict): return dict.fromkeys(names, value)
     for name in value:
         if name not in names:
-            raise ValueError(f"{what} is given for {name!r}, which is no stage; {nearest(name, names)}")
+            raise ValueError(f"{what} is given for {name!r}, which is not a stage; {nearest(name, names)}")
     for name in names:
         if name not in value and default is None:
             raise ValueError(f"{what} is given by stage but lacks {name!r}; it has {list(value)}")

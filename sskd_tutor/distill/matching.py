@@ -79,7 +79,7 @@ def _check_names(ends, student, teacher):
     for s, t in ends.items():
         for who, name, names in (('student', s, student), ('teacher', t, teacher)):
             if name in names: continue
-            raise ValueError(f"ends has {name!r}, which is no stage of the {who}; {nearest(name, names)}")
+            raise ValueError(f"ends has {name!r}, which is not a stage of the {who}; {nearest(name, names)}")
 
 # %% ../../nbs/distill/06a_matching.ipynb #c3b5d4bc
 def in_order(

@@ -310,7 +310,7 @@ def _nmse_of(adapter, tap, hint):
 @patch
 def try_out(self: Pairing,
     x: Tensor | None = None,   # images as the learner gives them; None: those that the pairing was made with
-) -> pd.DataFrame:             # a row a pair: shapes of tap and hint, NMSE of an untrained adapter
+) -> pd.DataFrame:             # one row per pair: shapes of tap and hint, NMSE of an untrained adapter
     "Run both networks and fresh adapters, and leave everything as it was"
     x, rows = self.x if x is None else x, []
     tap, hint = x.to(_device_of(self.student)), x.to(_device_of(self.teacher))
@@ -416,7 +416,7 @@ def load(cls: Pairing,
     version = saved.get('format') if isinstance(saved, dict) else None
     newer = isinstance(version, int) and version > pairing_format
     if not newer and not _is_pairing(saved):
-        raise ValueError(f"{path} is no pairing; save one with Pairing.save")
+        raise ValueError(f"{path} is not a pairing; save one with Pairing.save")
     if newer:
         raise ValueError(f"{path} has format {saved['format']}; "
                          f"this sskd_tutor reads up to {pairing_format}. "

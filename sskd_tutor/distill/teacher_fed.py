@@ -68,7 +68,7 @@ def _fed_stages(student, adapters, taps, hints):
 def check_word(
     feed: str,   # as for `fit_sskd`
 ) -> None:
-    "Refuse a word that is no feed"
+    "Refuse a word that is neither 'student' nor 'teacher'"
     words = get_args(Feed)
     if feed not in words: raise ValueError(f"feed is {feed!r}; {nearest(feed, words)}")
 

@@ -110,7 +110,7 @@ def reliability(
     logits: Tensor,   # (n,classes)
     y: Tensor,        # (n,)
     bins: int = 15,   # of equal width, 0 to 1
-) -> pd.DataFrame:    # confidence, accuracy (0 to 1), count; a row a bin, empty bins left out
+) -> pd.DataFrame:    # confidence, accuracy (0 to 1), count; one row per bin, empty bins left out
     "What the calibration error is made of"
     p, answer = logits.double().softmax(1).max(1)
     bin = (p*bins).ceil().long().clamp(1, bins) - 1

@@ -34,7 +34,7 @@ record_files = ['alignment.csv', 'alignment.npz', 'alignment.json']
 @dataclass
 class Recording:
     "Alignment over a run: measures, sampled maps, projections, costs; numpy and pandas only"
-    # a row a number; `measure_columns`; control '', 'random' or 'shuffled'; an undefined value is NaN
+    # one row per number; `measure_columns`; control '', 'random' or 'shuffled'; an undefined value is NaN
     measures: pd.DataFrame
     images: np.ndarray        # the fixed validation images, (n,c,h,w), uint8
     labels: np.ndarray        # (n,), class of each; -1 where there is none
@@ -49,7 +49,7 @@ class Recording:
     point_labels: np.ndarray  # (m,), class of each projected image; the first n are `images`
     # stage -> (steps,c_s,c_t), float16: correlation of student and teacher channels over positions, -1 to 1
     match: dict[str, np.ndarray]
-    steps: pd.DataFrame       # a row a step; `step_columns`; seconds since the start, bytes, 0 to 1
+    steps: pd.DataFrame       # one row per step; `step_columns`; seconds since the start, bytes, 0 to 1
     schedule: dict[str, int]  # phase -> epochs: the stages in order, then 'head'
     final: dict[str, Any]     # what was measured at the end: {} until then
     # stage -> 8 hex digits a step, of the student's stage; equal digits: not a bit has changed

@@ -92,7 +92,7 @@ def _all_images(batches: list) -> Tensor:
 class Sample(NamedTuple):
     "Fixed images to measure on"
     x: Tensor             # as the networks see them, (n,c,h,w)
-    y: Tensor | None      # classes, (n,); None if it is no classification
+    y: Tensor | None      # classes, (n,); None if it is not a classification
     pictures: np.ndarray  # the first few as a person sees them, (k,c,h,w), uint8
 
 def fixed_sample(

@@ -197,7 +197,7 @@ def example_images(model: nn.Module, x: Tensor | tuple[int, ...] | None) -> Tens
 
 # %% ../../nbs/nets/05_cut.ipynb #350caa6d
 def check_type(model: Any) -> None:
-    "Refuse what is no network, or one whose forward cannot be followed"
+    "Refuse what is not a network, or one whose forward cannot be followed"
     if isinstance(model, type):
         raise TypeError(f"as_stages got the class {model.__name__}; call it first; expected an nn.Module")
     if not isinstance(model, nn.Module):
@@ -363,7 +363,7 @@ def _pools_whole_map(conv: nn.Conv2d, before: Grid) -> bool:
     return conv.padding in ((0, 0), 'valid') and conv.kernel_size == before[1:3]
 
 def _too_small(seen: list[Seen], head: nn.Module) -> str | None:
-    "Name of the head's convolution that makes the last step to 1x1, and is no pooling over the whole map"
+    "Name of the head's convolution that makes the last step to 1x1, and is not a pooling over the whole map"
     inside = set(head.modules())
     for s in seen:
         if s.module not in inside or not isinstance(s.module, nn.Conv2d): continue

@@ -63,7 +63,7 @@ def grid_of(
     t: Any,             # what a module gave
     x: Tensor,          # the images, (b,c,h,w)
     last: bool = False, # prefer (b,h,w,c) where both readings fit; timm's `output_fmt` says so
-) -> Grid | None:       # None if it is no map of these images
+) -> Grid | None:       # None if it is not a map of these images
     "Read a tensor as a map: one with the proportions of the images"
     if not isinstance(t, Tensor) or len(t) != len(x): return None
     if t.dim() == 4: return _map_grid(t, x, last)
@@ -121,7 +121,7 @@ class Seen(NamedTuple):
     module: nn.Module
     before: Grid | None
     after: Grid | None
-    shape: tuple[int, ...]  # of its output, without the batch; () for what is no tensor
+    shape: tuple[int, ...]  # of its output, without the batch; () for what is not a tensor
 
 def channels_last(model: nn.Module) -> bool:
     "Does it say that its maps are (b,h,w,c)?"
@@ -196,7 +196,7 @@ def channels_of(
 # %% ../../nbs/nets/03a_maps.ipynb #9d77df40
 def level(
     grid: Grid | None,
-) -> int | None:        # None for what is no map, and for 1x1: there the head has begun
+) -> int | None:        # None for what is not a map, and for 1x1: there the head has begun
     "The resolution of a map, in halvings"
     return grid.halvings if grid and grid.h*grid.w > 1 else None
 

@@ -144,7 +144,7 @@ def count_macs(
 
 # %% ../../nbs/nets/00_staged.ipynb #10dfccc3
 def _stage_row(name: str, part: nn.Module, out: Any, side: int, macs: int) -> dict:
-    "A row of `stage_table`; a head may give something that is no tensor"
+    "A row of `stage_table`; a head may give something that is not a tensor"
     shape = tuple(out.shape[1:]) if isinstance(out, Tensor) else ()
     is_map = len(shape) == 3
     return dict(
@@ -160,7 +160,7 @@ def _stage_row(name: str, part: nn.Module, out: Any, side: int, macs: int) -> di
 @torch.no_grad()
 def stage_table(self: StagedNet,
     x: Tensor,      # images (b,c,h,w), on the network's device
-) -> pd.DataFrame:  # a row a part: num_chs, reduction, shape (c,h,w), params, macs of one image
+) -> pd.DataFrame:  # one row per part: num_chs, reduction, shape (c,h,w), params, macs of one image
     "Name, channels, reduction, size and cost of each stage and of the head"
     rows = []
     with kept(self):

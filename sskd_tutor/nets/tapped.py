@@ -39,7 +39,7 @@ class _Tap(nn.Module):
     "One of its other taps, whatever this stage is given"
     def __init__(self, shown: _Shown, k: int = 0):
         super().__init__()
-        self.shown = [shown]  # in a list, so that it is no part of this stage
+        self.shown = [shown]  # in a list, so that it is not part of this stage
         self.k = k
 
     def forward(self, _): return self.shown[0].taps[self.k]

@@ -171,7 +171,7 @@ def export_student(
     formats: list = ('safetensors', 'torch', 'onnx'),
     stats: tuple | None = None,  # mean and deviation by channel, for images in [0,1]; None: normalized
     card: str | None = None,     # text of README.md, e.g. from `model_card`; {files} becomes the table
-) -> pd.DataFrame:         # a row a format: file, MB, largest difference of an answer, relative
+) -> pd.DataFrame:         # one row per format: file, MB, largest difference of an answer, relative
     "Write a student without its teacher, each file checked, all or nothing"
     folder = Path(folder).absolute()
     for f in formats:

@@ -98,7 +98,7 @@ def compare_files(
     x: Tensor,            # images in [0,1], (n,c,h,w), 64 or more
     y: Tensor,            # labels
     seconds: float = .3,  # for each timing
-) -> pd.DataFrame:        # a row a file
+) -> pd.DataFrame:        # one row per file
     "fp32 in PyTorch, fp32 in ONNX Runtime and int8 in ONNX Runtime, on the same images"
     folder = Path(folder)
     rows = {}

@@ -64,7 +64,7 @@ def export_run(
     allow_code: bool = False,    # its networks may be package.module:function, whose code then runs
     base_model: str | None = None,   # for the card: the teacher on the Hub, USER/NAME
     space: bool = False,         # also a folder `space`: a page that shows the student
-) -> pd.DataFrame:               # a row a format, as from `export_student`
+) -> pd.DataFrame:               # one row per format, as from `export_student`
     "Write the student of a run as files that need neither the teacher nor this package"
     run = load_run(folder)
     kind = run.info.get('job')

@@ -135,7 +135,7 @@ def read_recipe(
     if not path.is_file():
         raise FileNotFoundError(f"no recipe {str(word)!r}; {nearest(word, recipes())}, or a .toml file")
     try: text = bounded_text(path)
-    except ValueError as e: raise ValueError(f"{path} is no recipe: {e}") from e
+    except ValueError as e: raise ValueError(f"{path} is not a recipe: {e}") from e
     return parse_recipe(text, str(word), allow_code)
 
 # %% ../../nbs/runs/05b_recipe_file.ipynb #19fb2aac

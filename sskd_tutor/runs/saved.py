@@ -107,7 +107,7 @@ def check_folder(
     folder = Path(folder)
     parent = next(p for p in folder.absolute().parents if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise PermissionError(f"{folder} cannot be made: {parent} is no folder that you may write to")
+        raise PermissionError(f"{folder} cannot be made: {parent} is not a folder that you may write to")
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; name a new folder")
     inside = files_below(folder)

@@ -263,7 +263,7 @@ part_names = dict(teacher='teacher', labels_only='student, labels only', student
 @patch
 def table(self: TaskJob,
     info: dict,          # run.json
-) -> pd.DataFrame:       # a row a network: published, and what was measured here, %
+) -> pd.DataFrame:       # one row per network: published, and what was measured here, %
     "What is published beside ours"
     return pd.DataFrame(info['rows']).T
 

@@ -88,7 +88,7 @@ def _fetch(function, data_home, download, **kwargs):
 
 # %% ../../nbs/tasks/06_lfw.ipynb #2fbe6f88
 def _named_in(line):
-    "The images of a pair, below lfw_funneled; none in a line that is no pair"
+    "The images of a pair, below lfw_funneled; none in a line that is not a pair"
     parts = line.split('\t')
     if len(parts) == 3: named = [(parts[0], parts[1]), (parts[0], parts[2])]     # of one person
     elif len(parts) == 4: named = [(parts[0], parts[1]), (parts[2], parts[3])]   # of two

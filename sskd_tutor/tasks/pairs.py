@@ -51,7 +51,7 @@ def all_pairs(
 def roc(
     scores: Tensor,   # (p,), larger: more alike
     same: Tensor,     # (p,), bool
-) -> pd.DataFrame:    # far, tar (0 to 1), threshold: a row a threshold, strictest first
+) -> pd.DataFrame:    # far, tar (0 to 1), threshold: one row per threshold, strictest first
     "False and true accept rates at every threshold"
     bad = int((~scores.isfinite()).sum())
     if bad: raise ValueError(f"{bad} of {len(scores)} scores are NaN or infinite")

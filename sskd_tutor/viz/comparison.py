@@ -46,7 +46,7 @@ def look(
 
 # %% ../../nbs/viz/05a_comparison.ipynb #989af7fe
 def means_of(
-    runs: pd.DataFrame,      # one row a run
+    runs: pd.DataFrame,      # one row per run
     measure: str,            # e.g. 'accuracy_last'
     by: tuple = ('method',), # a row for each of these
     but: tuple = (),         # columns in which the runs may differ
@@ -155,7 +155,7 @@ def finish(
 
 # %% ../../nbs/viz/05a_comparison.ipynb #e3c48552
 def _ladder(fig, title, methods, right, theme, margin=60, foot=0.):
-    "A row a method, with `right` written beside it; `foot`: free rows below"
+    "One row per method, with `right` written beside it; `foot`: free rows below"
     n = len(methods)
     for row, text in enumerate(right):
         fig.add_annotation(x=1, xref='paper', xanchor='left', xshift=8, y=row, text=text, showarrow=False,

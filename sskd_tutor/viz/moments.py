@@ -105,7 +105,7 @@ def partners_of(
 def nmse_rows(
     rec: Recording,
     stage: str,
-) -> pd.DataFrame:   # a row a step
+) -> pd.DataFrame:   # one row per step
     "A stage's NMSE against its own partner: the rows of `rec.measures`"
     table = rec.measures
     is_pair = (table.student == stage) & (table.teacher == partners_of(rec)[stage])

@@ -82,7 +82,7 @@ def projection(
     step: int = -1,
     chosen: int = None,     # place in `rec.images`
     theme: Theme = 'light',
-) -> go.Figure:             # traces: teacher, student, chosen, two keys, one key a class
+) -> go.Figure:             # traces: teacher, student, chosen, two keys, one key per class
     "Teacher's and student's images on the teacher's principal axes"
     step, stage = step_index(rec, step), checked_stage(rec, stage)
     of_teacher, of_student = (rec.projection[who, stage].astype(np.float32) for who in ('teacher', 'student'))

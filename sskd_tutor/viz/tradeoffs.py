@@ -117,7 +117,7 @@ def accuracy_against_cost(
     measure: str = 'accuracy_last',
     theme: Theme = 'light',
 ) -> go.Figure:
-    "Accuracy against multiply-adds, a point a method and budget"
+    "Accuracy against multiply-adds, one point per method and budget"
     by = ['method', 'budget'] if 'budget' in runs else ['method']
     m, table = means_of(runs, measure, tuple(by), ('budget',))
     gmacs = runs.groupby(by, dropna=False).gmacs.mean().reset_index()
@@ -135,7 +135,7 @@ def fidelity_against_accuracy(
     theme: Theme = 'light',
     names: list = None,              # methods whose names are written beside them; all if None
 ) -> go.Figure:
-    "Accuracy against fidelity to the teacher, a point a method"
+    "Accuracy against fidelity to the teacher, one point per method"
     if fidelity not in ('agreement', 'kl'):
         raise ValueError(f"fidelity is {fidelity!r}; expected 'agreement' or 'kl'")
     m, table = means_of(runs, measure)
@@ -177,7 +177,7 @@ def _aside(place, n):
     return place/max(1, n - 1) - .5
 
 def _lines(runs, x, words, title, measure, teacher, theme, but):
-    "Accuracy against a column of the table, a line a method"
+    "Accuracy against a column of the table, one line per method"
     m, table = means_of(runs, measure, ('method', x), but)
     places = sorted(table[x].unique())
     if len(places) < 2: raise ValueError(f"{x} is {places[0]} in every run; a line needs two or more")
@@ -204,7 +204,7 @@ def accuracy_against_labels(
     measure: str = 'accuracy_last',
     theme: Theme = 'light',
 ) -> go.Figure:
-    "Accuracy against the number of labels, a line a method"
+    "Accuracy against the number of labels, one line per method"
     may_differ = 'labels', 'images', 'budget', 'study'
     return _lines(runs, 'labels', 'labels', 'Accuracy against labels', measure, teacher, theme, may_differ)
 
@@ -215,7 +215,7 @@ def accuracy_against_width(
     measure: str = 'accuracy_last',
     theme: Theme = 'light',
 ) -> go.Figure:
-    "Accuracy against the student's width, a line a method"
+    "Accuracy against the student's width, one line per method"
     may_differ, words = ('width', 'pair', 'budget', 'study'), 'width of the student, channels'
     return _lines(runs, 'width', words, 'Accuracy against width', measure, teacher, theme, may_differ)
 
@@ -235,7 +235,7 @@ def accuracy_against_compute(
     measure: str = 'accuracy_last',
     theme: Theme = 'light',
 ) -> go.Figure:
-    "Accuracy against multiply-adds on a logarithmic axis, a line a method"
+    "Accuracy against multiply-adds on a logarithmic axis, one line per method"
     by = ['method', 'budget']
     m, table = means_of(runs, measure, tuple(by), ('budget', 'epochs'))
     if table.budget.nunique() < 2:
@@ -311,7 +311,7 @@ def sensitivity(
     measure: str = 'accuracy_last',
     theme: Theme = 'light',
 ) -> go.Figure:
-    "Accuracy against a setting, a line a method; a band for methods without it"
+    "Accuracy against a setting, one line per method; a band for methods without it"
     m, table = means_of(runs, measure)
     lines, bands = _split_by_setting(table, setting, defaults)
     lines['x'], ticks = _places(lines.value, setting)

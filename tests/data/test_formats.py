@@ -242,7 +242,7 @@ def damage(top, what):
 @pytest.mark.parametrize('what, error, says', [
     ('no labels', FileNotFoundError, 'nothing says what its images show.*WordNet id.*LOC_val_solution.csv'),
         ('one label less', ValueError, '19 labels.*20 images'),
-    ('unknown number', ValueError, 'which is no class of meta.mat'), ('no meta', FileNotFoundError, 'has no meta.mat'),
+    ('unknown number', ValueError, 'which is not a class of meta.mat'), ('no meta', FileNotFoundError, 'has no meta.mat'),
         ('damaged meta', ValueError, 'meta.mat is damaged'),
     ('another name', ValueError, 'no label for ILSVRC2012_val_00000077.JPEG'), ('other columns', ValueError, "not Kaggle's"),
         ('no val', FileNotFoundError, "no folder 'val'")])

@@ -122,7 +122,7 @@ def test_joined_stages_share_everything():
         with pytest.raises(ValueError, match="with 'stage3' as the last"): merged(net, ends)
 
 @pytest.mark.parametrize('ends, says', [
-    (dict(stage1='stage9', stage3='stage3'), "ends has 'stage9', which is no stage of the teacher; did you mean"),
+    (dict(stage1='stage9', stage3='stage3'), "ends has 'stage9', which is not a stage of the teacher; did you mean"),
     (dict(stge1='stage1', stage3='stage3'), "no stage of the student; did you mean 'stage1'"),
     (dict(stage1='stage2', stage2='stage1', stage3='stage3'), "cross at the student's 'stage1'"),
     (dict(stage1='stage2', stage2='stage2', stage3='stage3'), 'cross'),
@@ -310,7 +310,7 @@ def test_a_saved_pairing(tmp_path):
     saved = Pairing.load(tmp_path/'pairing.json')
     with pytest.raises(ValueError, match='the pairing is for a teacher'): pair_stages(staged(4, c_in=3), student, x, ends=saved)
 
-@pytest.mark.parametrize('text, says', [('{"a"', 'is damaged'), ('{}', 'is no pairing'), ('[]', 'is no pairing'),
+@pytest.mark.parametrize('text, says', [('{"a"', 'is damaged'), ('{}', 'is not a pairing'), ('[]', 'is not a pairing'),
                                         ('{"format": 99, "ends": {}, "stages": {}, "teacher_input": null}', 'reads up to')])
 def test_bad_files(text, says, tmp_path):
     (tmp_path/'p.json').write_text(text)
