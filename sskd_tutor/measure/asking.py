@@ -14,16 +14,16 @@ from torch import Tensor
 # %% ../../nbs/measure/07_asking.ipynb #858d074b
 def accuracy_by_questions(
     student: Tensor,   # logits, (n,classes)
-    teacher: Tensor,   # of the one that is asked, (n,classes)
+    teacher: Tensor,   # likewise
     y: Tensor,         # labels, (n,)
-    sure: Tensor | None = None,   # (n,), the least sure is asked about first; None: the largest probability
+    confidence: Tensor | None = None,   # (n,), the lowest is asked about first; None: the largest probability
 ) -> Tensor:           # (n+1,), float64, accuracy after 0, 1, ..., n questions
-    "Accuracy of a student that hands its least sure images on to its teacher"
+    "Accuracy of a student that passes the images it is least sure of to its teacher"
     if student.shape != teacher.shape or len(y) != len(student) or len(y) == 0:
         raise ValueError(f"the answers are {tuple(student.shape)} and {tuple(teacher.shape)}, "
                          f"with {len(y)} labels; expected (n,classes) twice, and n of 1 or more")
-    if sure is None: sure = student.softmax(1).amax(1)
-    order = sure.argsort(stable=True)
+    if confidence is None: confidence = student.softmax(1).amax(1)
+    order = confidence.argsort(stable=True)
     own, expert = (logits.argmax(1).eq(y)[order].double() for logits in (student, teacher))
     gained = torch.cat([torch.zeros(1, dtype=torch.float64), (expert - own).cumsum(0)])
     return (own.sum() + gained)/len(y)
@@ -34,16 +34,16 @@ def best_questions(
     teacher: Tensor,   # likewise
     y: Tensor,         # labels, (n,)
 ) -> Tensor:           # (n+1,), float64
-    "The same for a student that knows which questions pay: nobody asks better"
+    "The upper bound of `accuracy_by_questions`: first the images that only the teacher gets right"
     pays = teacher.argmax(1).eq(y).int() - student.argmax(1).eq(y).int()
-    return accuracy_by_questions(student, teacher, y, sure=-pays)
+    return accuracy_by_questions(student, teacher, y, confidence=-pays)
 
 # %% ../../nbs/measure/07_asking.ipynb #a5723da7
 def questions_for(
     curve: Tensor,     # as from `accuracy_by_questions`
     share: float,      # of the way from the student's accuracy to the teacher's, 0 to 1
 ) -> float:            # share of images that are asked about, 0 to 1
-    "The fewest questions that bring a student so far towards its teacher"
+    "How often a student must ask to gain this share of its teacher's lead"
     if not 0 <= share <= 1: raise ValueError(f"share is {share}; expected 0 to 1")
     goal = curve[0] + share*(curve[-1] - curve[0])
     enough = (curve >= goal - 1e-9).nonzero()

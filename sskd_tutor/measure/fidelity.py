@@ -74,7 +74,7 @@ def predictive_kl(
     teacher: Tensor,  # logits, (n,classes)
     student: Tensor,  # likewise
 ) -> float:           # nats, >= 0
-    "Mean KL divergence of the student's distribution from the teacher's"
+    "KL(teacher || student) of the predicted class probabilities, mean over images"
     _check_same(teacher, student)
     p, q = teacher.double().log_softmax(1), student.double().log_softmax(1)
     return torchmetrics().kl_divergence(p, q, log_prob=True).item()
@@ -85,7 +85,7 @@ def ece(
     y: Tensor,        # (n,)
     bins: int = 15,   # of equal width, 0 to 1
 ) -> float:           # 0 to 1
-    "Expected calibration error of the answers"
+    "Expected calibration error: the gap between confidence and accuracy of a bin, averaged over images"
     p = logits.double().softmax(1)
     k = logits.shape[1]
     error = torchmetrics().calibration_error(p, y, task='multiclass', num_classes=k, n_bins=bins, norm='l1')
@@ -111,7 +111,7 @@ def reliability(
     y: Tensor,        # (n,)
     bins: int = 15,   # of equal width, 0 to 1
 ) -> pd.DataFrame:    # confidence, accuracy (0 to 1), count; one row per bin, empty bins left out
-    "What the calibration error is made of"
+    "The points of a reliability diagram: mean confidence and accuracy in each bin of confidence"
     p, answer = logits.double().softmax(1).max(1)
     bin = (p*bins).ceil().long().clamp(1, bins) - 1
     right = (answer == y).double()

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from ..core.state import kept, same_rng
 from ..core.units import ceil_div
-from .alignment import (
+from sskd_tutor.measure.alignment import (
     Measured, accuracy_interval, as_channels, attention_similarity, best_linear_adapter, channel_match,
-    cka_of, cka_pairs, cosine_of, features, gram, half_sample_interval, match_sums, nmse_of, probe)
+    cka_of, cka_pairs, cosine_of, features, fewest_images, gram, half_sample_interval, match_sums,
+    most_images, nmse_of, probe)
 from .sample import axes_of, fingerprint, random_copy, scale_for, small_maps
 from ..nets.staged import StagedNet
 
@@ -43,22 +44,22 @@ class Gauge:
         stitched: bool | None = None,  # and stitched accuracy; None: if both answer with as many classes
         seed: int = 0,
         bs: int = 128,            # images that run at once
-        room: int = 2**29,        # bytes for hints, and for the flat features of one stage
+        max_bytes: int = 2**29,   # for all hints, and for the flat features of one stage
     ):
         self.student, self.teacher, self.adapters = student, teacher, adapters
         self.y, self.seed, self.pairs, self.controls = y, seed, pairs, controls
-        self.n_images, self.n_channels, self.n_points, self.room = images, channels, points, room
+        self.n_images, self.n_channels, self.n_points = images, channels, points
+        self.max_bytes = max_bytes
         self.names = student.stage_names
         self.partners = dict(zip(student.stage_names, teacher.stage_names))
         self.device = next(student.parameters()).device
         for net in (teacher, *adapters.values()): net.to(self.device)
         self.n = len(x)
-        self.n_gram = min(self.n, 1_024)
-        self.x = x.chunk(_n_batches(self.n, bs, images))
+        self.n_gram = min(self.n, most_images)
+        self.batches = x.chunk(_n_batches(self.n, bs, images))
         self.last: dict[str, _Look] = {}
         with self._measuring():
-            # else there is no stitched accuracy
-            self.has_answers = self._same_classes() if stitched is None else stitched
+            self.can_stitch = self._same_classes() if stitched is None else stitched
             self._look_at_teacher()
             self.random_rows = self._random() if controls else []
 
@@ -72,7 +73,7 @@ def _n_batches(n: int, bs: int, images: int) -> int:
 def _same_classes(self: Gauge) -> bool:
     "Can the teacher's answers be read as the classes that the student answers with?"
     if self.y is None or not self.teacher.chained or self.teacher.n_identities is not None: return False
-    x = self.x[0][:2].to(self.device)
+    x = self.batches[0][:2].to(self.device)
     ours, theirs = self.student(x), self.teacher(x)
     return theirs.dim() == 2 and theirs.shape[1] > 1 and ours.shape == theirs.shape
 
@@ -89,9 +90,9 @@ def _measuring(self: Gauge) -> Iterator:
 
 @patch
 def _flat_limit(self: Gauge, tap: Tensor) -> int:
-    "Images whose flat features fit in `room`"
+    "Images whose flat features fit in `max_bytes`"
     bytes_each = 4*tap[0].numel()
-    return min(self.n_gram, max(0, self.room//bytes_each))
+    return min(self.n_gram, max(0, self.max_bytes//bytes_each))
 
 @patch
 def _taps(self: Gauge, net: StagedNet, x: Tensor) -> dict[str, Tensor]:
@@ -114,8 +115,9 @@ def _row(self: Gauge, measure: str, student: str, teacher: str, control: str, nu
 
 # %% ../../nbs/measure/02_gauge.ipynb #9b565206
 def _gram_or_nan(x: Tensor, n: int) -> Tensor:
-    "Of the first n images; fewer than 4 have none"
-    return gram(x[:n]) if n >= 4 else torch.full((4, 4), torch.nan, dtype=torch.double)
+    "Of the first n images; too few have none, and NaN takes its place"
+    if n >= fewest_images: return gram(x[:n])
+    return torch.full((fewest_images, fewest_images), torch.nan, dtype=torch.double)
 
 class _Grams(NamedTuple):
     "The two Gram matrices of a stage"
@@ -129,7 +131,7 @@ def _grams_of(self: Gauge, pooled: Tensor, flat: Tensor) -> _Grams:
 @patch
 def _probed(self: Gauge, pooled: Tensor, y: Tensor) -> Measured:
     "Accuracy of a linear probe; of too few images undefined"
-    return accuracy_interval(probe(pooled, y) if self.n >= 4 else [])
+    return accuracy_interval(probe(pooled, y) if self.n >= fewest_images else [])
 
 # %% ../../nbs/measure/02_gauge.ipynb #3cc0f2ef
 @patch
@@ -148,10 +150,10 @@ def _teacher_features(self: Gauge) -> dict[str, list]:
     "Pooled and flat features of each batch, by stage; keeps the hints that fit"
     found: dict[str, list] = {stage: [] for stage in self.names}
     size = 0
-    for x in self.x:
+    for x in self.batches:
         taps = self._taps(self.teacher, x)
         size += sum(tap.numel()*tap.element_size() for tap in taps.values())
-        if size <= self.room: self.hints.append(taps)
+        if size <= self.max_bytes: self.hints.append(taps)
         for stage, tap in taps.items():
             done = sum(len(pooled) for pooled, _ in found[stage])
             limit = self.limits.setdefault(stage, self._flat_limit(tap))
@@ -183,8 +185,8 @@ class _Parts:
     "What the measures of a stage are made of: lists of batches, then the whole sample"
     sums: Any = field(default_factory=list)       # of `match_sums`
     attention: Any = field(default_factory=list)  # similarity by image; empty without maps
-    strangers: Any = field(default_factory=list)  # both again, of shuffled pairs
-    attention_strangers: Any = field(default_factory=list)
+    shuffled_sums: Any = field(default_factory=list)       # both again, of shuffled pairs
+    shuffled_attention: Any = field(default_factory=list)
     answers: Any = field(default_factory=list)    # classes of the stitched network
     pooled: Any = field(default_factory=list)     # features of the tap
     adapted: Any = field(default_factory=list)    # and of the adapted tap, to be projected
@@ -209,7 +211,7 @@ def _pass(self: Gauge,
 ) -> dict[str, _Parts]:  # by stage
     "Run a network over the sample"
     found = {stage: _Parts() for stage in stages}
-    for i, x in enumerate(self.x):
+    for i, x in enumerate(self.batches):
         taps = self._taps(net, x)
         hints = self.hints[i] if i < len(self.hints) else self._taps(self.teacher, x)
         for stage, parts in found.items():
@@ -236,8 +238,9 @@ def _add(self: Gauge, parts: _Parts, stage: str, tap: Tensor, hint: Tensor, pred
     parts.adapted.append(features(pred)[:max(0, self.n_points - done)])
     parts.flat.append(features(tap[:max(0, limit - done)], 'flat'))
     _compare(tap, hint, pred, parts.sums, parts.attention)
-    if self.n > 1: _compare(tap, hint.roll(1, 0), pred, parts.strangers, parts.attention_strangers)
-    if self.y is not None and self.has_answers:
+    # each image beside its neighbor's hint
+    if self.n > 1: _compare(tap, hint.roll(1, 0), pred, parts.shuffled_sums, parts.shuffled_attention)
+    if self.y is not None and self.can_stitch:
         answer = self.teacher.forward_from(pred, self.partners[stage])
         parts.answers.append(answer.argmax(1).cpu())
 
@@ -255,9 +258,9 @@ def _mean(a: Tensor) -> float: return a.double().mean().item()
 def _matches(self: Gauge, parts: _Parts) -> list[tuple[str, Callable, Tensor, Tensor]]:
     "How a tap matches its hint: name, measure, what it is taken from, the same of shuffled pairs"
     def nmse(sums): return nmse_of(sums, parts.positions)
-    return [('nmse', nmse, parts.sums, parts.strangers),
-            ('cosine', cosine_of, parts.sums, parts.strangers),
-            ('attention', _mean, parts.attention, parts.attention_strangers)]
+    return [('nmse', nmse, parts.sums, parts.shuffled_sums),
+            ('cosine', cosine_of, parts.sums, parts.shuffled_sums),
+            ('attention', _mean, parts.attention, parts.shuffled_attention)]
 
 # %% ../../nbs/measure/02_gauge.ipynb #db614440
 def _interval_of(measure: Callable[[Tensor], float], sums: Tensor, seed: int) -> tuple:
@@ -268,7 +271,7 @@ def _interval_of(measure: Callable[[Tensor], float], sums: Tensor, seed: int) ->
 def _match_rows(self: Gauge, stage: str, parts: _Parts, control: str) -> list[dict]:
     "NMSE, cosine and attention of a stage"
     rows = []
-    for what, measure, own, strangers in self._matches(parts):
+    for what, measure, own, shuffled in self._matches(parts):
         if not len(own): continue  # there are no maps
         own = own[parts.skip:]
         number = Measured(measure(own))
@@ -276,8 +279,8 @@ def _match_rows(self: Gauge, stage: str, parts: _Parts, control: str) -> list[di
             number = Measured(number.value, *_interval_of(measure, own, self.seed))
         rows.append(self._row(what, stage, stage, control, number))
         if self.controls and not control:
-            shuffled = Measured(measure(strangers)) if len(strangers) else undefined
-            rows.append(self._row(what, stage, stage, 'shuffled', shuffled))
+            number = Measured(measure(shuffled)) if len(shuffled) else undefined
+            rows.append(self._row(what, stage, stage, 'shuffled', number))
     return rows
 
 # %% ../../nbs/measure/02_gauge.ipynb #a94d714f
@@ -289,7 +292,7 @@ def _accuracy_rows(self: Gauge, stage: str, parts: _Parts, control: str) -> list
     y = self.y.cpu()
     rows = []
     for what, measure in dict(stitched=stitched, probe=probed).items():
-        if what == 'stitched' and not self.has_answers: continue
+        if what == 'stitched' and not self.can_stitch: continue
         rows.append(self._row(what, stage, stage, control, measure(y)))
         if self.controls and not control:
             shuffled = measure(y.roll(1)) if self.n > 1 else undefined
@@ -307,7 +310,8 @@ def _same_images(Ks: list[Tensor], Ls: list[Tensor]) -> tuple[Tensor, Tensor]:
     "Gram matrices of the images that all of them have"
     all_of_them = [*Ks, *Ls]
     m = min(len(K) for K in all_of_them)
-    if m == 4 and any(K.isnan().all() for K in all_of_them):
+    # one stage has too few images (`_gram_or_nan`): the others are not judged by four, but undefined too
+    if m == fewest_images and any(K.isnan().all() for K in all_of_them):
         Ks, Ls = [K*torch.nan for K in Ks], [L*torch.nan for L in Ls]
     return torch.stack([K[:m, :m] for K in Ks]), torch.stack([L[:m, :m] for L in Ls])
 
@@ -340,7 +344,7 @@ def _cka_rows(self: Gauge, grams: Mapping[str, _Grams], control: str = '') -> li
 
 # %% ../../nbs/measure/02_gauge.ipynb #0b517f9c
 def _can_be_fitted(tap: Tensor, hint: Tensor) -> bool:
-    "Position by position?"
+    "Can the best linear map from tap to hint be found, position by position?"
     return tap.dim() == hint.dim() and (tap.dim() != 3 or tap.shape[1] == hint.shape[1])
 
 @patch
@@ -351,15 +355,15 @@ def _fitted(self: Gauge, stage: str, tap: Tensor, hint: Tensor) -> nn.Module:
 @patch
 def _random(self: Gauge) -> list[dict]:
     "The rows of a random network"
-    if len(self.x) < 2: return []  # an adapter is fitted to the first batch and judged on the others
-    net = random_copy(self.student, self.seed)
-    taps = self._taps(net, self.x[0])
-    hints = self.hints[0] if self.hints else self._taps(self.teacher, self.x[0])
+    if len(self.batches) < 2: return []  # an adapter is fitted to the first batch and judged on the others
+    net, first = random_copy(self.student, self.seed), self.batches[0]
+    taps = self._taps(net, first)
+    hints = self.hints[0] if self.hints else self._taps(self.teacher, first)
     adapters = {stage: self._fitted(stage, taps[stage], hint) for stage, hint in hints.items()}
     found = self._pass(net, adapters, self.names)
     rows = []
     for stage, parts in found.items():
-        parts.skip = len(self.x[0])
+        parts.skip = len(first)
         rows += self._rows(stage, parts, 'random')
     grams = {stage: self._grams_of(parts.pooled, parts.flat) for stage, parts in found.items()}
     return rows + self._cka_rows(grams, 'random')
@@ -426,7 +430,7 @@ def sizes(self: Gauge) -> dict[str, dict[str, list[int]]]:  # 'teacher'|'student
         return list(tap.shape[1:])
     nets = dict(teacher=self.teacher, student=self.student)
     with self._measuring():
-        taps = {who: self._taps(net, self.x[0][:1]) for who, net in nets.items()}
+        taps = {who: self._taps(net, self.batches[0][:1]) for who, net in nets.items()}
     return {who: {stage: size(tap) for stage, tap in found.items()} for who, found in taps.items()}
 
 # %% ../../nbs/measure/02_gauge.ipynb #f156df08
@@ -439,9 +443,9 @@ def peek(self: Gauge,
     place = self.names.index(stage)
     n = min(images, self.n_images)
     with self._measuring():
-        x = self.x[0][:n].to(self.device)
+        x = self.batches[0][:n].to(self.device)
         hint = self.hints[0][stage][:n] if self.hints else self._taps(self.teacher, x)[stage]
         pred = self.adapters[stage](self.student.forward_to(x, place))
-        far = nmse_of(match_sums(pred, hint), as_channels(hint).shape[2])
+        nmse = nmse_of(match_sums(pred, hint), as_channels(hint).shape[2])
         maps = self.scale[stage].to_bytes(small_maps(pred, self.channels[stage]))
-    return maps, float(far)
+    return maps, float(nmse)

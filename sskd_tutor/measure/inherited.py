@@ -77,7 +77,8 @@ def fooling_rate(
     x, y = _plain(x), _plain(y)
     changed = fgsm(maker, x, y, eps)
     with kept(maker, net):
-        maker.eval(), net.eval()
+        maker.eval()
+        net.eval()
         def is_right(network, images): return network(images).argmax(1) == y
         chosen = is_right(maker, x) & is_right(net, x) & ~is_right(maker, changed)
         if not chosen.any(): return float('nan')
@@ -91,7 +92,7 @@ def grad_cam(
     stage: str | int = -1,
 ) -> Tensor:                   # (b,h,w) at the size of the tap, >= 0
     "Where a stage sees evidence for a class (Selvaraju et al., 2017, arXiv 1610.02391)"
-    last = range(len(net.stages))[net.stage_index(stage) if isinstance(stage, str) else stage]
+    last = net.stage_index(stage)
     parts = list(net.parts.values())
     with kept(net), torch.enable_grad():
         net.eval()

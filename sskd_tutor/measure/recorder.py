@@ -68,7 +68,7 @@ class RecordAlignment(RunCallback):
 # %% ../../nbs/measure/04_recorder.ipynb #49026af3
 @patch
 @contextmanager
-def _on_the_bill(self: RecordAlignment, device: torch.device) -> Iterator:
+def _counted_as_measuring(self: RecordAlignment, device: torch.device) -> Iterator:
     "Time spent here counts; random number generators come out as they went in"
     wait_for(device)
     start = time.perf_counter()
@@ -76,7 +76,7 @@ def _on_the_bill(self: RecordAlignment, device: torch.device) -> Iterator:
     wait_for(device)
     now = time.perf_counter()
     self.spent += now - start
-    elapsed = time.perf_counter() - self.begun
+    elapsed = now - self.begun
     if self.recording is not None: self.recording.info['share_spent'] = self.spent/elapsed if elapsed else 0.
 
 # %% ../../nbs/measure/04_recorder.ipynb #6cc4716b
@@ -84,7 +84,7 @@ def _on_the_bill(self: RecordAlignment, device: torch.device) -> Iterator:
 def _measure(self: RecordAlignment, run, phase: str, epoch: int):
     "Look at the student and append a step"
     device, spent = self.gauge.device, self.spent
-    with self._on_the_bill(device):
+    with self._counted_as_measuring(device):
         start = time.perf_counter()
         looked = self.gauge.look()
         known = phase == 'start' or phase in run.costs  # else the phase is under way: see `_count_macs`
@@ -113,8 +113,8 @@ def _count_macs(self: RecordAlignment, run, phase: str):
 # %% ../../nbs/measure/04_recorder.ipynb #55774f29
 def _class_names(learn: Learner, labels: np.ndarray) -> list[str]:
     "The data's vocabulary; numbers where it has none"
-    has_vocab = learn.dls if hasattr(learn.dls, 'vocab') else learn.dls.valid.dataset
-    names = getattr(has_vocab, 'vocab', None)
+    source = learn.dls if hasattr(learn.dls, 'vocab') else learn.dls.valid.dataset
+    names = getattr(source, 'vocab', None)
     if names is None: names = range(int(labels.max()) + 1)
     return [str(name) for name in names]
 
@@ -137,14 +137,14 @@ def _small(images: np.ndarray) -> np.ndarray:
     return x.round().byte().numpy()
 
 @patch
-def _empty(self: RecordAlignment, learn: Learner, run, pictures: np.ndarray, y: Tensor | None) -> Recording:
+def _empty(self: RecordAlignment, learn: Learner, run, pixels: np.ndarray, y: Tensor | None) -> Recording:
     "A recording without a step"
     g = self.gauge
     labels = (torch.full((g.n,), -1) if y is None else y).cpu().numpy()
     points = {('teacher', stage): found[None].astype(np.float16) for stage, found in g.teacher_points.items()}
     return Recording(
         measures=pd.DataFrame(columns=measure_columns),
-        images=pictures[:self.settings['images']],
+        images=pixels[:self.settings['images']],
         labels=labels[:self.settings['images']],
         vocab=_class_names(learn, labels),
         maps={('teacher', stage): maps[None] for stage, maps in g.teacher_maps.items()},
@@ -158,7 +158,7 @@ def _empty(self: RecordAlignment, learn: Learner, run, pictures: np.ndarray, y: 
         final={},
         checksums={},
         info=self._info(),
-        thumbs=_small(pictures))
+        thumbs=_small(pixels))
 
 # %% ../../nbs/measure/04_recorder.ipynb #79f39644
 def _check_widths(student: StagedNet):
@@ -177,13 +177,16 @@ def begin_run(self: RecordAlignment, learn: Learner, run) -> None:
     self.begun = time.perf_counter()
     self.spent, self.last_cost, self.done = 0., 0., 0
     self.looked_at: _Moment | None = None
-    with self._on_the_bill(learner_device(learn)):
-        k = self.settings
-        n = max(self.sample, k['images'])
-        x, y, pictures = fixed_sample(learn.dls.valid, n, k['images'], k['seed'], shown=k['points'])
+    with self._counted_as_measuring(learner_device(learn)):
+        settings = self.settings
+        n = max(self.sample, settings['images'])
+        x, y, pixels = fixed_sample(
+            learn.dls.valid, n, settings['images'], settings['seed'], shown=settings['points'])
+        # numbers that name no class, such as -100 for "ignore this": go on without labels
         if y is not None and (y.min() < 0 or y.max() >= 2**31): y = None
-        self.gauge = Gauge(run.student, run.teacher, run.adapters, x, y, stitched=not run.unstitched, **k)
-        self.recording = run.record = self._empty(learn, run, pictures, y)
+        self.gauge = Gauge(
+            run.student, run.teacher, run.adapters, x, y, stitched=not run.unstitched, **settings)
+        self.recording = run.record = self._empty(learn, run, pixels, y)
         if run.unstitched: self.recording.info['unstitched'] = run.unstitched
         planned = run.plan.table.filter(['gmacs', 'seconds'])
         self.recording.info |= {f'planned_{name}': column.to_dict() for name, column in planned.items()}
@@ -239,5 +242,5 @@ def _same_classes(s: Tensor, t: Tensor) -> bool:
 @patch
 def end_run(self: RecordAlignment, learn: Learner, run) -> None:
     if rank_distrib() or not self.final or self.gauge.y is None: return
-    with self._on_the_bill(self.gauge.device): self._finish(learn, run)
+    with self._counted_as_measuring(self.gauge.device): self._finish(learn, run)
     for draw in self.on_step: draw(self.recording)

@@ -168,8 +168,8 @@ def _write_files(rec: Recording, table: Path, arrays: Path, rest: Path) -> dict[
     np.savez_compressed(arrays, **fields, **_arrays(rec))
     hashes = {path.name: file_sha256(path) for path in (table, arrays)}
     plain = {name: getattr(rec, name) for name in _json_fields}
-    said = dict(format=record_format, sha256=hashes, steps=records(rec.steps), **plain)
-    write_whole(rest, json.dumps(said, allow_nan=False, ensure_ascii=False))
+    content = dict(format=record_format, sha256=hashes, steps=records(rec.steps), **plain)
+    write_whole(rest, json.dumps(content, allow_nan=False, ensure_ascii=False))
     return hashes | {rest.name: file_sha256(rest)}
 
 # %% ../../nbs/measure/03_recording.ipynb #ebace156
@@ -203,15 +203,15 @@ def _damaged(path: Path, why: Any) -> ValueError:
 
 def _read_rest(rest: Path) -> dict[str, Any]:
     "alignment.json, of a format that we know"
-    try: said = json.loads(bounded_text(rest))
+    try: content = json.loads(bounded_text(rest))
     except (ValueError, RecursionError) as e: raise _damaged(rest, e) from e
-    if not isinstance(said, dict) or not isinstance(said.get('format'), int):
+    if not isinstance(content, dict) or not isinstance(content.get('format'), int):
         raise _damaged(rest, "it has no `format` number")
-    if said['format'] > record_format:
-        raise ValueError(f"{rest} has format {said['format']}; "
+    if content['format'] > record_format:
+        raise ValueError(f"{rest} has format {content['format']}; "
                          f"this sskd_tutor {sskd_tutor.__version__} reads up to {record_format}. "
                          "`pip install -U sskd_tutor`")
-    return said
+    return content
 
 # %% ../../nbs/measure/03_recording.ipynb #bd730540
 def _read_arrays(path: Path) -> dict[str, Any]:
@@ -249,11 +249,11 @@ def _check_sizes(table: Path, arrays: Path) -> None:
     except BadZipFile as e: raise _damaged(arrays, e) from e
     if size > most_arrays: raise _damaged(arrays, f"unpacked it has {size:,} bytes")
 
-def _assembled(said: dict[str, Any], table: Path, arrays: Path) -> Recording:
-    "The three files as one recording"
-    plain = {name: said[name] for name in _json_fields}
-    plain['scale'] = {stage: tuple(ends) for stage, ends in said['scale'].items()}
-    steps = _read_steps(said['steps'])
+def _assembled(content: dict[str, Any], table: Path, arrays: Path) -> Recording:
+    "The three files as one recording; `content` is that of alignment.json"
+    plain = {name: content[name] for name in _json_fields}
+    plain['scale'] = {stage: tuple(ends) for stage, ends in content['scale'].items()}
+    steps = _read_steps(content['steps'])
     return Recording(measures=_read_measures(table), steps=steps, **_read_arrays(arrays), **plain)
 
 @patch(cls_method=True)
@@ -265,15 +265,15 @@ def load(cls: Recording,
     if lacking := [path.name for path in paths if not path.exists()]:
         raise FileNotFoundError(f"{folder} holds no whole recording: it has no {' and no '.join(lacking)}. "
                                 "Record a run with cbs=RecordAlignment(), or copy the folder again")
-    said = _read_rest(rest)
-    hashes = said.get('sha256')
+    content = _read_rest(rest)
+    hashes = content.get('sha256')
     if not isinstance(hashes, dict): raise _damaged(rest, "it has no hashes of the other two files")
     _check_sizes(table, arrays)
     for path in (table, arrays):
         if file_sha256(path) == hashes.get(path.name): continue
         raise _damaged(path, "its sha256 is not the one in alignment.json")
     try:
-        rec = _assembled(said, table, arrays)
+        rec = _assembled(content, table, arrays)
         rec.check()
     except KeyError as e: raise _damaged(rest, f"it has no {e}") from e
     except Exception as e: raise _damaged(rest, e) from e   # whatever the three readers raise

@@ -48,10 +48,10 @@ def _image_bytes(x: Tensor, dl) -> np.ndarray:
     if x.dim() == 4: x = F.adaptive_avg_pool2d(x, [min(side, largest_image) for side in x.shape[2:]])
     lo, hi = x.min().item(), x.max().item()
     is_image = lo >= -1e-3 and hi <= 255.5
-    if not is_image:  # neither 0 to 1 nor bytes: stretch what is there
-        x = (x - lo)/max(hi - lo, 1e-12)
-        hi = 1
-    return (x*(255 if hi <= 1.001 else 1)).round().clamp(0, 255).byte().numpy()
+    if not is_image: x = (x - lo)/max(hi - lo, 1e-12)  # neither 0 to 1 nor bytes: stretch what is there
+    are_bytes = is_image and hi > 1.001
+    pixels = x if are_bytes else 255*x
+    return pixels.round().clamp(0, 255).byte().numpy()
 
 # %% ../../nbs/measure/01a_sample.ipynb #a20fa57e
 def _class_labels(batches: list) -> Tensor | None:
@@ -93,14 +93,14 @@ class Sample(NamedTuple):
     "Fixed images to measure on"
     x: Tensor             # as the networks see them, (n,c,h,w)
     y: Tensor | None      # classes, (n,); None if it is not a classification
-    pictures: np.ndarray  # the first few as a person sees them, (k,c,h,w), uint8
+    pixels: np.ndarray    # the first few as a person sees them, (k,c,h,w), uint8
 
 def fixed_sample(
     dl,               # the validation loader, fastai's or PyTorch's
     n: int = 512,     # images; all of them if there are fewer
-    pictures: int = 8,# how many are kept to be looked at: one of each class first
+    images: int = 8,  # how many have pixels, to be looked at: one of each class first
     seed: int = 0,
-    shown: int = 0,   # how many are turned into pixels, if more than `pictures`
+    shown: int = 0,   # how many have pixels, if more than `images`
 ) -> Sample:
     "Draw the images to measure on, always the same ones"
     if not len(dl.dataset): raise ValueError("the validation set is empty; nothing can be measured on it")
@@ -110,10 +110,10 @@ def fixed_sample(
     image_class = type(batches[0][0])
     y = _class_labels(batches)
     if y is not None:
-        order = _one_of_each_class_first(y, pictures)
+        order = _one_of_each_class_first(y, images)
         x, y = x[order], y[order]
-    seen = _image_bytes(x[:max(pictures, shown)].as_subclass(image_class), dl)
-    return Sample(x.as_subclass(Tensor), y, seen)
+    pixels = _image_bytes(x[:max(images, shown)].as_subclass(image_class), dl)
+    return Sample(x.as_subclass(Tensor), y, pixels)
 
 # %% ../../nbs/measure/01a_sample.ipynb #ac8c4fce
 def random_copy(

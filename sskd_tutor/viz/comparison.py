@@ -92,11 +92,13 @@ def add_marks(
     alpha: float = 1.,             # of the whiskers
 ):
     "Marks of one method, with whiskers"
-    _, color, symbol = looks = look(method)
+    drawn_as = look(method)
+    color = drawn_as.color
     faint = see_through(color, alpha)
+    outline = 2 if drawn_as.is_open else 0   # an open symbol is nothing but its outline
     fig.add_scatter(x=x, y=y, mode=mode, name=method, line=dict(color=color, width=width),
-                    marker=dict(color=color, symbol=symbol, size=9,
-                                line=dict(width=2 if looks.is_open else 0, color=color)),
+                    marker=dict(color=color, symbol=drawn_as.symbol, size=9,
+                                line=dict(width=outline, color=color)),
                     error_x=whisker(half_x, faint), error_y=whisker(half_y, faint),
                     showlegend=False, text=says, hovertemplate='%{text}<extra></extra>')
 
@@ -189,10 +191,10 @@ def accuracy_by_method(
     "Mean, interval and seeds of each method, best first"
     m, table = means_of(runs, measure)
     table = table.sort_values('mean', ascending=m.better < 0, kind='stable').reset_index(drop=True)
-    seeds = m.scale*finished(runs, measure).set_index('method')[measure]
+    of_runs = m.scale*finished(runs, measure).set_index('method')[measure]   # one value per run
     fig, says = go.Figure(), hovers(m, table)
     for row, t in table.iterrows():
-        _add_seeds(fig, t.method, seeds[seeds.index == t.method], row)
+        _add_seeds(fig, t.method, of_runs[of_runs.index == t.method], row)
         add_marks(fig, t.method, [t['mean']], [row], says[row:row + 1], [t.half], mode='markers')
     add_teacher(fig, teacher, upright=True, theme=theme)
     title, span = f'{m.words}, {m.unit}', around(table.low, table.high, m.scale*runs[measure], teacher, m=m)

@@ -32,7 +32,8 @@ from .player import Player, player
 @delegates(RecordAlignment)
 class LiveAlignment(RecordAlignment):
     "Record the alignment, and show it while it happens"
-    watched, board = None, None
+    watched = None    # the Learner, see `learn`
+    board = None
 
     def __init__(self,
         share: float = .05,        # of the run's time that measuring and drawing may take together
@@ -45,6 +46,8 @@ class LiveAlignment(RecordAlignment):
         self.theme, self.wants, self.channel = theme, widgets, channel
         self.bars = ExitStack()    # gives fastai's bar and table back
 
+    # fastai sets `learn` when it adds the callback to a Learner, and to None when it takes it off again.
+    # That is the only event that comes after an error, too
     @property
     def learn(self): return self.watched
 
@@ -119,7 +122,9 @@ def after_batch(self: LiveAlignment):
     if self.board is None or not self.board.live or not self.training: return
     if time.perf_counter() < self.tick: return
     cost = self.timed(self._renew)
-    self.tick = time.perf_counter() + max(.5, 2*cost/max(self.share, .01))
+    # twice a second at most, and so seldom that it takes no more than half of the share
+    pause = max(.5, 2*cost/max(self.share, .01))
+    self.tick = time.perf_counter() + pause
 
 @patch
 def _renew(self: LiveAlignment):

@@ -20,13 +20,13 @@ from traitlets import Unicode, link
 from ..core.errors import nearest
 from ..distill.fit import SSKDRun
 from ..measure.recording import Recording
-from .alignment import cka_of, curve_names
+from .alignment import cka_kind, curve_names
 from .gallery import figures
 from .moments import moment, partners_of
 from .motion import animated
 from .network import channel_buttons, channel_options, point_images, stage_buttons, wall_css
-from .panels import (PageTheme, asset, drawn, framed, hidden_style, laid, line, no_widgets,
-                                   panel, show, still_theme)
+from .panels import (PageTheme, asset, drawn, framed, hidden_style, laid, no_widgets,
+                                   panel, show, status_line, still_theme)
 from .player import Player, nmse_over_time, player
 from .walls import image_uri
 
@@ -105,7 +105,7 @@ class Explorer:
         recording.check()
         self.recording, self.theme = recording, theme
         self.partners = partners_of(recording)
-        self.figures = None          # view -> panel, once the page is shown
+        self.panels = None           # view -> panel, once the page is shown
         self.says = W.HTML()         # the line below the controls
         self._make_controls()
         for name in self.controls: self._watch(name)
@@ -130,11 +130,12 @@ def opening(
     stage = rec.stages[0]
     own = rec.steps.index[rec.steps.phase == stage].tolist()
     if not own: return 0
-    far = nmse_over_time(rec, stage)
-    before, after = far[0], far[own[-1]]
+    nmse = nmse_over_time(rec, stage)
+    before, after = nmse[0], nmse[own[-1]]
     if before is None or after is None: return own[0]
     halfway = (before + after)/2
-    return next((step for step in own if far[step] is not None and far[step] <= halfway), own[0])
+    there = [step for step in own if nmse[step] is not None and nmse[step] <= halfway]
+    return there[0] if there else own[0]
 
 # %% ../../nbs/viz/10_explorer.ipynb #a5008947
 @patch
@@ -142,9 +143,9 @@ def _make_controls(self: Explorer):
     rec = self.recording
     moments = [(moment(rec, i, short=True), i) for i in range(len(rec.steps))]
     self.stage, self.network_css = stage_buttons(rec)
-    self.channel, self.wall = channel_buttons(rec)
+    self.channel, self.channel_css = channel_buttons(rec)
     self.step = slider(moments, 'epoch', 'moment of the training')
-    self.image, self.css = thumbnails(rec)
+    self.image, self.image_css = thumbnails(rec)
     self.measure = choice(self._measures(), 'measure', 'what the curves show')
     partners = [(f"teacher's {stage}", stage) for stage in self.partners.values()]
     self.partner = choice(partners, 'against', "teacher's stage, for CKA")
@@ -158,7 +159,7 @@ def _make_controls(self: Explorer):
 @patch
 def _draw_wall(self: Explorer):
     chosen = self.stage.value, self.step.value, self.image.value
-    self.wall.value = wall_css(self.channel, self.recording, *chosen)
+    self.channel_css.value = wall_css(self.channel, self.recording, *chosen)
 
 @patch
 def _measures(self: Explorer):
@@ -174,7 +175,7 @@ def chosen(self: Explorer) -> dict:
     "What the controls say"
     measure, stage = self.measure.value, self.stage.value
     return dict(stage=stage, step=self.step.value, image=self.image.value, channel=self.channel.value or 0,
-                measure=measure, cka=cka_of(measure), pair=(stage, self.partner.value))
+                measure=measure, cka=cka_kind(measure), pair=(stage, self.partner.value))
 
 # %% ../../nbs/viz/10_explorer.ipynb #85f0161a
 @patch
@@ -197,7 +198,7 @@ def view(self: Explorer,
 # %% ../../nbs/viz/10_explorer.ipynb #26b47f33
 @patch
 def _run_name(self: Explorer):
-    "Which run it is: the fingerprint of its last first stage"
+    "Which run it is: the fingerprint of the first stage at the end of the recording"
     rec = self.recording
     return rec.checksums[rec.stages[0]][-1]
 
@@ -219,7 +220,7 @@ def changed(self: Explorer,
         self.partner.value = self.partners[self.stage.value]
     try: self._redraw(control)
     except Exception as e:
-        self.says.value = line(f'{type(e).__name__}: {e}', 'alert')
+        self.says.value = status_line(f'{type(e).__name__}: {e}', 'alert')
         raise
 
 # %% ../../nbs/viz/10_explorer.ipynb #477026f8
@@ -227,14 +228,14 @@ def changed(self: Explorer,
 def _redraw(self: Explorer, control):
     self._say(self.sentence())
     if control in ('stage', 'step', 'image'): self._draw_wall()
-    if self.figures is None: return
-    for name in following(control): show(self.figures[name], self.view(name))
+    if self.panels is None: return
+    for name in following(control): show(self.panels[name], self.view(name))
     self._listen()
 
 @patch
 def _say(self: Explorer, words):
     to_here = Markup(' <a class="sskd-link" href="#{}">link to this view</a>').format(self.address())
-    self.says.value = line(words) + to_here
+    self.says.value = status_line(words) + to_here
 
 # %% ../../nbs/viz/10_explorer.ipynb #cf2d92b4
 @patch
@@ -258,7 +259,7 @@ def sentence(self: Explorer) -> Markup:
     if own == other: return first
     more = Markup("{}. {} with the teacher's <b>{}</b>; maps and points are those of {} "
                   "and the teacher's {}, the only pair with an adapter")
-    return more.format(first, self._told(cka_of(measure), other), other, stage, own)
+    return more.format(first, self._told(cka_kind(measure), other), other, stage, own)
 
 # %% ../../nbs/viz/10_explorer.ipynb #8af963ec
 @patch
@@ -292,7 +293,7 @@ def _listen(self: Explorer):
     def on_cell(trace, points, state):
         if points.point_inds: self.choose_pair(points.ys[0], points.xs[0])
     for name, answer in dict(projection=on_point, cka=on_cell).items():
-        for trace in self.figures[name].data: trace.on_click(answer)
+        for trace in self.panels[name].data: trace.on_click(answer)
 
 # %% ../../nbs/viz/10_explorer.ipynb #54a7936d
 @patch
@@ -327,7 +328,7 @@ def _ear(self: Explorer):
 @patch
 def _follow(self: Explorer, address):
     try: self.visit(address)
-    except ValueError as e: self.says.value = line(str(e), 'alert')
+    except ValueError as e: self.says.value = status_line(str(e), 'alert')
 
 # %% ../../nbs/viz/10_explorer.ipynb #b22ae7ee
 @patch
@@ -335,8 +336,8 @@ def _rows(self: Explorer):
     "The panels in rows, in the order of the views"
     rows, halves = [], []
     for name, figure in views().items():
-        if figure.place == 'half': halves.append(self.figures[name])
-        else: rows.append(self.figures[name])
+        if figure.place == 'half': halves.append(self.panels[name])
+        else: rows.append(self.panels[name])
         if len(halves) == 2:
             rows.append(laid('two', *halves))
             halves = []
@@ -346,11 +347,12 @@ def _rows(self: Explorer):
 @patch(as_prop=True)
 def widget(self: Explorer) -> W.VBox:
     "Controls and views"
-    if self.figures is None:
-        self.figures = {name: panel(self.view(name)) for name in views()}
+    if self.panels is None:
+        self.panels = {name: panel(self.view(name)) for name in views()}
         self.changed('channel')
-    unseen = self.css, self.network_css, self.wall, point_images(self.recording), self._ear()
-    return framed(*unseen, self.stage, laid('row', self.play, self.step), self.image, self.channel,
+    styles = self.image_css, self.network_css, self.channel_css
+    unseen = point_images(self.recording), self._ear()
+    return framed(*styles, *unseen, self.stage, laid('row', self.play, self.step), self.image, self.channel,
                   laid('row', self.measure, self.partner), self.says, *self._rows(), theme=self.theme)
 
 # %% ../../nbs/viz/10_explorer.ipynb #57c688f6

@@ -113,11 +113,11 @@ def _byte_range(rec, stage, channel):
     return (low, high) if low < high else (0, 255)
 
 # %% ../../nbs/viz/04a_maps.ipynb #b1ff60f4
-def _largest_gap(rec, stage, image, channel):
-    "The largest difference over all steps: the range of the difference's colors"
+def _largest_difference(rec, stage, image, channel):
+    "The largest difference over all steps, in bytes: the range of the difference's colors"
     student = rec.maps['student', stage][:, image, channel].astype(np.int16)
-    gap = student - rec.maps['teacher', stage][:, image, channel]
-    return max(1, np.abs(gap).max())/255*np.diff(rec.scale[stage])[0]
+    difference = student - rec.maps['teacher', stage][:, image, channel]
+    return max(1, int(np.abs(difference).max()))
 
 # %% ../../nbs/viz/04a_maps.ipynb #085f1f10
 def _color_bar(title, x, length, y, **ticks):
@@ -169,10 +169,11 @@ def _map_colors(rec, stage, image, channel):
     "The two color axes of `feature_maps`, the same at every step"
     low, high = rec.scale[stage]
     first, last = (low + byte/255*(high - low) for byte in _byte_range(rec, stage, channel))
-    gap = _largest_gap(rec, stage, image, channel)
-    shared, own = _color_bar(over_range, .5, .44, -.04), _color_bar('student − teacher', .885, .22, -.04)
+    far = _largest_difference(rec, stage, image, channel)/255*(high - low)
+    shared = _color_bar(over_range, .5, .44, -.04)
+    own = _color_bar('student − teacher', .885, .22, -.04)
     return dict(coloraxis=dict(colorscale='Cividis', cmin=first, cmax=last, colorbar=shared),
-                coloraxis2=dict(colorscale='PuOr', cmin=-gap, cmax=gap, colorbar=own))
+                coloraxis2=dict(colorscale='PuOr', cmin=-far, cmax=far, colorbar=own))
 
 # %% ../../nbs/viz/04a_maps.ipynb #3cf9be36
 def _byte_bar(title, x, length, ticks, base, unit):
@@ -185,7 +186,8 @@ def _byte_colors(rec, stage, channel):
     "The two color axes of `map_wall`, in bytes and in steps of two bytes"
     low, high = rec.scale[stage]
     first, last = _byte_range(rec, stage, channel)
-    far = np.ceil(127.5*_largest_gap(rec, stage, slice(None), channel)/(high - low))
+    every_image = slice(None)
+    far = np.ceil(_largest_difference(rec, stage, every_image, channel)/2)
     unit = (high - low)/255   # activation in a byte
     shared = _byte_bar(over_range, .3, .5, np.linspace(first, last, 5).round().tolist(), low, unit)
     own = _byte_bar('student − teacher', .8, .3, [-far, 0, far], 0, 2*unit)
@@ -204,7 +206,7 @@ def map_wall(
     _check_maps(rec, stage)
     step, channel = step_index(rec, step), checked_index(channel, rec.channels[stage], 'channel')
     teacher, student = rec.maps['teacher', stage][0][:, channel], rec.maps['student', stage][step][:, channel]
-    half_difference = ((student.astype(np.int16) - teacher)/2).round().astype(np.int8)
+    half_difference = ((student.astype(np.int16) - teacher)/2).round().clip(-127, 127).astype(np.int8)
     n, rows = len(rec.images), ['image', 'teacher', 'student', 'difference']
     fig = make_subplots(4, 1, shared_xaxes=True, vertical_spacing=.015)
     _add_images(fig, rec.images)

@@ -133,7 +133,9 @@ def _add_planned(fig, rec, what, column, scale=1):
 # %% ../../nbs/viz/03a_outcome.ipynb #f4076a52
 def _cost_heads(steps, time_unit, memory_unit):
     "What each of the three panels shows, with the share of measuring and the load of the GPU"
-    share = steps.measuring_seconds.sum()/max(steps.seconds.iloc[-1], 1e-9)
+    # `seconds` says when the measuring of a step began
+    whole = steps.seconds.iloc[-1] + steps.measuring_seconds.iloc[-1]
+    share = steps.measuring_seconds.sum()/max(whole, 1e-9)
     load = '' if steps.gpu_util.isna().all() else f' (GPU {100*steps.gpu_util.mean():.0f} % busy)'
     return [f'time, {time_unit} ({100*share:.1f} % measuring)', 'multiply-adds, 10⁹',
             f'memory, {memory_unit}{load}']

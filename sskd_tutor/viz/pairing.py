@@ -19,7 +19,8 @@ from fastcore.all import patch
 from ..core.errors import nearest
 from ..core.units import counted
 from ..distill.pairing import Pairing
-from .panels import PageTheme, drawn, framed, laid, line, no_widgets, panel, show, still_theme
+from .panels import (PageTheme, drawn, framed, laid, no_widgets, panel, show, status_line,
+                                   still_theme)
 from .style import Theme, color_of, styled
 
 # %% ../../nbs/viz/08_pairing.ipynb #9dc44f1b
@@ -83,17 +84,22 @@ def pairing_figure(
     theme: Theme = 'light',
 ) -> go.Figure:                  # a trace named after each pair
     "Both networks side by side, a link for each pair"
-    fig, names, colors = go.Figure(), names or {}, list(color_of(table.index).values())[:len(table)]
-    groups = {who: [group.split(' + ') for group in table[who]] for who in ('student', 'teacher')}
-    for who, other in (('student', 'teacher'), ('teacher', 'student')):
-        ends, heights = [group[-1] for group in groups[who]], _heights(groups[who], groups[other])
-        _add_side(fig, who, groups[who], heights, dict(zip(ends, colors)),
+    fig, names = go.Figure(), names or {}
+    colors = list(color_of(table.index).values())[:len(table)]
+    groups = {}
+    for who in ('student', 'teacher'): groups[who] = [pair.split(' + ') for pair in table[who]]
+    heights = dict(student=_heights(groups['student'], groups['teacher']),
+                   teacher=_heights(groups['teacher'], groups['student']))
+    for who in ('student', 'teacher'):
+        ends = [group[-1] for group in groups[who]]
+        _add_side(fig, who, groups[who], heights[who], dict(zip(ends, colors)),
                   dict(zip(ends, _sizes(table, who))))
         fig.add_annotation(x=int(who == 'teacher'), y=.1,
                            text=f"{who}<br><b>{escape(names.get(who, ''))}</b>", showarrow=False,
                            font_size=14)
-    _add_links(fig, table, [heights[end] for end in ends], colors)
-    low = min(heights.values())
+    levels = [heights['teacher'][group[-1]] for group in groups['teacher']]   # the same in both networks
+    _add_links(fig, table, levels, colors)
+    low = min(levels)
     fig.update_xaxes(visible=False, range=[-.5, 1.5], fixedrange=True)
     fig.update_yaxes(visible=False, range=[low - .5, .6], fixedrange=True)
     student, teacher = names.get('student', 'The student'), names.get('teacher', 'the teacher')
@@ -146,10 +152,10 @@ def _make_controls(self: PairingEditor):
 def changed(self: PairingEditor):
     "Take what is chosen, or say why not"
     try: self.pairing = self.pairing.edited(self.ends)
-    except ValueError as e: self.says.value = line(str(e), 'alert')
+    except ValueError as e: self.says.value = status_line(str(e), 'alert')
     else:
         fed = self.pairing.text().splitlines()[-1]   # what the teacher is fed
-        self.says.value = line(f'{len(self.pairing.ends)} pairs; {fed}')
+        self.says.value = status_line(f'{len(self.pairing.ends)} pairs; {fed}')
     if self.panel is not None: show(self.panel, drawn(self.pairing.figure, theme=self.theme))
 
 # %% ../../nbs/viz/08_pairing.ipynb #3c077c6f

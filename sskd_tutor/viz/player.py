@@ -20,7 +20,7 @@ from PIL import Image
 
 from ..core.units import is_missing
 from ..measure.recording import Recording
-from .film import caption, color_table, film_check, frame
+from .film import caption, color_table, film_check, frame, largest_shown
 from .moments import epochs_done, moment, nmse_rows, phase_spans
 from .panels import asset
 from .style import color_of, text_color
@@ -52,7 +52,7 @@ def _ranges(teacher):
     found = []
     for maps in np.moveaxis(teacher, 1, 0).astype(float):
         low, high = float(maps.min()), float(maps.max())
-        found.append([low, max(high, low + 1), max(3*float(maps.std()), 1.)])
+        found.append([low, max(high, low + 1), max(largest_shown(maps), 1.)])
     return found
 
 # %% ../../nbs/viz/08a_player.ipynb #7b2aef4f
@@ -84,17 +84,18 @@ def _stage_values(rec, stage, channels):
     teacher = rec.maps['teacher', stage][:, :, channels]
     student, places = distinct(rec.maps['student', stage][:, :, channels])
     color = color_of(rec.stages)[stage]
-    own = _phase_steps(rec, stage) or dict(first=0, steps=1)
+    steps = _phase_steps(rec, stage) or dict(first=0, steps=1)
+    steps['last'] = _ended(rec, stage)   # of the learning: from here on the stage is frozen
     return dict(name=stage, color=color, ink=[text_color(color), text_color(color, 'dark')],
                 channels=[rec.channels[stage][c] for c in channels], h=teacher.shape[3], w=teacher.shape[4],
                 range=_ranges(teacher[0]), teacher=sprite(teacher), student=sprite(student), of=places,
-                nmse=nmse_over_time(rec, stage), **own | dict(last=_ended(rec, stage)))
+                nmse=nmse_over_time(rec, stage), **steps)
 
 def _image_values(rec, shown):
     "The images, and the four that stand beside each other"
     names = [rec.vocab[label] if label >= 0 else f'image {i}' for i, label in enumerate(rec.labels)]
     whole = np.concatenate(list(rec.images[:, :3]), axis=2)
-    pixels = whole[0] if len(whole) == 1 else np.ascontiguousarray(whole.transpose(1, 2, 0))
+    pixels = whole[0] if len(whole) < 3 else np.ascontiguousarray(whole.transpose(1, 2, 0))
     h, w = rec.images.shape[2:]
     return dict(sprite=png_uri(pixels), names=names, h=h, w=w, shown=list(range(min(shown, len(names)))))
 
@@ -164,7 +165,7 @@ def player(
     channels = list(range(rec.maps['teacher', rec.stages[0]].shape[2])) if channels is None else channels
     text = json.dumps(film_values(rec, channels, shown, curve)).replace('<', '\\u003c')
     name = hashlib.sha256(text.encode()).hexdigest()[:8]
-    flags = Markup(' data-play')*play + Markup(' data-link')*link
+    flags = Markup(' data-play' if play else '') + Markup(' data-link' if link else '')
     image = Markup('')
     if still:
         words = 'A student learns stage by stage to see what its teacher sees'

@@ -8,8 +8,8 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/viz/style.html.md"""
 __all__ = ['stage_colors', 'method_colors', 'method_names', 'Theme', 'ink', 'paper', 'gray', 'other_color', 'black', 'white',
            'ring', 'grid', 'focus', 'verdict_colors', 'soft', 'card_paper', 'hairline', 'link_ink', 'pill',
            'class_colors', 'class_symbols', 'most_classes', 'mask_colors', 'template_parts', 'unwanted_buttons',
-           'all_buttons', 'margins', 'color_of', 'see_through', 'contrast', 'checked_theme', 'text_color', 'text_swaps',
-           'styled', 'shade', 'add_level', 'css_colors', 'with_colors']
+           'all_buttons', 'margins', 'color_of', 'rgb_of', 'see_through', 'contrast', 'checked_theme', 'text_color',
+           'text_swaps', 'styled', 'shade', 'add_level', 'css_colors', 'with_colors']
 
 # %% ../../nbs/viz/00_style.ipynb #674e9032
 from string import Template
@@ -80,18 +80,24 @@ def color_of(
     return colors | dict(head=method_colors['distilled'])
 
 # %% ../../nbs/viz/00_style.ipynb #51648357
+def rgb_of(
+    color: str,    # hex, e.g. '#0072B2'
+) -> tuple:        # red, green and blue, 0 to 255
+    "The channels of a color"
+    return tuple(bytes.fromhex(color[1:]))
+
 def see_through(
     color: str,    # hex, e.g. '#0072B2'
     alpha: float,  # 0: invisible, 1: solid
 ) -> str:
     "The same color with an opacity"
-    red, green, blue = bytes.fromhex(color[1:])
+    red, green, blue = rgb_of(color)
     return f'rgba({red}, {green}, {blue}, {alpha})'
 
 # %% ../../nbs/viz/00_style.ipynb #029f5a68
 def _luminance(color):
     "Relative luminance of a hex color, WCAG 2.1: 0 is black, 1 is white"
-    channels = [value/255 for value in bytes.fromhex(color[1:])]
+    channels = [value/255 for value in rgb_of(color)]
     linear = [c/12.92 if c <= .04045 else ((c + .055)/1.055)**2.4 for c in channels]
     red, green, blue = linear
     return .2126*red + .7152*green + .0722*blue
@@ -107,8 +113,8 @@ def contrast(
 # %% ../../nbs/viz/00_style.ipynb #4e795036
 def _mixed(a, b, share):
     "A hex color between `a` (share 0) and `b` (share 1)"
-    pairs = zip(bytes.fromhex(a[1:]), bytes.fromhex(b[1:]))
-    return '#' + ''.join(f'{round(x + share*(y - x)):02X}' for x, y in pairs)
+    mixed = [round(x + share*(y - x)) for x, y in zip(rgb_of(a), rgb_of(b))]
+    return '#' + ''.join(f'{channel:02X}' for channel in mixed)
 
 def checked_theme(
     theme: Theme,
@@ -214,7 +220,7 @@ def css_colors() -> dict:   # name -> color, for `string.Template`
     colors = dict(ring=ring, focus=focus, warning=method_colors['labels_only'])
     by_theme = dict(ink=ink, paper=paper, soft=soft, card=card_paper)
     for theme in ink: colors |= {f'{name}_{theme}': pair[theme] for name, pair in by_theme.items()}
-    rgb = {f'{name}_rgb': 'rgb' + str(tuple(bytes.fromhex(color[1:]))) for name, color in colors.items()}
+    rgb = {f'{name}_rgb': f'rgb{rgb_of(color)}' for name, color in colors.items()}
     return colors | rgb
 
 # %% ../../nbs/viz/00_style.ipynb #44a74ed5

@@ -20,26 +20,37 @@ from .comparison import add_marks, add_teacher, around, finish, hovers, look, me
 from .style import Theme, margins, paper, see_through
 
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #d943dbb0
+# pixels
+_half_line = 8       # half the height of a name
+_half_letter = 3.2   # half the width of a letter
+_half_mark = 7       # half the side of a mark and its surroundings
+_rings = range(9, 330, 6)   # distances of a name from its point that are tried
+_adjacent = 16       # a name that is nearer needs no line to its point
+_nearby_rings = 9    # in which a name avoids the whiskers, too
+
 # right and left of the point first, then steeper and steeper; straight below and above come last
 _angles = np.pi/12*np.array([0, 12, 1, -1, 11, 13, 3, -3, 9, 15, 6, -6])
 
 def _spots(half_width):
     "Where the middle of a text may lie, from its point: (x, y, is it next to the point?), nearest first"
-    return [(np.cos(angle)*(radius + half_width), np.sin(angle)*(radius + 6), radius < 16)
-            for radius in range(9, 330, 6) for angle in _angles]
+    return [(np.cos(angle)*(radius + half_width), np.sin(angle)*(radius + 6), radius < _adjacent)
+            for radius in _rings for angle in _angles]
 
 def _is_free(x, y, half_width, taken, size):
     "Is there room for a text? `taken`: middles and half sizes of boxes"
     width, height = size
-    if not (half_width < x < width - half_width and 8 < y < height - 8): return False
-    return not any(abs(x - a) < half_width + u and abs(y - b) < 8 + v for a, b, u, v in taken)
+    is_inside = half_width < x < width - half_width and _half_line < y < height - _half_line
+    if not is_inside: return False
+    def overlaps(middle_x, middle_y, half_x, half_y):
+        return abs(x - middle_x) < half_width + half_x and abs(y - middle_y) < _half_line + half_y
+    return not any(overlaps(*box) for box in taken)
 
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #c23cdf48
 def _spot_for(point, half_width, marks, whiskers, size):
     "The nearest spot clear of marks and whiskers; if there is none nearby, one that is clear of marks"
     x, y = point
     spots = _spots(half_width)
-    nearby = spots[:9*len(_angles)]
+    nearby = spots[:_nearby_rings*len(_angles)]
     for spots_tried, taken in ((nearby, marks + whiskers), (spots, marks)):
         for dx, dy, near in spots_tried:
             if _is_free(x + dx, y + dy, half_width, taken, size): return dx, dy, near
@@ -54,14 +65,18 @@ def place_names(
     size: tuple,      # width and height of the plot's area, pixels
 ) -> list:            # (x, y, is it next to the point?) from each point to the middle of its text, pixels
     "The nearest free place for each text; points at the rim go first, since they have room outside"
-    arms = [(x, y, *half) for (x, y), (u, v) in zip(points, whiskers) for half in ((u, 1), (1, v))]
-    marks = [(x, y, 7, 7) for x, y in [*points, *others]]
+    # boxes: middle x and y, half width and height
+    marks = [(x, y, _half_mark, _half_mark) for x, y in [*points, *others]]
+    arms = []
+    for (x, y), (half_x, half_y) in zip(points, whiskers): arms += [(x, y, half_x, 1), (x, y, 1, half_y)]
     middle, found = np.mean(points, 0), {}
     distance = [np.hypot(*(point - middle)) for point in np.array(points)]
-    for i in np.argsort([-d for d in distance]):
-        half_width = 3.2*len(texts[i]) + 2
-        dx, dy, near = found[i] = _spot_for(points[i], half_width, marks, arms, size)
-        marks.append((points[i][0] + dx, points[i][1] + dy, half_width, 8))
+    outermost_first = np.argsort([-d for d in distance])
+    for i in outermost_first:
+        half_width = _half_letter*len(texts[i]) + 2
+        found[i] = _spot_for(points[i], half_width, marks, arms, size)
+        dx, dy, _ = found[i]
+        marks.append((points[i][0] + dx, points[i][1] + dy, half_width, _half_line))
     return [found[i] for i in range(len(points))]
 
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #fbc7cac7
@@ -153,7 +168,7 @@ def push_apart(
     area: int,             # height of the plot's area, pixels
 ) -> np.ndarray:           # where they go
     "Move names as little as possible, so that they are 16 pixels apart"
-    slots = 16*np.arange(len(heights))
+    slots = 2*_half_line*np.arange(len(heights))
     return np.clip(isotonic_regression(heights - slots).x, 0, area - slots[-1]) + slots
 
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #97d202cd
@@ -173,7 +188,7 @@ def _name_ends(fig, title, theme, height, ends, edge, y_range):
 
 # %% ../../nbs/viz/05b_tradeoffs.ipynb #2fde9c36
 def _aside(place, n):
-    "How far the i-th of n lines is moved aside, from -.5 to .5"
+    "How far line number `place` (from 0) of n is moved aside, from -.5 to .5"
     return place/max(1, n - 1) - .5
 
 def _lines(runs, x, words, title, measure, teacher, theme, but):
@@ -320,7 +335,8 @@ def sensitivity(
     for (_, row), says in zip(bands.iterrows(), hovers(m, bands)):
         _add_method_band(fig, row, says, x_range)
         ends.append((x_range[1], row['mean'], row.method))
-    mode = 'lines+markers' if lines.x.dtype == float else 'markers'
+    is_number = lines.x.dtype == float   # of a setting that is a word, `_places` gives whole places
+    mode = 'lines+markers' if is_number else 'markers'
     for i, (line, rows) in enumerate(lines.sort_values('x').groupby('line', sort=False)):
         at = rows.x + .03*_aside(i, n)*(x_range[1] - x_range[0])
         add_marks(fig, line, at, rows['mean'], hovers(m, rows), half_y=rows.half, mode=mode)

@@ -105,7 +105,7 @@ def stitched_curve(
     add_level(fig, 100*teacher_accuracy, 'teacher', theme=theme)
     lowest = min(teacher_accuracy, table.value.min())
     if labels_only_accuracy is not None:
-        above = labels_only_accuracy > rows.value.iloc[-1]  # than where the student ended
+        above = labels_only_accuracy > table.value.iloc[-1]  # than where the student ended
         add_level(fig, 100*labels_only_accuracy, 'labels only', method_colors['labels_only'], 'solid', above,
                   right=True, theme=theme)
         lowest = min(lowest, labels_only_accuracy)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ..data.images import Images, balanced, embedded_fashion, mean, std, vocab
 from ..tasks.masks import scene_codes
-from .style import Theme, all_buttons, ink, mask_colors, method_colors, styled, text_color
+from .style import (Theme, all_buttons, ink, mask_colors, method_colors, rgb_of, styled,
+                                  text_color)
 
 # %% ../../nbs/viz/04_walls.ipynb #2ee8c427
 def png_uri(
@@ -31,10 +32,10 @@ def png_uri(
 
 # %% ../../nbs/viz/04_walls.ipynb #d330d94c
 def image_uri(
-    image: np.ndarray,    # (c,h,w), uint8; of more than three channels the first three are shown
+    image: np.ndarray,    # (c,h,w), uint8; the first three channels are shown, of fewer the first in gray
 ) -> str:
     "An image of a batch as a PNG that a page can hold"
-    gray = len(image) == 1
+    gray = len(image) < 3
     return png_uri(image[0] if gray else np.ascontiguousarray(image[:3].transpose(1, 2, 0)))
 
 # %% ../../nbs/viz/04_walls.ipynb #8aa6784b
@@ -54,14 +55,16 @@ def as_seen(
 # %% ../../nbs/viz/04_walls.ipynb #7e98fa8a
 def _inked(rows, color, gap=4):
     "Rows of images (1,h,w) as one image in ink: (h,w,4), opaque where an image is bright"
-    strips = [np.concatenate([np.pad(image[0].numpy(), gap) for image in images], 1) for images in rows]
+    strips = []
+    for images in rows: strips.append(np.concatenate([np.pad(image[0].numpy(), gap) for image in images], 1))
     alpha = np.concatenate(strips)
-    return np.dstack([*(np.full_like(alpha, value) for value in bytes.fromhex(color[1:])), alpha])
+    channels = [np.full_like(alpha, value) for value in rgb_of(color)]
+    return np.dstack([*channels, alpha])
 
 # %% ../../nbs/viz/04_walls.ipynb #f9bd80ad
 def _add_answers(fig, classes, wrong, names, y, width, theme):
     "A line of words below the images; what is wrong is crossed and colored"
-    words = ['✗ '*bad + names[c].replace(' ', '<br>') for c, bad in zip(classes, wrong)]
+    words = [('✗ ' if bad else '') + names[c].replace(' ', '<br>') for c, bad in zip(classes, wrong)]
     wrong_color = text_color(method_colors['labels_only'], theme)
     colors = [wrong_color if bad else ink[theme] for bad in wrong]
     n = len(classes)
@@ -86,12 +89,14 @@ def image_wall(
     tall = height/len(rows)   # a row
     line = .46*tall           # a line of words
     fig = styled(go.Figure(go.Image(source=png_uri(pixels), hoverinfo='skip')), title, theme)
-    at = [tall*(i + .5) for i in range(len(rows))] + [height + line*(i + .5) for i in range(len(answers))]
-    for said, middle in zip(answers.values(), at[len(rows):]):
-        wrong = [False]*len(said) if y is None else (said != y).tolist()
-        _add_answers(fig, said.tolist(), wrong, names, middle, width, theme)
+    image_middles = [tall*(i + .5) for i in range(len(rows))]
+    word_middles = [height + line*(i + .5) for i in range(len(answers))]
+    for classes, middle in zip(answers.values(), word_middles):
+        wrong = [False]*len(classes) if y is None else (classes != y).tolist()
+        _add_answers(fig, classes.tolist(), wrong, names, middle, width, theme)
     below = line*(len(answers) + .3) if answers else 0
-    return _finish_wall(fig, at, [*rows, *answers], width, height + below).update_layout(
+    return _finish_wall(
+        fig, image_middles + word_middles, [*rows, *answers], width, height + below).update_layout(
         height=76 + 66*len(rows) + 30*len(answers))
 
 # %% ../../nbs/viz/04_walls.ipynb #19d6e598
@@ -109,7 +114,7 @@ background = (222, 222, 222)
 
 def _painted(mask):
     "A mask (h,w) in the colors of its classes: (h,w,3), uint8"
-    colors = np.array([background, *(tuple(bytes.fromhex(color[1:])) for color in mask_colors)], np.uint8)
+    colors = np.array([background, *map(rgb_of, mask_colors)], np.uint8)
     return colors[np.where(mask == 0, 0, 1 + (mask - 1) % len(mask_colors))]
 
 # %% ../../nbs/viz/04_walls.ipynb #b30500eb
@@ -117,9 +122,11 @@ def _framed(pixels, gap): return np.pad(pixels, ((gap, gap), (gap, gap), (0, 0))
 
 def _mask_rows(images, masks, gap):
     "One large image: a row for each scene, with the scene and each of its masks"
-    scenes = [np.repeat(image[0].numpy()[..., None], 3, 2) for image in images]
-    painted = [[_painted(m.cpu().numpy().astype(int)) for m in of_one] for of_one in masks.values()]
-    rows = [np.concatenate([_framed(pixels, gap) for pixels in row], 1) for row in zip(scenes, *painted)]
+    columns = [[np.repeat(image[0].numpy()[..., None], 3, 2) for image in images]]
+    for of_one in masks.values():
+        columns.append([_painted(mask.cpu().numpy().astype(int)) for mask in of_one])
+    rows = []
+    for row in zip(*columns): rows.append(np.concatenate([_framed(pixels, gap) for pixels in row], 1))
     return np.concatenate(rows)
 
 # %% ../../nbs/viz/04_walls.ipynb #3ac7d10f

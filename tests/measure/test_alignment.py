@@ -194,7 +194,7 @@ def numbers(rows): return {tuple(r[k] for k in ('measure', 'student', 'teacher',
 
 def test_the_gauge_agrees_with_the_measures():
     g = gauge_of()
-    got, x = numbers(g.look()['rows']), torch.cat(list(g.x))
+    got, x = numbers(g.look()['rows']), torch.cat(list(g.batches))
     with torch.no_grad():
         for m in (g.student, g.teacher): m.eval()
         for s in g.names:
@@ -255,13 +255,13 @@ def test_the_gpu_gives_the_cpu_s_figures():
 
 def test_little_room_gives_the_same_numbers_and_says_how_many_images():
     want = numbers(gauge_of().look()['rows'])
-    g = gauge_of(room=100_000)  # room for the hints of one batch, and for 31 images' flat features of stage 1
-    assert len(g.hints) < len(g.x) and g.limits['stage1'] == 100_000//(4*8*100) and g.limits['stage3'] == 64
+    g = gauge_of(max_bytes=100_000)  # room for the hints of one batch, and for 31 images' flat features of stage 1
+    assert len(g.hints) < len(g.batches) and g.limits['stage1'] == 100_000//(4*8*100) and g.limits['stage3'] == 64
     got = numbers(g.look()['rows'])
     for k, v in want.items():
         if k[0] != 'cka_flat': assert got[k] == pytest.approx(v, abs=1e-6), k
         else: assert np.isfinite(got[k])
-    assert all(np.isnan(v) for k, v in numbers(gauge_of(room=0).look()['rows']).items() if k[0] == 'cka_flat')
+    assert all(np.isnan(v) for k, v in numbers(gauge_of(max_bytes=0).look()['rows']).items() if k[0] == 'cka_flat')
 
 @pytest.mark.parametrize('n', [1, 2, 3, 5])
 def test_few_images(n):
@@ -316,9 +316,9 @@ def test_a_fixed_sample_of_any_loader(make):
     x, y = (torch.cat(o) for o in zip(*valid))
     dl = valid if make == 'device' else DataLoader(TensorDataset(x.as_subclass(torch.Tensor), y.as_subclass(torch.Tensor)),
             batch_size=7, shuffle=True)
-    got, labels, pictures = fixed_sample(dl, 40)
+    got, labels, pixels = fixed_sample(dl, 40)
     assert len(got) == 40 and got.equal(fixed_sample(dl, 40)[0])
-    assert len(set(labels[:8].tolist())) == 8 and pictures.dtype == np.uint8
+    assert len(set(labels[:8].tolist())) == 8 and pixels.dtype == np.uint8
     assert all(any(a.equal(b.as_subclass(torch.Tensor)) for b in x[y == c]) for a,
             c in zip(got, labels))  # each with its own label
     assert len(fixed_sample(dl, 1_000)[0]) == 100

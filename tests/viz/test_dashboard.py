@@ -149,11 +149,11 @@ def test_every_control_redraws_what_follows_it(rec):
     assert ex.widget is not None
     other = dict(stage=rec.stages[1], step=1, image=1, channel=1, measure='nmse', partner=rec.stages[2])
     for control, value in other.items():
-        before = {v: f.to_json() for v, f in ex.figures.items()}
+        before = {v: f.to_json() for v, f in ex.panels.items()}
         getattr(ex, control).value = value
-        moved = {v for v, f in ex.figures.items() if f.to_json() != before[v]}
+        moved = {v for v, f in ex.panels.items() if f.to_json() != before[v]}
         assert moved and moved <= set(following(control)), (control, moved)
-        assert all(f.layout.title.text == ex.view(v).layout.title.text for v, f in ex.figures.items()), control
+        assert all(f.layout.title.text == ex.view(v).layout.title.text for v, f in ex.panels.items()), control
 
 def test_one_image_one_stage_one_step(rec):
     s = rec.stages[0]

@@ -21,7 +21,7 @@ from sskd_tutor.runs.report import outcome, report_html, sections
 from sskd_tutor.viz.board import Board, chips
 from sskd_tutor.viz.explorer import Explorer
 from sskd_tutor.viz.pairing import PairingEditor
-from sskd_tutor.viz.panels import line
+from sskd_tutor.viz.panels import status_line
 from sskd_tutor.viz.player import player_page
 from sskd_tutor.viz.voila import voila_page
 
@@ -103,8 +103,8 @@ def test_the_pairing_editor():
     assert 'b' not in Seen(editor.pairing._repr_html_()).tags
 
 def test_markup_stays_and_text_is_escaped():
-    assert line(Markup('<b>{}</b>').format('<i>')) == '<div role="status"><b>&lt;i&gt;</b></div>'
-    assert line('<i>', 'alert') == '<div role="alert">&lt;i&gt;</div>'
+    assert status_line(Markup('<b>{}</b>').format('<i>')) == '<div role="status"><b>&lt;i&gt;</b></div>'
+    assert status_line('<i>', 'alert') == '<div role="alert">&lt;i&gt;</div>'
 
 # --- the report of a run
 

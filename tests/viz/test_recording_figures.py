@@ -257,7 +257,7 @@ def test_cost(rec):
     t = {t.name: t for t in cost_panel(rec).data}
     assert list(t['time'].y) == [0, 10, 20, 30, 40, 50] and list(t['spent'].y) == [0, 100, 200, 300, 400, 500]
     assert len(t['planned'].x) == 0
-    assert 'time, s (6.0 % measuring)' in [a.text for a in cost_panel(rec).layout.annotations]
+    assert 'time, s (5.9 % measuring)' in [a.text for a in cost_panel(rec).layout.annotations]
     plan = replace(rec, info=dict(planned_gmacs=dict(stage1=200, stage2=200, head=100)))
     assert [list(v) for v in (cost_panel(plan).data[3].x, cost_panel(plan).data[3].y)] == [[0, 2, 4, 5], [0, 200, 400, 500]]
     timed = replace(rec, info=dict(planned_seconds=dict(stage1=20, stage2=20, head=8)))
