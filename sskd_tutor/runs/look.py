@@ -29,14 +29,14 @@ def answers_of(
     seed: int = 0,
 ) -> list:              # for each image a dict: image (a PNG), truth, and the answer of each network
     "What networks say of a few images"
-    with same_rng(): x, y, pictures = fixed_sample(dls.valid, n, n, seed)
+    with same_rng(): x, y, pixels = fixed_sample(dls.valid, n, n, seed)
     vocab = [str(name) for name in getattr(dls, 'vocab', dls.valid_ds.vocab)]
     with kept(*nets.values()), torch.no_grad():
         said = {name: _classes(net.eval(), x) for name, net in nets.items()}
     rows = []
-    for i, picture in enumerate(pictures):
+    for i, image in enumerate(pixels):
         own = {name: vocab[classes[i]] for name, classes in said.items()}
-        rows.append(dict(image=image_uri(picture), truth=vocab[y[i]], answers=own))
+        rows.append(dict(image=image_uri(image), truth=vocab[y[i]], answers=own))
     return rows
 
 def _classes(net, x):
