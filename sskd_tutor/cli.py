@@ -20,7 +20,7 @@ from .core.settings import flag
 from .runs.commands import (Words, add_allow_code, add_manners, add_run_options, carry_out, colored,
                                       command, commands, complete_files, listener, loading, new_folder,
                                       not_understood, now, plan_values, print_json, refuse_others, to_stderr,
-                                      told)
+                                      how_to_talk)
 from .runs.options import add_settings, from_config, given, in_options
 
 # %% ../nbs/01_cli.ipynb #0c3924d5
@@ -45,9 +45,11 @@ def demo(
     from sskd_tutor.runs.report import outcome, seen
     names = [f.name for f in fields(DemoSettings)]
     if a.like or a.resume: refuse_others(a, a.like or a.resume, ['quick', *names])
-    if a.resume: job = interrupted_job(a.resume, [DemoJob], **told(a))
-    elif a.like: job = job_like(a.like, **told(a))
-    else: job = DemoJob((quick_settings if a.quick else DemoSettings)(**given(a, DemoSettings)), **told(a))
+    if a.resume: job = interrupted_job(a.resume, [DemoJob], **how_to_talk(a))
+    elif a.like: job = job_like(a.like, **how_to_talk(a))
+    else:
+        make = quick_settings if a.quick else DemoSettings
+        job = DemoJob(make(**given(a, DemoSettings)), **how_to_talk(a))
     def end(result):
         return '\n'.join([outcome(result.info), seen(result.info), *same_or_not(result.info, a.like)])
     with n_threads(job.threads): return carry_out(a, job, new_folder(a, now()), end)
@@ -78,12 +80,12 @@ def distill(a) -> int:
     typed = given(a, FolderSettings)
     if a.resume:
         refuse_others(a, a.resume, ['config_file', *typed])
-        job = interrupted_job(a.resume, [FolderJob], a.allow_code, **told(a))
+        job = interrupted_job(a.resume, [FolderJob], a.allow_code, **how_to_talk(a))
     else:
         found = from_config(a.config_file, FolderSettings, typed, a.allow_code)
         lacks = [flag(k) for k in ('data', 'teacher', 'student') if k not in found]
         if lacks: raise ValueError(f"{', '.join(lacks)} must be given; see sskd_tutor distill --help")
-        job = FolderJob(FolderSettings(**found), **told(a))
+        job = FolderJob(FolderSettings(**found), **how_to_talk(a))
     def end(result): return f"{outcome(result.info)}\n\nThe student is {result.path/'export'}"
     return carry_out(a, job, new_folder(a, now()), end)
 
@@ -111,14 +113,14 @@ def recipe(a) -> int:
         if others:
             raise ValueError(f"--resume takes recipe and settings from {a.resume}; "
                              f"leave out {', '.join(others)}")
-        job = interrupted_job(a.resume, list(recipe_jobs.values()), a.allow_code, **told(a))
+        job = interrupted_job(a.resume, list(recipe_jobs.values()), a.allow_code, **how_to_talk(a))
     elif not a.recipe:
         for name in recipes(): print(f"{name:<34}{read_recipe(name)['title']}")
         return 0
     else:
         r = read_recipe(a.recipe, a.allow_code)
         kind = recipe_jobs[r['task']]
-        job = kind(kind.settings_class(**found), recipe=r, **told(a))
+        job = kind(kind.settings_class(**found), recipe=r, **how_to_talk(a))
     return carry_out(a, job, new_folder(a, Path(a.recipe or '').stem),
                      lambda result: f"The student is in {result.path}")
 
@@ -189,11 +191,12 @@ def compare(a) -> int:
 
 # %% ../nbs/01_cli.ipynb #d474712d
 def export_options(p):
-    from sskd_tutor.runs.export import kinds
+    from sskd_tutor.runs.export import export_formats
     p.add_argument('run', metavar='RUN', help='a run folder that demo, distill or recipe left')
     p.add_argument('--out', required=True, metavar='FOLDER', help='new or empty')
-    p.add_argument('--formats', nargs='+', default=list(kinds), metavar='FORMAT',
-                   help=f"{', '.join(kinds)} (all of them), and int8, which needs onnx and the run's images")
+    p.add_argument('--formats', nargs='+', default=list(export_formats), metavar='FORMAT',
+                   help=f"{', '.join(export_formats)} (all of them), and int8, which needs onnx and the "
+                        "run's images")
     p.add_argument('--license', metavar='WORDS', help="for the card (the run's)")
     p.add_argument('--hub', metavar='USER/NAME', help='send the folder to the Hugging Face Hub')
     p.add_argument('--base-model', metavar='USER/NAME', help='for the card: the teacher, if the Hub has it')
@@ -208,7 +211,9 @@ def export(a) -> int:
     loading(a)
     from sskd_tutor.runs.hub import check_hub_name, need_hub, push_folder
     from sskd_tutor.runs.jobs import export_run
-    if a.hub: need_hub(), check_hub_name(a.hub)
+    if a.hub:   # an error now, before anything is written
+        need_hub()
+        check_hub_name(a.hub)
     table = export_run(a.run, a.out, a.formats, a.license, listener(a), a.allow_code, a.base_model,
                        a.space)
     if a.json: print_json(table.reset_index().to_dict('records'))
@@ -238,8 +243,8 @@ def info(a) -> int:
     x = torch.zeros(1, *shape, device=next((p.device for p in net.parameters()), 'cpu'))
     try: table = net.stage_table(x)
     except RuntimeError as e:
-        given = 'x'.join(map(str, shape))
-        words = f"{a.net} cannot take images {given}; give its own with `input`. PyTorch says: {e}"
+        size = 'x'.join(map(str, shape))
+        words = f"{a.net} cannot take images {size}; give its own with `input`. PyTorch says: {e}"
         raise ValueError(words) from e
     if a.json: print_json(stage_values(a.net, shape, table))
     else: print(stage_text(table))

@@ -229,8 +229,10 @@ def share_of_compute(
     levels = at[at.seed.isin(own.seed)].set_index('seed').accuracy_last
     own = own[own.seed.isin(levels.index)]
     curves = [(_curve(rows), levels[seed]) for seed, rows in own.groupby('seed')]
-    found, spent = _reached(_curve(own), curves, levels.mean()), at.gmacs.mean()
-    return Share(found.gmacs/spent, found.low/spent, found.high/spent, *found[3:])
+    found = _reached(_curve(own), curves, levels.mean())
+    spent = at.gmacs.mean()
+    return Share(share=found.gmacs/spent, low=found.low/spent, high=found.high/spent,
+                 above=found.above, crossed=found.crossed, of=found.of, says=found.says)
 
 # %% ../../nbs/compare/06_curves.ipynb #aceaae59
 def accuracy_at(

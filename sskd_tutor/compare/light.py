@@ -78,7 +78,7 @@ class SoftTargets:
     "What a teacher said about simple images, by their class"
     def __init__(self,
         teacher: nn.Module,  # images in [0,1] -> logits (n,c)
-        images: Images,      # as many of each class, in order
+        images: Images,      # the same number of each class, in order
     ):
         n_classes = int(images.y.max()) + 1
         _check_in_order(images.y, n_classes)

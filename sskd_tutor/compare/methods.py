@@ -153,12 +153,14 @@ def comparative(weight=1.): return [Joint(terms=[Term(comparative_loss, weight=w
 # %% ../../nbs/compare/01_methods.ipynb #c3fcc82c
 @add_method('FitNets', 'features', 'square', 'Romero et al., 2015, arXiv 1412.6550')
 def fitnets(at='middle', T=4., alpha=.9):
-    hint = Joint(1/3, [Term(mimic_mse, at, adapter='conv')], 0., at, labels=False)
-    return [hint, Joint(2/3, **_hinton(T, alpha))]
+    hint = Term(mimic_mse, at, adapter='conv')
+    return [Joint(share=1/3, terms=[hint], task=0., upto=at, labels=False),
+            Joint(share=2/3, **_hinton(T, alpha))]
 
 @add_method('FitNets, one phase', 'features', 'diamond',
             'after Romero et al., 2015, arXiv 1412.6550, as RepDistiller does it')
-def fitnets_joint(at='middle', weight=100.): return [Joint(terms=[Term(mimic_mse, at, weight, 'conv')])]
+def fitnets_joint(at='middle', weight=100.):
+    return [Joint(terms=[Term(mimic_mse, at, weight, adapter='conv')])]
 
 @add_method('attention transfer', 'features', 'diamond-tall',
             'Zagoruyko and Komodakis, 2017, arXiv 1612.03928')
@@ -193,30 +195,34 @@ def kcd(weight=100., every=50): return [Joint(terms=[Term(ChannelMatch(every), '
 
 @add_method('SRRL', 'features', 'star-square', 'Yang et al., ICLR 2021')
 def srrl(weight=1., logits=1.):
-    return [Joint(terms=[Term(SoftmaxRegression(logits), -1, weight, 'conv_bn')])]
+    return [Joint(terms=[Term(SoftmaxRegression(logits), -1, weight, adapter='conv_bn')])]
 
 @add_method('SimKD', 'features', 'star-diamond', 'Chen et al., 2022, arXiv 2203.14001')
 def simkd(factor=2):
-    projector = partial(simkd_projector, factor=factor)
-    return [Joint(1., [Term(mimic_mse, -1, adapter=projector)], 0., -1, labels=False, keep_head=True)]
+    hint = Term(mimic_mse, -1, adapter=partial(simkd_projector, factor=factor))
+    return [Joint(terms=[hint], task=0., upto=-1, labels=False, keep_head=True)]
 
 @add_method('all at once, with labels', 'features', 'cross',
             "hints of Romero et al., 2015, arXiv 1412.6550, at every stage")
-def simultaneous(weight=1.): return [Joint(terms=[Term(mimic_mse, 'every', weight, default_adapter)])]
+def simultaneous(weight=1.):
+    return [Joint(terms=[Term(mimic_mse, 'every', weight, adapter=default_adapter)])]
 
 @add_method('all at once, normalized, with labels', 'features', 'x',
             'ours: hints of Romero et al., 2015, at every stage, each in units of its variance')
-def normalized(weight=1.): return [Joint(terms=[Term(mimic_nmse, 'every', weight, default_adapter)])]
+def normalized(weight=1.):
+    return [Joint(terms=[Term(mimic_nmse, 'every', weight, adapter=default_adapter)])]
 
 @add_method('all at once, then head', 'features', 'bowtie',
             'ours, a control: the losses of stage by stage, without the stages')
 def all_at_once(adapter=default_adapter):
-    return [Joint(2/3, [Term(mimic_nmse, 'every', 1., adapter)], 0., labels=False), Head(1/3)]
+    hints = Term(mimic_nmse, 'every', adapter=adapter)
+    return [Joint(share=2/3, terms=[hints], task=0., labels=False), Head(share=1/3)]
 
 @add_method("all at once, teacher's head", 'features', 'hourglass',
             'ours, a control: the head as in Chen et al., 2022, without the stages')
 def all_at_once_teacher_head(loss=default_loss, adapter=default_adapter):
-    return [Joint(1., [Term(as_loss(loss), 'every', 1., adapter)], 0., -1, labels=False, keep_head=True)]
+    hints = Term(as_loss(loss), 'every', adapter=adapter)
+    return [Joint(terms=[hints], task=0., upto=-1, labels=False, keep_head=True)]
 
 # %% ../../nbs/compare/01_methods.ipynb #9f87a334
 @add_method('stage by stage', 'stage by stage', 'circle', 'Gao et al., 2018, arXiv 1812.01819')
@@ -356,16 +362,20 @@ def _check_budget(budget):
     if not known or not all(isinstance(value, Number) and value > 0 for value in budget.values()):
         raise ValueError(f"budget is {budget}; expected dict(epochs=...) or dict(gmacs=...), above 0")
 
+_finest, _longest = 1/4, 2_000   # steps of N that are tried, and the largest N, epochs
+_tolerance = 1/4   # of a budget: whole epochs may miss it by this much
+
 def _closest(name, lengths, goal):
-    "The N, in quarters, that comes closest to so many 10^9 multiply-adds"
-    grid = [i/4 for i in range(1, 8_001)]
+    "The N that comes closest to a goal in 10^9 multiply-adds"
+    grid = [_finest*i for i in range(1, round(_longest/_finest) + 1)]
     least = lengths.gmacs(grid[0])
-    if least > 1.25*goal:
+    if least > (1 + _tolerance)*goal:
         raise ValueError(f"a budget of {goal:g} x 10^9 multiply-adds is too small for {name}: "
                          f"one epoch of each phase takes {least:.0f}")
     i = bisect_left(grid, goal, key=lengths.gmacs)
-    n = min(grid[max(0, i - 1):i + 1], key=lambda n: abs(lengths.gmacs(n) - goal))
-    if abs(lengths.gmacs(n) - goal) > goal/4:
+    def distance(n): return abs(lengths.gmacs(n) - goal)
+    n = min(grid[max(0, i - 1):i + 1], key=distance)   # the last one below the goal, or the first one above
+    if distance(n) > _tolerance*goal:
         raise ValueError(f"{name} cannot spend {goal:g} x 10^9 multiply-adds: whole epochs come to "
                          f"{lengths.gmacs(n):.0f}; another budget, or more images")
     return n

@@ -73,7 +73,7 @@ def _check_head(path, head):
 
 def _set_aside(path, whole, damaged):
     "Move damaged lines to a file beside it"
-    with open(path.with_name(path.name + '.cut'), 'a') as f:
+    with open(path.with_name(path.name + '.cut'), 'a', encoding='utf-8') as f:
         for line in damaged: f.write(line.rstrip('\n') + '\n')
     write_whole(path, whole)
 

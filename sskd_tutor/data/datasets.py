@@ -20,7 +20,7 @@ from PIL import Image
 
 from ..core.errors import few_names
 from .files import Files
-from .folders import FolderDL, FolderSet, stats_of
+from .folders import FolderDL, FolderSet, imagenet_stats_for
 from .loaders import set_dls
 from .opening import fitted
 from .views import Views
@@ -134,7 +134,7 @@ def dataset_dls(
     size: int = 32,               # side of the images, pixels
     bs: int = 128,
     views: Views | None = Views(crop=4, erase=0),  # augmentation of the training images; None for none
-    n_views: int | None = None,   # views come again after so many epochs; always new ones if None
+    n_views: int | None = None,   # views repeat after this many epochs; always new ones if None
     seed: int = 0,                # of the order
     mode: str = 'RGB',            # or 'L': all are converted
     stats: tuple | None = None,   # means and deviations by channel, in [0,1]; ImageNet's if None
@@ -151,4 +151,5 @@ def dataset_dls(
         raise ValueError(f"the labels run up to {n - 1}, but there are {len(names)} names of classes")
     train_set = ItemSet(train, ys[0], size, mode, 0, names, workers)
     valid_set = ItemSet(valid, ys[1], size, mode, 1, names, workers)
-    return set_dls(train_set, valid_set, stats or stats_of(mode), bs, views, n_views, seed, device, FolderDL)
+    stats = stats or imagenet_stats_for(mode)
+    return set_dls(train_set, valid_set, stats, bs, views, n_views, seed, device, FolderDL)

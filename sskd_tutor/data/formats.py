@@ -135,7 +135,7 @@ def stored_dls(
     classes: list[str],           # their names
     bs: int = 128,
     views: Views | None = Views(crop=4, erase=0),  # augmentation of the training images; None for none
-    n_views: int | None = None,   # views come again after so many epochs; always new ones if None
+    n_views: int | None = None,   # views repeat after this many epochs; always new ones if None
     seed: int = 0,                # of the order
     stats: tuple | None = None,   # means and deviations by channel, in [0,1]; the training images' if None
     device=None,                  # fastai's default device if None
@@ -217,7 +217,7 @@ class Wanted:
     size: int = 32                 # side of the images, pixels
     bs: int = 128
     views: Views | None = None     # augmentation of the training images; None for none
-    n_views: int | None = None     # views come again after so many epochs; always new ones if None
+    n_views: int | None = None     # views repeat after this many epochs; always new ones if None
     seed: int = 0                  # of the order, and of a split
     device: torch.device | str | None = None
     mode: str | None = 'RGB'       # 'RGB' or 'L': convert all images; None: what they are
@@ -355,7 +355,7 @@ def open_data(
     size: int = 32,               # side of the images, pixels
     bs: int = 128,
     views: Views | None = Views(crop=4, erase=0),  # augmentation of the training images; None for none
-    n_views: int | None = None,   # views come again after so many epochs; always new ones if None
+    n_views: int | None = None,   # views repeat after this many epochs; always new ones if None
     seed: int = 0,                # of the order, and of a split
     skip: Skip = False,           # as for `folder_dls`
     device=None,                  # fastai's default device if None

@@ -72,14 +72,16 @@ def split_of_lists(
     folder: str | Path,
     train: Rows,
     valid: Rows | float,      # a list, or the share of each class that is taken from `train`
-    seed: int = 0,            # of the drawing
+    seed: int = 0,            # of the random draw
     mode: str | None = None,  # as for `folder_dls`
     whole: bool = False,
     skip: Skip = False,
 ) -> FileSplit:
     "What lists have for training and for validation"
     classes = sorted({label for _, label in train})
-    shared = isinstance(valid, float)
+    shared = isinstance(valid, int | float)
+    if shared and not 0 < valid < 1:
+        raise ValueError(f"valid is {valid}; expected a share between 0 and 1, or a list of images")
     parts = [train] if shared else [train, valid]
     _check_classes(folder, parts, classes)
     _check_files(folder, [row for part in parts for row in part])

@@ -154,7 +154,7 @@ class DeviceDL(TfmdDL):
         dataset,                     # an `ImageSet`; anything else is loaded as fastai does
         bs: int = 128,
         views: Views | None = None,  # augmentation
-        n_views: int | None = None,  # views come again after so many epochs; always new ones if None
+        n_views: int | None = None,  # views repeat after this many epochs; always new ones if None
         shards: int = 1,             # parts of the set that processes share
         rank: int | None = None,     # the part of this process; all of them if None
         seed: int = 0,               # of the order
@@ -206,12 +206,14 @@ def view(self: DeviceDL) -> int:
     return self.epoch if self.n_views is None else self.epoch % self.n_views
 
 # %% ../../nbs/data/02_loaders.ipynb #6ad65a71
+_seed_step = 1_000_003   # a prime: two (seed, epoch) differ as long as no run has a million epochs
+
 @patch
 def get_idxs(self: DeviceDL) -> list[int]:
     "The images of the next pass, in its order"
     n, k = len(self.dataset), self.shards
     if not self.shuffle: return list(range(n)) if self.rank is None else _dealt(n, k, self.rank)
-    rng = torch.Generator().manual_seed(self.seed*1_000_003 + self.epoch)
+    rng = torch.Generator().manual_seed(_seed_step*self.seed + self.epoch)
     if k == 1: return torch.randperm(n, generator=rng).tolist()
     shards = _shard_order(n, k, rng)
     if self.rank is not None: return shards[self.rank].tolist()
@@ -234,7 +236,7 @@ def set_dls(
     stats: tuple,                # means and deviations by channel, in [0,1]
     bs: int = 128,
     views: Views | None = None,  # augmentation of the training images; None for none
-    n_views: int | None = None,  # views come again after so many epochs; always new ones if None
+    n_views: int | None = None,  # views repeat after this many epochs; always new ones if None
     seed: int = 0,               # of the order
     device=None,                 # fastai's default device if None
     dl: type[DeviceDL] = DeviceDL,
@@ -254,7 +256,7 @@ def set_dls(
 def fashion_dls(
     n: int | None = None,      # how many training images, the same number of each class; all of them if None
     valid: str = 'official',   # 'official': 2,000 test images; 'holdout': 2,000 of the training images
-    bs: int = 128,
+    bs: int = 128,             # images a batch; four times as many for validation
     views: Views | None = Views(),  # augmentation of the training images; None for none
     batch_tfms: list = (),     # further fastai batch transforms, e.g. `aug_transforms()`; not repeatable
     seed: int = 0,             # order of the training images
@@ -263,7 +265,7 @@ def fashion_dls(
 ) -> DataLoaders:              # x: (bs,1,28,28) float32, normalized; y: (bs,), int64
     "Fashion-MNIST as fastai `DataLoaders` that live on the device"
     trn, val = [full_fashion(split, folder) if folder else embedded_fashion(split) for split in sizes]
-    if valid == 'holdout': val, trn = balanced(trn, 200)
+    if valid == 'holdout': val, trn = balanced(trn, sizes['valid']//len(vocab))
     elif valid != 'official': raise ValueError(f"valid is {valid!r}; expected 'official' or 'holdout'")
     if n is not None: trn = balanced(trn, n//10)[0]
     device = torch.device(device or default_device())

@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.files import write_whole
+from ..core.units import ceil_div
 from .images import Images, embedded_fashion, vocab
 
 # %% ../../nbs/data/07_made.ipynb #3a20ec80
@@ -33,13 +34,15 @@ def _digit_pools(split):
     digits = load_digits()
     x = torch.from_numpy(digits.images).mul(255/16).round().byte()
     rows = [(torch.from_numpy(digits.target) == d).nonzero()[:, 0] for d in range(10)]
-    if split == 'train': return x, [r[:-len(r)//5] for r in rows]
-    return x, [r[-len(r)//5:] for r in rows]
+    def part(of_digit):
+        n_valid = ceil_div(len(of_digit), 5)   # the last fifth
+        return of_digit[:-n_valid] if split == 'train' else of_digit[-n_valid:]
+    return x, [part(of_digit) for of_digit in rows]
 
 # %% ../../nbs/data/07_made.ipynb #79f59c1f
 def digit_set(
     n_classes: int,        # 2 to 100
-    n: int = 2_000,        # images, as many of each class; a multiple of n_classes
+    n: int = 2_000,        # images, the same number of each class; a multiple of n_classes
     split: str = 'train',  # or 'valid': made of other digits
     seed: int = 0,
 ) -> Images:               # (n,1,8,8), or (n,1,8,16) above ten classes, uint8

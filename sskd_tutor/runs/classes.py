@@ -23,7 +23,7 @@ def with_classes(
     word: str,   # a network, as for `build_model`
     n: int,      # classes
 ) -> str:
-    "The same network with so many answers, unless the word says how many"
+    "The same network with an answer for each class, unless the word says how many answers"
     kind, _, rest = word.partition(':')
     name = n_classes_option.get(kind)
     if name is None or f'{name}=' in rest: return word
@@ -44,10 +44,11 @@ def weights_note(
     if path.suffix == '.safetensors' and path.exists():
         try: found = weights_meta(path)
         except SafetensorError: return {}  # `load_weights` says more
-    note, names = path.with_name('images.json'), path.with_name('classes.txt')
+    beside = [path.with_name('images.json'), path.with_name('classes.txt')]   # the first one that is there
+    note = next((file for file in beside if file.exists()), None)
     try:
-        if note.exists(): found |= _fields(parsed_json(bounded_text(note)))
-        elif names.exists(): found['classes'] = bounded_text(names).split('\n')
+        if note == beside[0]: found |= _fields(parsed_json(bounded_text(note)))
+        elif note: found['classes'] = bounded_text(note).split('\n')
     except ValueError as e: raise ValueError(f"{note} is damaged ({e}); repair or remove it") from e
     return {k: found[k] for k in ('classes', 'size', 'mean', 'std', 'labels_seen') if k in found}
 

@@ -37,8 +37,8 @@ from ..nets.weights import fashion_teacher, load_weights, save_weights, teachers
 from .export import ToExport, sizes
 from .job import run, RunJob, usable_device
 from .saved import load_run, Run, settings_of_run, write_json
-from .look import answers_of, look_file, looked_at
-from .progress import EpochLines, showing, work
+from .look import answers_of, look_file, look_content
+from .progress import EpochLines, planned_phases, showing
 
 # %% ../../nbs/runs/04_demo.ipynb #5e6cc2db
 @dataclass
@@ -125,7 +125,8 @@ def plan(self: DemoJob) -> Plan:
     self.epoch_gmacs = self.planned.n_train*whole_step_macs(learn.model, x)/1e9
     self.labels_epochs = max(1, round(self.planned.gmacs/self.epoch_gmacs))
     valid_gmacs = self.planned.n_valid*self.planned.costs.student_macs.sum()/1e9
-    phases = [*work(self.planned), ('labels only', self.labels_epochs, self.epoch_gmacs + valid_gmacs)]
+    labels_only = 'labels only', self.labels_epochs, self.epoch_gmacs + valid_gmacs
+    phases = [*planned_phases(self.planned), labels_only]
     self.lines = EpochLines(phases) if self.progress else None
     self.say(self.opening())
     return self.planned
@@ -161,7 +162,7 @@ def distill(self: DemoJob) -> dict:
     run.record.save(self.files, overwrite=True)
     nets = dict(teacher=self.teacher, student=run.student)
     x = learn.dls.valid.one_batch()[0][:2].as_subclass(torch.Tensor)
-    write_json(self.files/look_file, looked_at(sizes(nets, x, seconds=.1), answers_of(nets, learn.dls)))
+    write_json(self.files/look_file, look_content(sizes(nets, x, seconds=.1), answers_of(nets, learn.dls)))
     self.keep_history('distilled', run.history)
     return dict(accuracy=percent_right(run.student, learn.dls), gmacs=run.gmacs, fit_sskd=run.settings,
                 stages=records(run.stages.astype(dict(epochs=int))), sha256=tensors_sha256(run.student))
@@ -213,7 +214,7 @@ def summary(self: DemoJob,
 # %% ../../nbs/runs/04_demo.ipynb #20ce818b
 @contextmanager
 def n_threads(n):
-    "PyTorch computes with so many threads inside the block; None: as many as before"
+    "PyTorch computes with this many threads inside the block; None: as many as before"
     old = torch.get_num_threads()
     torch.set_num_threads(n or old)
     try: yield

@@ -6,7 +6,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/job.html.md"""
 
 # %% auto #0
 __all__ = ['old_files', 'usable_device', 'RunJob', 'checkpoints_of', 'was_interrupted', 'read_document', 'interrupted_job',
-           'claim', 'refuse_interrupted', 'same_settings', 'json_like', 'run', 'do_parts', 'finish']
+           'claim', 'refuse_interrupted', 'reclaim', 'json_like', 'run', 'do_parts', 'finish']
 
 # %% ../../nbs/runs/02_job.ipynb #c5c48edd
 import json, shutil
@@ -25,8 +25,8 @@ from ..core.state import differences
 from ..core.tables import read_csv
 from ..distill.checkpoint import Checkpoint
 from .report import result_text
-from .saved import (check_folder, complete, put_in_place, read_json, Run, run_format,
-                                   write_json, write_report)
+from .saved import (check_folder, put_in_place, read_json, Run, run_format, write_json,
+                                   write_report, write_run_files)
 
 # %% ../../nbs/runs/02_job.ipynb #b8a99e71
 def usable_device(
@@ -44,11 +44,11 @@ class RunJob(Job):
     "A job that leaves a run folder"
     settings_class = Settings
     folder: Path | None = None  # where the run will be saved, given by `run`
-    place: Path | None = None   # where it is kept until then, likewise
+    work_folder: Path | None = None   # where it is kept until then, likewise
     every = 30                  # seconds between two snapshots
 
     @property
-    def files(self) -> Path: return self.place/'files'  # what will be the run folder
+    def files(self) -> Path: return self.work_folder/'files'  # what will be the run folder
 
     def info(self) -> dict:
         "What run.json says, when all parts are done"
@@ -75,9 +75,9 @@ def checkpoint(self: RunJob,
     **kwargs,      # for `Checkpoint`
 ) -> Checkpoint:   # for `fit_sskd`
     "Snapshots of a part that distills; it goes on from those that are there"
-    place = self.place/part
-    begun = place.is_dir() and any(place.iterdir())
-    return Checkpoint(place, self.every, resume=begun, **kwargs)
+    snapshots = self.work_folder/part
+    begun = snapshots.is_dir() and any(snapshots.iterdir())
+    return Checkpoint(snapshots, self.every, resume=begun, **kwargs)
 
 @patch
 def keep_history(self: RunJob,
@@ -85,13 +85,13 @@ def keep_history(self: RunJob,
     history: pd.DataFrame,
 ):
     "Keep what a part measured"
-    write_whole(self.place/f'{part}.csv', history.to_csv(index=False))
+    write_whole(self.work_folder/f'{part}.csv', history.to_csv(index=False))
 
 @patch
 def history(self: RunJob) -> pd.DataFrame:
     "What all parts measured, in their order"
-    paths = [self.place/f'{part}.csv' for part in self.parts()]
-    cure = f"Remove the folder {self.place} and begin again"
+    paths = [self.work_folder/f'{part}.csv' for part in self.parts()]
+    cure = f"Remove the folder {self.work_folder} and begin again"
     return pd.concat([read_csv(p, cure, converters=dict(value=float)) for p in paths if p.exists()],
                      ignore_index=True)
 
@@ -159,11 +159,11 @@ def claim(
 ) -> Path:             # where the run is kept until it is done
     "Begin a run, never in place of another's"
     refuse_interrupted(folder, overwrite)
-    place = checkpoints_of(folder)
-    if place.exists(): shutil.rmtree(place)
-    place.mkdir(parents=True)
-    write_json(place/'settings.json', job.document())
-    return place
+    work_folder = checkpoints_of(folder)
+    if work_folder.exists(): shutil.rmtree(work_folder)
+    work_folder.mkdir(parents=True)
+    write_json(work_folder/'settings.json', job.document())
+    return work_folder
 
 def refuse_interrupted(folder, overwrite):
     "Raise if a run for this folder was interrupted, unless it may be dropped"
@@ -172,11 +172,11 @@ def refuse_interrupted(folder, overwrite):
         raise FileExistsError(f"a run for {folder} was interrupted; go on with resume=True, "
                               "drop it with overwrite=True, or name a new folder")
 
-def same_settings(
+def reclaim(
     job: RunJob,
     folder: Path,
 ) -> Path:            # where the interrupted run is kept
-    "Raise if the interrupted run was begun with other settings"
+    "Go on with a run; raise if it was begun with other settings"
     old, new = read_document(folder), json_like(job.document())
     for found in (old, new): found['settings'] = {k: v for k, v in found['settings'].items() if k != 'device'}
     lines = differences(old, new)
@@ -198,25 +198,26 @@ def run(
 ) -> Run:
     "Claim a folder, say what will happen, do the parts, and leave settings, result and report"
     if folder is None:
-        place = temporary_folder('run')
-        try: return replace(run(job, place/'run'), path=None)
-        finally: remove(place)
+        temporary = temporary_folder('run')
+        try: return replace(run(job, temporary/'run'), path=None)
+        finally: remove(temporary)
     folder = check_folder(folder, overwrite).resolve()
-    if resume: place = same_settings(job, folder)
+    if resume: work_folder = reclaim(job, folder)
     else: refuse_interrupted(folder, overwrite)
     job.plan()
-    if not resume: place = claim(job, folder, overwrite)
+    if not resume: work_folder = claim(job, folder, overwrite)
     job.folder = folder
-    do_parts(job, place)
+    do_parts(job, work_folder)
     return finish(job, folder)
 
 # %% ../../nbs/runs/02_job.ipynb #91d4f591
 def do_parts(
     job: RunJob,
-    place: Path,   # where the run is kept until it is done
+    work_folder: Path,   # where the run is kept until it is done
 ):
     "Do what is not done yet, noting each part that is"
-    job.place, done = place, place/'parts.json'
+    job.work_folder = work_folder
+    done = work_folder/'parts.json'
     job.files.mkdir(exist_ok=True)
     if done.exists(): job.found = read_json(done, 'Remove it to do all parts again')
     job.do(keep=lambda found: write_json(done, found))
@@ -230,7 +231,7 @@ def finish(
     history = job.history()
     seconds = sum(part['seconds'] for part in job.found.values())
     info = dict(job=job.kind, **job.info(), settings=asdict(job.settings), seconds=seconds)
-    info = complete(job.files, history, info, job.leave)
+    info = write_run_files(job.files, history, info, job.leave)
     put_in_place(job.files, folder)
-    shutil.rmtree(job.place)
+    shutil.rmtree(job.work_folder)
     return Run(history, info, folder, job)

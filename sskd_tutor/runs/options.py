@@ -90,11 +90,14 @@ def in_options(
 ) -> str:
     "The message with options in the place of fields"
     def put(match):
-        name, value = match['quoted'] or match['name'] or match['first'], (match['value'] or '').strip("'")
+        name = match['quoted'] or match['name'] or match['first']
         name = other_names.get(name, name)
+        value = (match['value'] or '').strip("'")
         in_a_call = re.search(r'\w\([^()]*$', message[:match.start()])  # code that is quoted stays code
         if name not in names or in_a_call: return match[0]
         if name == 'resume' and value == 'True': return f'--resume {resume}'
         return flag(name) + ('' if value in ('', 'True') else f' {value}')
-    pattern = r"`(?P<quoted>\w+)`|\b(?P<name>\w+)=(?P<value>'[^']*'|[\w.]+)|^(?P<first>\w+)(?= is )"
-    return re.sub(pattern, put, message)
+    quoted = r"`(?P<quoted>\w+)`"                          # give `head_epochs`
+    with_value = r"\b(?P<name>\w+)=(?P<value>'[^']*'|[\w.]+)"   # pass valid='val'
+    first = r"^(?P<first>\w+)(?= is )"                     # epochs is 0; expected ...
+    return re.sub(f'{quoted}|{with_value}|{first}', put, message)

@@ -25,9 +25,9 @@ from ..measure.recording import Recording
 from .export import ToExport
 from .folder import FolderJob
 from .job import run, RunJob, usable_device, was_interrupted
-from .labels_job import LabelsJob, LabelsSettings, last_best, recipe_images, StudentSettings
+from .labels_job import LabelsJob, LabelsSettings, last_best, recipe_dls, StudentSettings
 from .recipe_file import parse_recipe, read_recipe, share_words, table_md
-from .report import html_table, planned, report_html, said, Section, sections
+from .report import html_table, plan_sections, report_html, Section, sections, titled
 from .saved import load_run, Run
 
 # %% ../../nbs/runs/06_recipe.ipynb #2137c978
@@ -67,7 +67,7 @@ class StudentJob(FolderJob):
             'weights), '
             'or it was not trained enough (more `train_epochs`, or other `teacher_weights`)')
     line = ''
-    def loaders(self): return recipe_images(self.settings, self.say)
+    def loaders(self): return recipe_dls(self.settings, self.say)
     def command(self): return self.line
 
 # %% ../../nbs/runs/06_recipe.ipynb #9c9877f7
@@ -206,16 +206,19 @@ def plan(self: RecipeJob):
     "Open the data, make the pairs and say what the run will do"
     path = weights_file(self.weights, fetch=False) if self.weights else None
     to_fetch = path is not None and '_Weights.' in self.weights and not path.exists()
-    there = path is not None and not to_fetch  # a file of yours that is missing is an error now
-    settings = replace(self.student_settings(str(path) if there else None), weak_teacher=not there)
-    self.student = StudentJob(settings, say=self.say)
+    has_weights = path is not None and not to_fetch   # a file of yours that is missing is an error now
+    settings = self.student_settings(str(path) if has_weights else None)
+    self.student = StudentJob(replace(settings, weak_teacher=not has_weights), say=self.say)
     self.student.pair()
-    how, n = self.labels_settings(self.recipe['teacher']), len(self.student.dls.train_ds)
-    train = (f"would learn from {n:,} labels: {how.epochs} epochs, {how.opt} {how.lr:g}, "
-             f"{how.bs} images a step")
-    weights = f"weights {self.weights}" + ('' if there else ', still to be fetched')
-    self.say(f"teacher   {settings.teacher}, {weights if path else train}")
-    if self.settings.labels_only: self.say(f"beside it {settings.student}, {train}")
+    how = self.labels_settings(self.recipe['teacher'])
+    def learns(n_labels):
+        return (f"would learn from {n_labels} labels: {how.epochs} epochs, {how.opt} {how.lr:g}, "
+                f"{how.bs} images a step")
+    for_students = f'{len(self.student.dls.train_ds):,}'
+    for_teacher = for_students if self.share() == 1 else 'all'   # the share is of the students alone
+    weights = f"weights {self.weights}" + (', still to be fetched' if to_fetch else '')
+    self.say(f"teacher   {settings.teacher}, {weights if path else learns(for_teacher)}")
+    if self.settings.labels_only: self.say(f"beside it {settings.student}, {learns(for_students)}")
     return self.student.count()
 
 # %% ../../nbs/runs/06_recipe.ipynb #e1d0d478
@@ -259,7 +262,7 @@ def unlike(
     "What makes a run's accuracies incomparable with the published ones"
     have = dict(train=info['data']['n_train'], valid=info['data']['n_valid'],
                 classes=len(info['images']['classes']))
-    words = dict(train='training images', valid='images to examine on', classes='classes')
+    words = dict(train='training images', valid='images to evaluate on', classes='classes')
     found = [f"{have[k]:,} {words[k]}, not {n:,}" for k, n in recipe['real'].items() if have[k] != n]
     names = 'quick', 'epochs', 'head_epochs', 'train_epochs', 'bs', 'size', 'share'
     changed = [f'{k} {v}' for k, v in settings.changed(names).items() if v is not False]
@@ -318,8 +321,8 @@ def leave(self: RecipeJob, files, history, info):
     rows = [r.values() for r in info['rows']]
     why = '; '.join(info['unlike'])
     words = f'The two sides are not comparable: this run has {why}.' if why else ''
-    table = Section(said('Published and ours', words) + html_table(rows, info['rows'][0]))
-    more = [table, *sections(Recording.load(files/'student')), *planned(info)]
+    table = Section(titled('Published and ours', words) + html_table(rows, info['rows'][0]))
+    more = [table, *sections(Recording.load(files/'student')), *plan_sections(info)]
     report_html(history, info, files/'report.html', more)
 
 @patch(cls_method=True)

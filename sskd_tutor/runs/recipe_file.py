@@ -170,7 +170,7 @@ def table_md(
         cells = [r['network'], _percent(r['published']), _word(r['epoch']), _word(r['source']),
                  _percent(r['last']), _percent(r['best'])]
         lines.append(f"| {' | '.join(cells)} |")
-    about = ('The best epoch here is chosen on the images that it is examined on, '
+    about = ('The best epoch here is chosen on the images that it is evaluated on, '
              'as in part of the published numbers: it flatters. '
              'Saved weights are those of the last epoch. One run, one seed.')
     seen = f"About the published runs: {published['seen']}" if why else published['seen']

@@ -6,8 +6,8 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/report.html.md"""
 
 # %% auto #0
 __all__ = ['card', 'row', 'number', 'result_text', 'stage_lines', 'seen', 'standard_error', 'points', 'outcome', 'Section',
-           'themed', 'said', 'section', 'cell_text', 'html_table', 'main_figure', 'stage_table', 'main_sections',
-           'Opening', 'film_section', 'sections', 'planned', 'in_script', 'report_html']
+           'themed', 'titled', 'section', 'cell_text', 'html_table', 'main_figure', 'stage_table', 'main_sections',
+           'Opening', 'film_section', 'sections', 'plan_sections', 'in_script', 'report_html']
 
 # %% ../../nbs/runs/01_report.ipynb #dd71ef25
 import json
@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from ..core.files import pkg_data, write_whole
-from ..core.units import is_missing
+from ..core.units import counted, is_missing
 from ..measure.recording import Recording
 from ..viz.gallery import chapters_of
 from ..viz.panels import asset
@@ -55,9 +55,9 @@ def result_text(
     widths = [22, 10, 18, 14]
     lines = [row(['', info.get('measure', 'accuracy'), 'multiply-adds', 'labels seen'], widths), '─'*64]
     for name, percent in info['results'].items():
-        seen = info['teacher']['labels_seen'] if name == 'teacher' else n
+        labels = info['teacher']['labels_seen'] if name == 'teacher' else n
         cells = [names.get(name, name), f"{percent:.2f} %", number(cost.get(name), '{:,.0f} GMACs'),
-                 'unknown' if seen is None else f"{seen:,}"]
+                 'unknown' if labels is None else f"{labels:,}"]
         lines.append(row(cells, widths))
     return '\n'.join([*lines, '', *stage_lines(info['stages'])])
 
@@ -92,7 +92,7 @@ def seen(
 # %% ../../nbs/runs/01_report.ipynb #7e4f15fe
 def standard_error(
     percent: float,   # an accuracy
-    n: int,           # on so many images
+    n: int,           # images on which both were measured
 ) -> float:           # of the difference of two such accuracies, points
     "How far two equal networks may seem to be apart"
     share = percent/100
@@ -145,7 +145,7 @@ def themed(
     both = {k: v for k, v in light.items() if k != 'layout'}
     return both | dict(light=dict(layout=light['layout']), dark=dict(layout=dark['layout']))
 
-def said(
+def titled(
     title: str,
     text: str,        # plain words; markup that is to stay is a `Markup`
 ) -> Markup:
@@ -159,7 +159,7 @@ def section(
 ) -> Section:
     "A part of the page: heading, words, figures with or without frames"
     places = Markup('<div class="figure"></div>')*len(figures)
-    return Section(said(title, text) + places, [themed(f, title) for f in figures])
+    return Section(titled(title, text) + places, [themed(f, title) for f in figures])
 
 # %% ../../nbs/runs/01_report.ipynb #93878162
 def cell_text(
@@ -193,7 +193,7 @@ def main_figure(
     return {th: json.loads(fig.to_json()) for th, fig in drawn.items()}
 
 def _part(title, text, draw, table=''):
-    words = Markup('{}\n<div class="figure"></div>\n{}').format(said(title, text), table)
+    words = Markup('{}\n<div class="figure"></div>\n{}').format(titled(title, text), table)
     return Section(words, [main_figure(draw)])
 
 def stage_table(
@@ -216,7 +216,7 @@ def main_sections(
     "Outcome, stitched accuracy, mimic losses and costs, as far as this run has them"
     results, measured = info['results'], set(history.measure)
     stages = pd.DataFrame(info['stages']).set_index('stage')
-    if 'measure' in info: found = [Section(said('The outcome', outcome(info)))]
+    if 'measure' in info: found = [Section(titled('The outcome', outcome(info)))]
     else:
         found = [_part('The outcome', outcome(info), partial(method_bars, results, info['data']['n_valid']))]
     if 'stitched' in measured:
@@ -245,7 +245,7 @@ def film_section(rec: Recording) -> Opening:
     "A recorded run, with every moment and every recorded channel"
     text = ('Press play. One stage after the other learns to see what its teacher sees; then it is locked. '
             'Choose an image to see all its recorded channels.')
-    return Opening(said('Watch it learn', text) + player(rec).html)
+    return Opening(titled('Watch it learn', text) + player(rec).html)
 
 # %% ../../nbs/runs/01_report.ipynb #dff51f21
 def sections(
@@ -260,20 +260,24 @@ def sections(
     return found
 
 # %% ../../nbs/runs/01_report.ipynb #877aadcc
-def planned(
+def plan_sections(
     info: dict,  # run.json
 ) -> list:       # of `Section`; empty for a run that was not planned
     "What each phase was to take, and what it took"
-    rows, units = info['stages'], dict(gmacs='multiply-adds, 10⁹', seconds='seconds')
-    units = {k: v for k, v in units.items() if all(f'planned_{k}' in r for r in rows)}
-    if not units: return []
-    keys = [key for unit in units for key in (f'planned_{unit}', unit)]
-    def line(name, rows): return [name, *(round(sum(r[key] for r in rows), 1) for key in keys)]
-    heads = ['phase', *(f'{words}, {when}' for words in units.values() for when in ('planned', 'spent'))]
-    lines = [line(r['stage'], [r]) for r in rows] + [line('together', rows)]
+    phases = info['stages']
+    heads, keys = ['phase'], []
+    for key, words in dict(gmacs='multiply-adds, 10⁹', seconds='seconds').items():
+        if not all(f'planned_{key}' in phase for phase in phases): continue
+        heads += [f'{words}, planned', f'{words}, spent']
+        keys += [f'planned_{key}', key]
+    if not keys: return []
+    def total(key, some): return round(sum(phase[key] for phase in some), 1)
+    def line(name, some): return [name, *(total(key, some) for key in keys)]
+    lines = [line(phase['stage'], [phase]) for phase in phases]
+    lines.append(line('together', phases))
     text = ('What each phase was expected to take before anything was trained, and what it took. '
             'Multiply-adds are those of training; seconds are those of its epochs, validation included.')
-    return [Section(section('Planned and spent', text, []).html + html_table(lines, heads))]
+    return [Section(titled('Planned and spent', text) + html_table(lines, heads))]
 
 # %% ../../nbs/runs/01_report.ipynb #1de57ba3
 card = Markup('<div class="card" style="--edge:{color}"><b>{percent:.2f} %</b><span>{name}</span></div>')
@@ -288,7 +292,7 @@ def _cards(results):
 def _subtitle(info):
     env = info['environment']
     when = env['time'].replace('T', ' ').replace('+00:00', ' UTC')
-    machine = f"{env['device_name']}, {env['threads']} thread{'s'*(env['threads'] != 1)}"
+    machine = f"{env['device_name']}, {counted(env['threads'], 'thread')}"
     return f"{when} · {machine} · {info['seconds']:.0f} s in all"
 
 def _prints(info):
@@ -309,7 +313,7 @@ def report_html(
     history: pd.DataFrame,  # tidy: phase, stage, epoch, measure, value
     info: dict,             # run.json
     path: str | Path,       # file to write
-    more: list = (),        # of `Section`: from `sections`, `planned`
+    more: list = (),        # of `Section`: from `sections`, `plan_sections`
 ) -> Path:
     "Write one self-contained page of a run"
     main = main_sections(history, info)

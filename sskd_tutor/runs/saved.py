@@ -6,7 +6,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/saved.html.md"""
 
 # %% auto #0
 __all__ = ['run_format', 'run_files', 'write_json', 'read_json', 'read_info', 'files_below', 'check_folder', 'Run', 'load_run',
-           'settings_of_run', 'complete', 'put_in_place', 'save_run', 'write_report']
+           'settings_of_run', 'write_run_files', 'put_in_place', 'save_run', 'write_report']
 
 # %% ../../nbs/runs/01b_saved.ipynb #1c04bac7
 import json, os, shutil
@@ -26,7 +26,7 @@ from ..core.tables import read_csv
 from ..measure.recording import record_files, Recording
 from ..nets.weights import save_weights
 from .look import look_section
-from .report import planned, report_html, result_text, sections
+from .report import plan_sections, report_html, result_text, sections
 
 # %% ../../nbs/runs/01b_saved.ipynb #5fb59bf2
 def write_json(
@@ -170,7 +170,7 @@ def settings_of_run(
     return make_settings(cls, run.info['settings'], f"{run.path}/run.json", allow_code)
 
 # %% ../../nbs/runs/01b_saved.ipynb #71b71094
-def complete(
+def write_run_files(
     files: Path,            # a folder in the making: it becomes the run folder
     history: pd.DataFrame,  # tidy: phase, stage, epoch, measure, value
     info: dict,             # whatever describes the run, ready for JSON
@@ -178,12 +178,13 @@ def complete(
 ) -> dict:                  # the content of run.json
     "Write metrics.csv, what `extra` adds, and run.json with the sha256 of every file"
     history.to_csv(files/'metrics.csv', index=False)
-    hashed = [f for f in (*run_files[:2], *record_files) if (files/f).exists()]
-    info = dict(format=run_format, **info, sha256={f: file_sha256(files/f) for f in hashed})
+    def hashes(names): return {name: file_sha256(files/name) for name in names if (files/name).exists()}
+    measured = 'student.safetensors', 'metrics.csv', *record_files
+    info = dict(format=run_format, **info, sha256=hashes(measured))   # the report, part of `extra`, shows it
     info['needs'] = [f for f in run_files if (files/f).exists() or f == 'run.json']
     if extra: extra(files, history, info)
     info['files'] = sorted({p.name for p in files.iterdir()} | {'run.json'})
-    info['sha256'] = {f: file_sha256(files/f) for f in sorted(files_below(files) - {'run.json'})}
+    info['sha256'] = hashes(sorted(files_below(files) - {'run.json'}))   # of all, now that all are there
     info = sealed(info)
     write_json(files/'run.json', info)
     return info
@@ -214,7 +215,7 @@ def save_run(
     files.mkdir(parents=True)
     try:
         save_weights(student, files/'student.safetensors')
-        complete(files, history, info | dict(student_sha256=tensors_sha256(student)), extra)
+        write_run_files(files, history, info | dict(student_sha256=tensors_sha256(student)), extra)
         put_in_place(files, folder)
     finally: shutil.rmtree(files, ignore_errors=True)
     return folder
@@ -232,7 +233,7 @@ def write_report(
         history, info = run.history, run.info
     recorded = any((folder/f).exists() for f in record_files)
     more = look_section(folder) + (sections(Recording.load(folder)) if recorded else [])
-    path = report_html(history, info, folder/'report.html', more + planned(info))
+    path = report_html(history, info, folder/'report.html', more + plan_sections(info))
     if (folder/'run.json').exists(): _note_file(folder, path.name)
     return path
 

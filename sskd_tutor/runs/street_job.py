@@ -24,8 +24,14 @@ class StreetJob(TaskJob):
     "A U-Net on CamVid; a recipe with task = \"segmentation\""
     kind, task, measure, holds = 'streets', 'segmentation', 'mIoU', 'images'
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        name, size = self.recipe['name'], self.recipe.get('size', [])
+        if len(size) != 2:
+            raise ValueError(f"{name}: size is {size}; expected [height, width], as in [64, 96]")
+
     def loaders(self):
-        few = dict(masks=16, most=8) if self.settings.quick else {}
+        few = dict(n_train=16, n_valid=8) if self.settings.quick else {}
         return street_dls(self.home(), self.recipe['size'], self.numbers()['bs'], seed=self.settings.seed,
                           device=self.settings.device, **few)
 
@@ -39,7 +45,7 @@ class StreetJob(TaskJob):
         found = scores(net, self.dls().valid, self.dls().vocab)
         return dict(mIoU=round(100*found['miou'], 2), pixels=round(100*found['pixel_accuracy'], 2))
 
-    def shape(self):
+    def network_notes(self):
         dls = self.dls()
         return dict(codes=[str(code) for code in dls.vocab], stats=channel_stats(dls.train_ds.images.x))
 

@@ -167,10 +167,13 @@ def small_detector(
     boxes = AnchorGenerator(sizes=tuple((side,) for side in anchors), aspect_ratios=((.5, 1., 2.),)*4)
     candidates = dict(rpn_pre_nms_top_n_train=200, rpn_pre_nms_top_n_test=100, rpn_post_nms_top_n_train=200,
                       rpn_post_nms_top_n_test=100, rpn_batch_size_per_image=64, box_batch_size_per_image=32)
+    side, hidden = 5, 128   # of the map that is cut out for a box; units of the layers that judge it
     return FasterRCNN(
-        backbone, None, size, 2*size, [mean]*c_in, [std]*c_in, boxes,
-        box_roi_pool=MultiScaleRoIAlign(['0', '1', '2'], 5, 2), box_head=TwoMLPHead(25*channels, 128),
-        box_predictor=FastRCNNPredictor(128, n_classes + 1), **candidates)
+        backbone, min_size=size, max_size=2*size, image_mean=[mean]*c_in, image_std=[std]*c_in,
+        rpn_anchor_generator=boxes,
+        box_roi_pool=MultiScaleRoIAlign(list(levels.values()), output_size=side, sampling_ratio=2),
+        box_head=TwoMLPHead(channels*side**2, hidden),
+        box_predictor=FastRCNNPredictor(hidden, n_classes + 1), **candidates)
 
 # %% ../../nbs/tasks/01_detection.ipynb #13cd92f
 class DetectionLoss:

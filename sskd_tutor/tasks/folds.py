@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from ..core.files import plain_text
-from .lfw import Pairs, lfw_home, lfw_lists, pair_scores
+from .lfw import Pairs, lfw_home, lfw_lists, pair_scores, people_in
 from .pairs import roc, tar_at_far
 
 # %% ../../nbs/tasks/06a_folds.ipynb #da07af29
@@ -85,9 +85,7 @@ def people_of(
     "Everybody who is in some of the official folds"
     by_fold, names = _folds(data_home), set()
     for fold in folds:
-        for line in by_fold[fold]:
-            parts = line.split('\t')
-            names.update([parts[0]] if len(parts) == 3 else [parts[0], parts[2]])
+        for line in by_fold[fold]: names.update(people_in(line))
     return sorted(name.replace('_', ' ') for name in names)
 
 def pairs_of(

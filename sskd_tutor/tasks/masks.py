@@ -18,8 +18,9 @@ import torch
 from fastai.vision.all import (
     CrossEntropyLossFlat, DataBlock, DataLoaders, FuncSplitter, ImageBlock, IntToFloatTensor, MaskBlock,
     Normalize, PILImage, PILImageBW, Resize, SegmentationDataLoaders, TensorImageBW, TensorMask,
-    default_device, imagenet_stats)
+    default_device)
 
+from ..data.folders import imagenet_stats_for
 from ..data.loaders import DeviceDL, ImageSet
 from ..data.images import Images, mean, std, vocab
 from ..data.views import Views
@@ -147,10 +148,6 @@ def read_camvid(
                      [looks[i].size for i in whole], codes)
 
 # %% ../../nbs/tasks/02_masks.ipynb #00e0638a
-def _gray(stats):
-    "Means and deviations of three channels, as one"
-    return [[sum(values)/3] for values in stats]
-
 def camvid_dls(
     folder: str | Path,
     bs: int = 8,
@@ -169,7 +166,7 @@ def camvid_dls(
     n_sizes = len(set(files.sizes))
     if size is None and not item_tfms and n_sizes > 1:
         raise ValueError(f"{folder}: images of {n_sizes} sizes do not make a batch; pass size=(h,w)")
-    means, stds = stats or (imagenet_stats if mode == 'RGB' else _gray(imagenet_stats))
+    means, stds = stats or imagenet_stats_for(mode)
     held = {image for image, is_valid in zip(files.images, files.valid) if is_valid}
     block = DataBlock(
         (ImageBlock(PILImage if mode == 'RGB' else PILImageBW), MaskBlock(np.array(files.codes))),

@@ -107,8 +107,8 @@ def street_dls(
     size: tuple = (64, 96),        # (h,w), pixels
     bs: int = 8,
     examine: str = 'test',         # or 'val', the frames to choose by
-    masks: int | None = None,      # train on so many frames, chosen by the seed; all if None
-    most: int | None = None,       # examine on the first so many; all if None
+    n_train: int | None = None,    # train on n_train frames, chosen by the seed; all if None
+    n_valid: int | None = None,    # evaluate on the first n_valid frames; all if None
     views: Views | None = Views(crop=8, erase=0),  # augmentation of the training frames; None for none
     seed: int = 0,                 # of the order, and of which frames
     device=None,                   # fastai's default device if None
@@ -122,7 +122,7 @@ def street_dls(
     every = street_images(parts['train'], size)
     stats = channel_stats(every.x)
     order = torch.randperm(len(every.y), generator=torch.Generator().manual_seed(seed))
-    chosen = order[:masks].sort().values
+    chosen = order[:n_train].sort().values
     train = Images(*(t[chosen] for t in every))
     if len(train.y) < bs: raise ValueError(f"bs is {bs}, but there are only {len(train.y)} training frames")
     device = torch.device(device or default_device())
@@ -130,7 +130,7 @@ def street_dls(
                   after_batch=[IntToFloatTensor(), Normalize.from_stats(*stats, cuda=False)])
     train_dl = StreetDL(StreetSet(train, 0, codes), shuffle=True, drop_last=True, views=views, seed=seed,
                         **common)
-    valid = StreetSet(street_images(parts[examine][:most], size), 1, codes)
+    valid = StreetSet(street_images(parts[examine][:n_valid], size), 1, codes)
     return DataLoaders(train_dl, StreetDL(valid, **common), device=device)
 
 # %% ../../nbs/tasks/03a_streets.ipynb #8ad2ab10

@@ -291,7 +291,7 @@ orphan = """
 import os, signal, time
 from sskd_tutor.compare.runner import _pool
 if __name__ == '__main__':
-    with _pool(['cpu'], 1) as pool:
+    with _pool(['cpu']) as pool:
         print(pool.submit(os.getpid).result(), flush=True)
         pool.submit(time.sleep, 600)
         os.kill(os.getpid(), signal.SIGKILL)

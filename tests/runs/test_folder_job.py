@@ -17,7 +17,7 @@ from sskd_tutor.runs.demo import DemoJob, DemoSettings
 from sskd_tutor.runs.job import checkpoints_of, claim, interrupted_job, run
 from sskd_tutor.runs.saved import load_run
 from sskd_tutor.runs.classes import weights_note
-from sskd_tutor.runs.folder import folder_images, FolderJob, FolderSettings
+from sskd_tutor.runs.folder import distill_dls, FolderJob, FolderSettings
 from sskd_tutor.nets.words import build_model
 from sskd_tutor.distill.losses import mimic_mse
 from sskd_tutor.distill.pairing import Pairing
@@ -43,7 +43,7 @@ def write(folder, n=60, names=classes, mode='L'):
 def work(tmp_path_factory):
     "Pictures, and weights of a teacher that knows them"
     work = tmp_path_factory.mktemp('work')
-    dls = folder_images(FolderSettings(str(write(work/'photos')), teacher_word, student_word, size=28, bs=16, device='cpu'))
+    dls = distill_dls(FolderSettings(str(write(work/'photos')), teacher_word, student_word, size=28, bs=16, device='cpu'))
     torch.manual_seed(0)
     teacher = build_model('tutorial:width=8,blocks=1,n_out=3')
     learn = new_learner(teacher, dls)
@@ -327,7 +327,7 @@ def test_loss_and_adapter_reach_fit_sskd(work, tmp_path, monkeypatch):
     s = settings(work, adapter='conv_bn', loss='mse')
     assert ['--adapter', 'conv_bn', '--loss', 'mse'] == as_words(s)[-4:]
     job = FolderJob(s)
-    job.place = tmp_path
+    job.work_folder = tmp_path
     job.plan()
     with pytest.raises(Reached): job.distill()
     assert asked == dict(adapter='conv_bn', loss=mimic_mse)

@@ -27,7 +27,8 @@ def test_plan(name, capsys):
     told = capsys.readouterr().err
     assert 'GMACs' in told
     if name in ('camvid', 'lfw'):
-        assert f"{real_set['train']:,} images to train on, {real_set['valid']:,} to examine on" in told
+        examined = dict(camvid='images', lfw='pairs')[name]
+        assert f"{real_set['train']:,} images to train on, {real_set['valid']:,} {examined} to evaluate on" in told
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', names)

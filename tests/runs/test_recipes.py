@@ -13,7 +13,7 @@ from sskd_tutor.nets.words import build_model
 from sskd_tutor.runs.coco import CocoJob
 from sskd_tutor.runs.job import checkpoints_of, interrupted_job, run
 from sskd_tutor.distill.checkpoint import KeepEpochs
-from sskd_tutor.runs.labels_job import LabelsJob, recipe_images
+from sskd_tutor.runs.labels_job import LabelsJob, recipe_dls
 from sskd_tutor.runs.recipe import beside, RecipeJob, RecipeSettings, unlike, weights_file
 from sskd_tutor.runs.recipe_file import read_recipe, recipe_folder, recipes, table_md
 from sskd_tutor.runs.saved import load_run
@@ -97,7 +97,7 @@ def recipe_job(recipe, data=None, **given):
 
 def students(job, share=None):
     "The images that the students see"
-    return recipe_images(job.student_settings(None), quiet)
+    return recipe_dls(job.student_settings(None), quiet)
 
 def test_there_are_recipes(): assert len(ours) >= 8
 
@@ -185,7 +185,7 @@ def test_the_table(first, data):
         assert rows[who]['best'] == pytest.approx(100*history.max(), abs=.01) and len(history) == (3 if where == 'student' else 4)
     assert rows['KD'] == dict(network='KD', published=70.66, epoch='last', source='RepDistiller', last=None, best=None)
     text = (work/'out/table.md').read_text()
-    assert '**Not comparable**: this run has 64 training images, not 50,000; 32 images to examine on, not 10,000;' in text
+    assert '**Not comparable**: this run has 64 training images, not 50,000; 32 images to evaluate on, not 10,000;' in text
     assert '| KD | 70.66 | last | RepDistiller | – | – |' in text and 'it flatters' in text and text.strip() in err
     assert pd.read_csv(work/'out/table.csv').network.tolist() == list(rows)
 
