@@ -349,7 +349,7 @@ def test_pairs(first, work, tmp_path, capsys):
     assert '2 pairs' in err and 'stage1 + stage2' in err
     plan['ends']['stage2'] = 'stage4'
     (tmp_path/'mine.json').write_text(json.dumps(plan))
-    told_in_one_line(line(work, pairs=str(tmp_path/'mine.json')) + ['--plan'], 'stage4.*no stage of the teacher', capsys)
+    told_in_one_line(line(work, pairs=str(tmp_path/'mine.json')) + ['--plan'], 'stage4.*not a stage of the teacher', capsys)
     told_in_one_line(line(work, pairs='nowhere.json') + ['--plan'], 'there is no pairing at nowhere.json', capsys)
 
 def test_the_teachers_pictures_of_a_plan(work, tmp_path):
