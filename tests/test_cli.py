@@ -90,6 +90,8 @@ def test_ctrl_c_and_resume(first, tmp_path):
     assert again.returncode == 2 and '--resume' in again.stderr and 'stage1' not in again.stderr
     other = call('demo', '--resume', 'runs/x', '--seed', 5, cwd=tmp_path)
     assert other.returncode == 2 and 'leave out --seed' in other.stderr
+    moved = call('demo', '--resume', 'runs/x', '--out', 'runs/y', cwd=tmp_path)
+    assert moved.returncode == 2 and 'leave out --out' in moved.stderr
     resumed = call('demo', '--resume', 'runs/x', '--json', cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     table = json.loads(resumed.stdout)

@@ -335,11 +335,12 @@ def compare(
     path: str | Path,      # CSV file of runs; those that are in it are not made again
     jobs: int = None,      # runs at a time; one per core or GPU if None
     only: list = (),       # names of studies
-    most: int = None,      # stop after this many new runs
+    most: int = None,      # stop after this many new runs, 1 or more; None: make all
     say=print,             # told of each run
     allow_code: bool = False,  # as for `studies`
 ) -> pd.DataFrame:         # all runs of these studies
     "Make the runs that are not there yet"
+    if most is not None and most < 1: raise ValueError(f"most is {most}; expected 1 or more")
     torchmetrics()   # an error now, if it is not installed
     wanted = _wanted(studies(config, only, allow_code))
     there = {run_key(row) for row in read_runs(path, repair=True).to_dict('records')}

@@ -44,10 +44,10 @@ class CifarFiles(NamedTuple):
     n_labels: int      # bytes of labels before the pixels; the last of them is the class
     names: str         # of the classes, one a line
 
-cifar_sets = dict(
+cifar_sets = Registry('kind of CIFAR', dict(
     cifar10=CifarFiles('cifar-10-batches-bin', [f'data_batch_{i}.bin' for i in range(1, 6)], 'test_batch.bin',
                        1, 'batches.meta.txt'),
-    cifar100=CifarFiles('cifar-100-binary', ['train.bin'], 'test.bin', 2, 'fine_label_names.txt'))
+    cifar100=CifarFiles('cifar-100-binary', ['train.bin'], 'test.bin', 2, 'fine_label_names.txt')))
 
 # %% ../../nbs/data/06_formats.ipynb #3e9f1d61
 def read_records(

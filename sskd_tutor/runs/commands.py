@@ -173,6 +173,8 @@ def resume_line(a, job, folder) -> str:
 
 def new_folder(a, name: str) -> Path:
     "Where the run is saved"
+    if a.resume and a.out:
+        raise ValueError(f"--resume goes on in {a.resume}; leave out --out")
     return Path(a.resume or a.out or f'runs/{name}')
 
 def now() -> str: return f'{datetime.now():%Y-%m-%d-%H%M%S}'

@@ -139,6 +139,7 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_trains(tmp_path):
     (tmp_path/'file').write_text('mine')
     said = []
     with pytest.raises(OSError): compare(dict(tiny=tiny), tmp_path/'file/a.csv', jobs=1, say=said.append)
+    with pytest.raises(ValueError, match='most is -1; expected 1 or more'): compare(dict(tiny=tiny), tmp_path/'a.csv', most=-1, say=said.append)
     assert not said and (tmp_path/'file').read_text() == 'mine'
 
 def test_steps_do_not_depend_on_the_number_of_labels():

@@ -38,6 +38,9 @@ def test_the_bytes_that_are_read_are_those_that_were_checked(tmp_path, monkeypat
     monkeypatch.setattr(pickled.hashlib, 'md5', swapped_behind)
     assert pickled.read_pickled(path, md5, 'its page') == ['apple', 'bear']
 
+def test_an_unknown_cifar_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no kind of CIFAR 'cifar-100'; did you mean 'cifar100'"): read_cifar(tmp_path, 'cifar-100')
+
 @pytest.mark.parametrize('kind', cifar_sets)
 def test_cifar(tmp_path, kind):
     train, test, classes = read_cifar(write_cifar(tmp_path, kind), kind)
