@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from ..core.files import pkg_data, write_whole
-from ..core.units import counted, is_missing
+from ..core.units import is_missing
 from ..measure.recording import Recording
 from ..viz.gallery import chapters_of
 from ..viz.panels import asset
@@ -292,7 +292,9 @@ def _cards(results):
 def _subtitle(info):
     env = info['environment']
     when = env['time'].replace('T', ' ').replace('+00:00', ' UTC')
-    machine = f"{env['device_name']}, {counted(env['threads'], 'thread')}"
+    threads = env['threads']   # from a file: it may be anything
+    plural = '' if threads == 1 else 's'
+    machine = f"{env['device_name']}, {threads} thread{plural}"
     return f"{when} · {machine} · {info['seconds']:.0f} s in all"
 
 def _prints(info):

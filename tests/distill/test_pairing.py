@@ -123,7 +123,7 @@ def test_joined_stages_share_everything():
 
 @pytest.mark.parametrize('ends, says', [
     (dict(stage1='stage9', stage3='stage3'), "ends has 'stage9', which is not a stage of the teacher; did you mean"),
-    (dict(stge1='stage1', stage3='stage3'), "no stage of the student; did you mean 'stage1'"),
+    (dict(stge1='stage1', stage3='stage3'), "not a stage of the student; did you mean 'stage1'"),
     (dict(stage1='stage2', stage2='stage1', stage3='stage3'), "cross at the student's 'stage1'"),
     (dict(stage1='stage2', stage2='stage2', stage3='stage3'), 'cross'),
     (dict(stage1='stage1', stage2='stage2'), r"lacks the last pair, \{'stage3': 'stage3'\}"), ({}, 'lacks the last pair')])
