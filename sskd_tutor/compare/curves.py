@@ -259,11 +259,13 @@ def at_equal_cost(
     budget: float,        # as in the column
 ) -> pd.Series:           # gmacs, n (seeds), difference a - b, low, high
     "Two methods at one cost near a budget: one as it was run, the other read off its curve, seed by seed"
-    both = {method: _of(runs, method) for method in (a, b)}
-    cost = _shared_cost(*both.values(), budget)
-    def read(own): return own.groupby('seed').apply(lambda rows: accuracy_at(*_curve(rows), cost))
-    of_a, of_b = (read(own[['seed', 'budget', 'gmacs', 'accuracy_last']]) for own in both.values())
-    differences = (of_a - of_b).dropna()
+    runs_a, runs_b = _of(runs, a), _of(runs, b)
+    cost = _shared_cost(runs_a, runs_b, budget)
+    def read(own):
+        ran_here = own.seed.isin(own.seed[own.budget == budget])   # other seeds have a gap here
+        by_seed = own[ran_here].groupby('seed')[['budget', 'gmacs', 'accuracy_last']]
+        return by_seed.apply(lambda rows: accuracy_at(*_curve(rows), cost))
+    differences = (read(runs_a) - read(runs_b)).dropna()
     mean, low, high = interval(differences)
     return pd.Series(dict(gmacs=cost, n=len(differences), difference=mean, low=low, high=high))
 
