@@ -6,7 +6,6 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/coco.html.md"""
 
 # %% auto #0
 __all__ = ['parts', 'side_ratio', 'quick_images', 'coco_detector', 'coco_pair', 'recipe_pair', 'coco_home', 'coco_sets',
-           'DetectionTop', 'ImagesTable', 'DetectionTrain', 'DetectionDistill', 'check_detection_recipe',
            'CocoSettings', 'CocoJob', 'Opened', 'percents', 'DetectorProgram']
 
 # %% ../../nbs/runs/07_coco.ipynb #9289b156
@@ -25,7 +24,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
 from ..core.files import bounded_text, write_whole
-from ..core.settings import Settings, make_settings, option
+from ..core.settings import make_settings, option
 from ..core.state import environment, tensors_sha256
 from ..core.tables import records
 from ..core.units import ceil_div
@@ -33,12 +32,13 @@ from ..distill.checkpoint import KeepEpochs
 from ..distill.plan import Plan
 from ..nets.weights import load_weights
 from .demo import labels_history
+from .detection_recipe import check_detection_recipe
 from .export import ToExport
 from .job import RunJob
 from .saved import Run, write_report
 from .progress import EpochLines, planned_phases, showing
 from .recipe import check_task, data_folder, recipe_command, RecipeSettings, weights_file
-from .recipe_file import PublishedTable, parse_recipe, read_recipe
+from .recipe_file import parse_recipe, read_recipe
 from ..tasks.boxes import CocoSet, detection_dls
 from ..tasks.detection import (Pyramid, StagedDetector, detection_learner, detection_map,
                                         detector_macs, read_weights, save_detector, small_detector,
@@ -108,57 +108,6 @@ def coco_sets(
                     whole=skip) for part in parts]
 
 # %% ../../nbs/runs/07_coco.ipynb #b3002849
-@dataclass
-class DetectionTop(Settings):
-    "The first lines of a recipe for detection"
-    title: str
-    task: str
-    data: str
-    images: dict
-    distill: dict
-    published: dict
-    teacher_weights: str | None = None
-    train: dict = option({})      # how the teacher learns, where its weights are not given
-    teacher: dict = option({})    # of `small_detector`, like the student; COCO's pair if there is neither
-    student: dict = option({})
-    detector: dict = option({})   # what both have in common
-
-@dataclass
-class ImagesTable(Settings):
-    "[images]: their sides, pixels"
-    min_size: int = option(at_least=1)
-    max_size: int = option(at_least=1)
-
-@dataclass
-class DetectionTrain(Settings):
-    "[train]: how the teacher learns from the boxes"
-    epochs: int = option(positive=True)
-    lr: float = option(positive=True)
-
-@dataclass
-class DetectionDistill(Settings):
-    "[distill]: how the student learns stage by stage, and on the boxes alone"
-    epochs: int = option(at_least=1)
-    head_epochs: int = option(at_least=0)
-    lr: float = option(positive=True)
-    bs: int = option(at_least=1)
-    labels_lr: float = option(positive=True)
-
-def check_detection_recipe(
-    recipe: dict,   # from `read_recipe`
-):
-    "Raise if anything is missing, unknown or wrong"
-    name = recipe['name']
-    own = {key: value for key, value in recipe.items() if key not in ('name', 'text')}
-    make_settings(DetectionTop, own, f"{name}: the recipe")
-    tables = dict(images=ImagesTable, distill=DetectionDistill, published=PublishedTable,
-                  train=DetectionTrain)
-    for table, cls in tables.items():
-        if table in recipe: make_settings(cls, recipe[table], f"{name}: [{table}]")
-    if ('teacher' in recipe) != ('student' in recipe):
-        raise ValueError(f"{name} has only one of [teacher] and [student]; give both, or neither for "
-                         "COCO's pair")
-
 @dataclass
 class CocoSettings(RecipeSettings):
     "A recipe for detection, and what is changed for one run"

@@ -6,7 +6,8 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/runs/recipe_file.html.md"""
 
 # %% auto #0
 __all__ = ['tables', 'recipe_folder', 'RecipeTop', 'ViewsTable', 'TrainTable', 'DistillTable', 'RealTable', 'PublishedTable',
-           'is_published_row', 'recipes', 'check_recipe', 'parse_recipe', 'read_recipe', 'share_words', 'table_md']
+           'is_published_row', 'recipes', 'in_file', 'check_tables', 'check_recipe', 'parse_recipe', 'read_recipe',
+           'share_words', 'table_md']
 
 # %% ../../nbs/runs/05b_recipe_file.ipynb #7a24bf2e
 import tomllib
@@ -102,14 +103,31 @@ def recipes() -> list:  # names
     "The recipes that travel with the package"
     return sorted(p.stem for p in recipe_folder.glob('*.toml'))
 
+def in_file(
+    recipe: dict,   # from `read_recipe`
+) -> dict:
+    "What stands in the file, without what `parse_recipe` adds"
+    return {key: value for key, value in recipe.items() if key not in ('name', 'text')}
+
+def check_tables(
+    name: str,           # of the recipe
+    recipe: dict,        # as TOML says it
+    top: type,           # `Settings` of its first lines
+    tables: dict,        # name -> `Settings` of each table; one that is not there has been judged by `top`
+    allow_code: bool = False,
+):
+    "Raise if anything in a recipe is missing, unknown or wrong"
+    make_settings(top, recipe, f"{name}: the recipe", allow_code)
+    for table, cls in tables.items():
+        if table in recipe: make_settings(cls, recipe[table], f"{name}: [{table}]")
+
 def check_recipe(
     name: str,
     recipe: dict,   # as TOML says it
     allow_code: bool = False,  # its networks may be functions of yours
 ):
     "Raise if anything in a recipe for classification is missing, unknown or wrong"
-    make_settings(RecipeTop, recipe, f"{name}: the recipe", allow_code)
-    for table, cls in tables.items(): make_settings(cls, recipe[table], f"{name}: [{table}]")
+    check_tables(name, recipe, RecipeTop, tables, allow_code)
     if recipe['data'] not in formats:
         raise ValueError(f"{name}: data is {recipe['data']!r}; {nearest(recipe['data'], formats)}")
 

@@ -32,7 +32,7 @@ from .export import ToExport
 from .job import RunJob
 from .progress import EpochLines, planned_phases, showing
 from .recipe import check_task, data_folder, recipe_command, RecipeSettings
-from .recipe_file import PublishedTable, parse_recipe, read_recipe
+from .recipe_file import PublishedTable, check_tables, in_file, parse_recipe, read_recipe
 from .saved import Run, write_report
 
 # %% ../../nbs/runs/07a_task.ipynb #7e90334c
@@ -76,13 +76,9 @@ def check_task_recipe(
     recipe: dict,   # from `read_recipe`
 ):
     "Raise if anything is missing, unknown or wrong"
-    name = recipe['name']
-    own = {key: value for key, value in recipe.items() if key not in ('name', 'text')}
-    make_settings(TaskTop, own, f"{name}: the recipe")
-    make_settings(TaskTrain, recipe['train'], f"{name}: [train]")
-    make_settings(TaskDistill, recipe['distill'], f"{name}: [distill]")
-    make_settings(TaskReal, recipe['real'], f"{name}: [real]")
-    make_settings(PublishedTable, recipe['published'], f"{name}: [published]")
+    tables = dict(train=TaskTrain, distill=TaskDistill, real=TaskReal, published=PublishedTable)
+    check_tables(recipe['name'], in_file(recipe), TaskTop, tables)
+
 
 # %% ../../nbs/runs/07a_task.ipynb #ebeaee67
 @dataclass
