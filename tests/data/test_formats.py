@@ -199,6 +199,8 @@ def test_folders_that_cannot_work(tmp_path):
     picture(0).save(tmp_path/'train/fish/ray/0.png')
     with pytest.raises(ValueError, match='no images in train/fish/shark'): by_parent(tmp_path, 'train')
     with pytest.raises(ValueError, match='there are no training images'): listed_dls(tmp_path, [], [])
+    for share in (20., -1., 1):
+        with pytest.raises(ValueError, match=f'valid is {share}; expected a share between 0 and 1'): listed_dls(tmp_path, [], share)
     with pytest.raises(FileNotFoundError, match='holds no imagewoof2-160 and no'): find_data('imagewoof', tmp_path/'train')
     with pytest.raises(FileNotFoundError, match='is not there'): find_data('imagewoof', tmp_path/'nowhere')
 

@@ -114,3 +114,12 @@ def test_the_recipe_for_coco_from_end_to_end(tmp_path, capsys):
 def test_the_recipe_prints_no_number_of_the_paper():
     r = read_recipe('coco_resnet50_resnet18')
     assert r['task'] == 'detection' and r['published']['rows'] == [] and 'not available' in r['published']['remark']
+
+def test_a_teacher_is_never_random_unasked(tmp_path):
+    recipe = read_recipe('bccd_resnet')
+    del recipe['train']
+    with pytest.raises(ValueError, match='neither teacher_weights nor .train., so the teacher would have random weights'):
+        CocoJob(CocoSettings('bccd_resnet', tmp_path, device='cpu'), recipe=recipe)
+    del recipe['published']
+    with pytest.raises(ValueError, match='lacks published'):
+        CocoJob(CocoSettings('bccd_resnet', tmp_path, device='cpu'), recipe=recipe)

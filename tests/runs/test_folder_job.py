@@ -486,3 +486,8 @@ def test_train_and_valid_folders(work, tmp_path):
     write(tmp_path/'photos/train', n=30), write(tmp_path/'photos/val', n=10)
     job = prepared(settings(work, data=str(tmp_path/'photos')))
     assert (len(job.dls.train_ds), len(job.dls.valid_ds)) == (90, 30)
+
+def test_a_damaged_note_beside_the_weights_is_named(work, tmp_path, capsys):
+    (tmp_path/'w.safetensors').write_bytes((work/'teacher.safetensors').read_bytes())
+    (tmp_path/'classes.txt').write_bytes(b'\xff\xfe\xcf')
+    told_in_one_line(line(work, teacher_weights=str(tmp_path/'w.safetensors')) + ['--plan'], 'classes.txt is damaged', capsys)

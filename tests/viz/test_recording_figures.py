@@ -1,5 +1,5 @@
 """Figures of a recording that was written by hand: what is drawn, its frames, its size, its bad input."""
-import inspect, json, math, re
+import base64, inspect, io, json, math, re
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +8,13 @@ import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
+from sskd_tutor.core.files import pkg_data
 from sskd_tutor.measure.recording import Recording, measure_columns, step_columns
 import sskd_tutor.viz.alignment, sskd_tutor.viz.maps, sskd_tutor.viz.outcome, sskd_tutor.viz.points
 from sskd_tutor.viz.alignment import channel_match, cka_map, measure_curves, pair_curve
 from sskd_tutor.viz.points import projection
+from sskd_tutor.viz.film import film
+from sskd_tutor.viz.walls import image_uri
 from sskd_tutor.viz.gallery import chapters_of, figures as registered, gallery, save_figures
 from sskd_tutor.viz.maps import feature_maps, map_wall
 from sskd_tutor.viz.moments import moment
@@ -435,3 +438,20 @@ def test_page_plays_offline(folder, chromium, repo, rec):
             titled(cka, 'head, epoch 1')
         browser.close()
     assert said == [] and asked and all(u.startswith(('file:', 'data:', 'blob:')) for u in asked)
+
+def test_the_largest_difference_keeps_its_color():
+    "255 bytes apart is half of that, rounded: 128 is no int8, and would get the color of the smallest"
+    rec = by_hand()
+    maps = {key: np.full_like(values, 255 if key[0] == 'student' else 0) for key, values in rec.maps.items()}
+    wall = map_wall(replace(rec, maps=maps), 'stage1')
+    assert np.asarray(wall.data[-1].z).max() == 127
+
+def test_two_channels_are_no_opacity():
+    image = np.stack([np.full((4, 4), 200), np.zeros((4, 4))]).astype(np.uint8)
+    shown = Image.open(io.BytesIO(base64.b64decode(image_uri(image).partition(',')[2])))
+    assert np.unique(np.asarray(shown.convert('RGBA'))).tolist() == [200, 255]
+
+def test_a_film_is_longer_than_its_rests():
+    rec = Recording.load(pkg_data/'example_recording')
+    with pytest.raises(ValueError, match='seconds is 3; expected 5 or more'): film(rec, seconds=3)
+    assert film(rec, seconds=5)[:3] == b'GIF'
