@@ -182,7 +182,8 @@ def _name_ends(fig, title, theme, height, ends, edge, y_range):
         fig.add_annotation(x=edge, y=y, text=named(method), font_size=12, xanchor='left', ax=24, ay=down,
                            arrowhead=0, arrowwidth=1, arrowcolor=color)
         x0, x1 = (10**x, 10**edge) if fig.layout.xaxis.type == 'log' else (x, edge)
-        fig.add_shape(type='line', x0=x0, x1=x1, y0=y, y1=y, line=dict(color=color, width=1))
+        lead = dict(color=color, width=1, dash='dot')
+        fig.add_shape(type='line', x0=x0, x1=x1, y0=y, y1=y, line=lead)
     methods = [method for _, _, method in ends]
     return finish(fig, title, theme, height, methods, 36 + 6.6*max(len(named(method)) for method in methods))
 

@@ -3,6 +3,7 @@ import re
 from itertools import combinations
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from conftest import root
@@ -81,8 +82,15 @@ def test_no_method_has_the_color_of_a_stage():
     looks = {name: look(name) for name in methods}
     assert not {one.color for one in looks.values()} & set(stage_colors)
     assert {one.family for one in looks.values() if one.color == method_colors['distilled']} == {'stage by stage'}
-    gray = [one.symbol for one in looks.values() if one.family != 'stage by stage']
-    assert len(set(gray)) == len(gray)
+    assert {one.family for one in looks.values() if one.color == method_colors['labels_only']} == {'labels'}
+    others = [one.symbol for one in looks.values() if one.family != 'stage by stage']
+    assert len(set(others)) == len(others)
+
+def test_lines_of_methods_that_learn_from_logits_are_dashed():
+    from sskd_tutor.viz.comparison import add_marks
+    fig = go.Figure()
+    for method in ('kd', 'simkd', 'sskd', 'labels'): add_marks(fig, method, [0, 1], [0, 1], ['', ''])
+    assert [line.line.dash for line in fig.data] == ['dash', 'solid', 'solid', 'solid']
 
 def test_style_sheets_use_words_that_can_be_read():
     from sskd_tutor.core.files import pkg_data
