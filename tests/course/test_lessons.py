@@ -33,7 +33,7 @@ def headings(page):
 def test_a_lesson_has_a_goal_and_a_summary(path):
     first = '\n'.join(c.source for c in cells_of(path, 'markdown')[:3])
     assert re.search(r'\*\*Goal|By the end', first), "what can a reader do at the end?"
-    assert 'hat you should take along' in text_of(path)
+    assert 'What to take away' in text_of(path)
 
 @pytest.mark.parametrize('path', [p for p in lessons if p.stem not in ('01_first', 'bug_museum')], ids=name)
 def test_a_lesson_begins_with_what_came_before(path):

@@ -110,7 +110,7 @@ def test_voila_serves_a_lesson(browser, tmp_path, monkeypatch):
         await_in(page, "document.querySelectorAll('.sskd-verdict').length === 4")
         await_in(page, "document.querySelectorAll('.js-plotly-plot .gtitle').length >= 5")
         text = page.locator('body').inner_text()
-        assert 'A better student' in text and 'Traceback' not in text and 'What you should take along' in text
+        assert 'A better student' in text and 'Traceback' not in text and 'What to take away' in text
         page.screenshot(path=shots/'voila_lesson.png')
         assert {u for u in asked if not re.match(r'(data|blob):|http://127\.0\.0\.1:', u)} == set()
         known = 'setData is not a function'  # how Voila greets plotly, which draws all the same
