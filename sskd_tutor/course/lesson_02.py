@@ -33,7 +33,7 @@ def check_bits_of_doubt(answer):
     out = run(answer, p.clone())
     need(isinstance(out, Tensor), 'a tensor with one number for each row', out)
     if out.shape != (7,):
-        got = 'one number' if out.dim() == 0 else f'a tensor of shape {tuple(out.shape)}'
+        got = 'one number' if out.dim() == 0 else f'the shape {tuple(out.shape)} and not (7,)'
         raise Wrong(f"For 7 rows of 10 probabilities it gives {got}; "
             "each row is an image with a doubt of its own.")
     if (out < 0).all():
