@@ -34,4 +34,4 @@ def my_adapter(tap_shape, hint_shape):
     resize = torch.nn.AdaptiveAvgPool2d(target) if side > target else torch.nn.Upsample(size=target, mode='bilinear')
     return torch.nn.Sequential(resize, conv)
 # note: `make_adapter` of the package passes. Common mistakes: a convolution also where nothing is to adapt; a 3x3 window,
-# note: which lets the adapter do the student's work; a ReLU at the end.
+# note: which lets the adapter do the student's work; a ReLU at the end; pooling by the maximum, which is not linear.

@@ -9,7 +9,8 @@ def distance_loss(s, t):
         found, b = torch.cdist(vectors, vectors), len(vectors)
         return found/(found.sum()/(b*(b - 1)))
     return F.smooth_l1_loss(in_units(s), in_units(t))
-# note: Common mistake: `found.mean()`, which counts the zeros of the diagonal.
+# note: Common mistakes: `found.mean()`, which counts the zeros of the diagonal; `F.pdist`, whose loss is a mean over pairs and
+# note: not over the tables.
 
 # %% 4.3
 def contrast(s, t, y, T=.1):

@@ -27,4 +27,5 @@ def fair_epochs(run, student, x, y, images):
     step = count_macs(lambda: F.cross_entropy(net(x), y).backward())/len(x)
     return max(1, round(run.gmacs*1e9/(step*images)))
 # note: Common: counting the forward pass only (three times too many epochs), forgetting to divide by the batch, or giving as many epochs as the run had.
+# note: Rounding down is as good, and so are three forward passes of `stage_table` for a step.
 # note: The copy keeps the student free of left-over gradients; the check does not insist on it, lesson 5 does.

@@ -55,7 +55,7 @@ class NarrowerStage(Question):
             'sides of its maps by {side}. How many times fewer multiply-adds is that?')
     worked = 'Channels count on both sides, pixels along both sides of a map: {width}²·{side}² = {answer}.'
 
-    def draw(self, rng): return dict(width=rng.choice([2, 3, 4, 6]), side=rng.choice([1, 2, 4]))
+    def draw(self, rng): return dict(width=rng.choice([2, 3, 4, 6]), side=rng.choice([2, 3, 4]))
 
     def solve(self, width, side): return width**2*side**2
 
@@ -63,7 +63,7 @@ class NarrowerStage(Question):
         def work(c, rows):
             layer = nn.Conv2d(c, c, 3, padding=1)
             return count_macs(lambda: layer(torch.zeros(1, c, rows, rows)))
-        return work(12, 16)/work(12//width, 16//side)
+        return work(12, 12)/work(12//width, 12//side)
 
 # %% ../../nbs/course/20_bank.ipynb #28ef02b6
 @question
@@ -234,7 +234,7 @@ class DriftingMean(Question):
 class FrozenAndDecayed(Question):
     "A gradient of zero moves a weight"
     lesson, minutes, unit, digits = '5', 4, '%', 2
-    asks = ('A frozen weight still has a gradient, of zero, from before it was frozen. AdamW with '
+    asks = ('A frozen weight still has a gradient, of zero, from before it was frozen. A new AdamW with '
             'learning rate {lr} and weight decay {wd} makes {steps} steps. By how many percent does the '
             'weight shrink?')
     worked = 'Each step multiplies it by 1 - {lr}·{wd}: 100·(1 - (1 - {lr}·{wd})^{steps}) = {answer}.'
@@ -373,12 +373,13 @@ class ErrorBound(Question):
 class LowerBound(Question):
     "An interval for a difference"
     lesson, minutes, unit, digits = '9', 6, 'points', 2
-    asks = ('With five seeds a method was ahead of another by {words} points. Where does the 95 % '
+    asks = ('With five seeds a method was ahead of another by {words} points (a minus: '
+            'behind). Where does the 95 % '
             "interval of the mean lead begin? (Student's t with 4 degrees of freedom: 2.7764.)")
     worked = 'Mean minus 2.7764·s/sqrt(5), with s the standard deviation (n - 1): {answer}.'
 
     def draw(self, rng):
-        leads = [round(rng.gauss(1.5, 1.2), 1) for _ in range(5)]
+        leads = [round(rng.gauss(1.5, 1.2), 1) + 0. for _ in range(5)]   # + 0.: no minus before a zero
         return dict(leads=leads, words=listed(leads))
 
     def solve(self, leads, words):
@@ -392,7 +393,7 @@ class LowerBound(Question):
 @question
 class HolmOfTwo(Question):
     "Many comparisons"
-    lesson, minutes, digits = '9', 4, 3
+    lesson, minutes, digits = '9', 4, 4
     asks = ('A study makes {n} comparisons. The smallest p-values are {p1} and {p2}. What is the second '
             "of them after Holm's adjustment?")
     worked = 'The larger of {n}·{p1} and ({n} - 1)·{p2}, and at most 1: {answer}.'
@@ -526,9 +527,10 @@ class RuleInBits(Question):
 @question
 class TwoDivergences(Question):
     "Forward and reverse"
-    lesson, minutes, unit, digits = 'A2', 5, 'nats', 3
-    asks = ('Of two tokens the teacher gives the first {p} %, the student {q} %. By how much is the '
-            'forward divergence KL(teacher, student) larger than the reverse one?')
+    lesson, minutes, unit, digits = 'A2', 5, 'nats', 4
+    asks = ('Of two tokens the teacher gives the first {p} %, the student {q} %. By how many nats is the '
+            'forward divergence KL(teacher, student) larger than the reverse one? (If it is smaller, the '
+            'answer has a minus.)')
     worked = ('With p = 0.{p} and q = 0.{q}: forward p·ln(p/q) + (1 - p)·ln((1 - p)/(1 - q)), reverse '
               'with p and q exchanged. Their difference: {answer}.')
 

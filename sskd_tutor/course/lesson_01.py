@@ -156,7 +156,7 @@ def need_to_fit(
 ):
     "Raise `Wrong` unless a network has the teacher's stages and uses most of its budget"
     need(isinstance(net, StagedNet), 'a `StagedNet`, as `tutorial_resnet` builds', net)
-    table = run(net.stage_table, x)
+    table = run(net.cpu().stage_table, x)   # whoever has a GPU may have put it there
     mine, wanted = _reductions(table), _reductions(teacher.stage_table(x))
     if mine != wanted:
         raise Wrong(f"The student's stages, with their reductions, are {mine}; "

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .grading import Wrong, exercise, need, need_function, number, run
-from .probes import Slip, same_or_tell
+from .probes import Slip, near, same_or_tell
 from ..distill.losses import kd_loss, soft_kl
 
 # %% ../../nbs/course/03_lesson_02.ipynb #75ab1168
@@ -33,7 +33,7 @@ def check_bits_of_doubt(answer):
     out = run(answer, p.clone())
     need(isinstance(out, Tensor), 'a tensor with one number for each row', out)
     if out.shape != (7,):
-        got = 'one number' if out.dim() == 0 else f'a tensor of shape {tuple(out.shape)}'
+        got = 'one number' if out.dim() == 0 else f'the shape {tuple(out.shape)} and not (7,)'
         raise Wrong(f"For 7 rows of 10 probabilities it gives {got}; "
             "each row is an image with a doubt of its own.")
     if (out < 0).all():
@@ -94,6 +94,10 @@ def _logits_and_labels(b=13, n=7):
     return student, teacher, y, T, .6 + .3*torch.rand(()).item()
 
 # %% ../../nbs/course/03_lesson_02.ipynb #1e020015
+def _gradient(loss, student):
+    z = student.clone().requires_grad_()
+    return torch.autograd.grad(loss(z), z)[0]
+
 def _one_number(out):
     need(isinstance(out, Tensor) and out.numel() == 1, 'a tensor with one number', out)
     return out.float().item()
@@ -132,13 +136,17 @@ def check_kd_loss(answer):
 
 # %% ../../nbs/course/03_lesson_02.ipynb #1e020017
 def need_no_step_aside(answer):
-    "Raise `Wrong` unless the student gets a gradient"
+    "Raise `Wrong` unless the student gets the gradient of both parts"
     student, teacher, y, T, alpha = _logits_and_labels()
+    whole = _gradient(lambda z: kd_loss(z, y, teacher, T, alpha), student)
     student.requires_grad_()
     loss = run(answer, student, teacher, y, T, alpha)
     if not loss.requires_grad:
         raise Wrong('The value is right, but no gradient reaches the student. Is there a `.item()`, '
             'a `.detach()` or a `no_grad` on its way?')
+    if not near(torch.autograd.grad(loss, student)[0], whole):
+        raise Wrong('The value is right, but only part of its gradient reaches the student. Does one of '
+            'the two parts stand under `no_grad`, or behind a `.detach()`?')
 
 # %% ../../nbs/course/03_lesson_02.ipynb #1e020006
 def gradient_size(
@@ -209,18 +217,14 @@ def check_soft_gradient(answer):
     return 'Compared with autograd on three made-up batches, at three temperatures.'
 
 # %% ../../nbs/course/03_lesson_02.ipynb #1e020031
-def _gradient(loss, student):
-    z = student.clone().requires_grad_()
-    return torch.autograd.grad(loss(z), z)[0]
-
 def _settings(out, n):
     "The teacher's logits, T and alpha from what the learner's function gave"
-    need(isinstance(out, tuple) and len(out) == 3, 'three things: logits, T, alpha', out)
+    need(isinstance(out, (tuple, list)) and len(out) == 3, 'three things: logits, T, alpha', out)
     logits, T, alpha = out
     need(isinstance(logits, Tensor) and logits.shape == (n,), f'logits of shape ({n},)', logits)
     T = number(T, 'a temperature above 0')
     if T <= 0: raise Wrong(f'T is {T:g}; a temperature is above 0.')
-    return logits.float(), T, number(alpha, 'a weight from 0 to 1')
+    return logits.detach().float().cpu(), T, number(alpha, 'a weight from 0 to 1')
 
 # %% ../../nbs/course/03_lesson_02.ipynb #1e020032
 @exercise('2.5', 'A teacher that knows nothing', wants='a function `smoothing_teacher(eps, n)` that returns '
@@ -242,7 +246,8 @@ def check_smoothing_teacher(answer):
         wanted = _gradient(partial(F.cross_entropy, target=y, label_smoothing=eps), student)
         got = _gradient(partial(kd_loss, y=y, logits=logits.expand(9, n), T=T, alpha=alpha), student)
         if torch.allclose(got, wanted, atol=1e-5): continue
-        why = 'and alpha as well?' if abs(T - 1) < 1e-6 else 'At this T the soft part has another strength.'
+        why = 'At this T the soft part has another strength.'
+        if abs(T - 1) < 1e-6: why = 'T is right. Which share of the loss does `eps` give to the teacher?'
         raise Wrong('The teacher is uniform, but the gradients differ '
             f'(eps={eps:.2f}, T={T:g}, alpha={alpha:.2f}). {why}')
     return ('Its gradients equal those of `F.cross_entropy(..., label_smoothing=eps)`, '

@@ -6,7 +6,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/course/lesson_03.html.md"""
 
 # %% auto #0
 __all__ = ['damages', 'check_tap_shape', 'check_tap', 'at_each_pixel', 'check_at_each_pixel', 'left_over', 'left_by_damages',
-           'check_undone', 'need_linear', 'check_adapter']
+           'check_undone', 'need_sums', 'need_linear', 'check_adapter']
 
 # %% ../../nbs/course/04_lesson_03.ipynb #8b32e5e7
 import torch
@@ -199,6 +199,19 @@ def _heard(m, x, channel, i, j):
     return torch.autograd.grad(value, x)[0][0].abs()
 
 # %% ../../nbs/course/04_lesson_03.ipynb #edf24c62
+@torch.no_grad()
+def need_sums(
+    m: nn.Module,
+    shape: tuple,  # of a tap, (c,h,w)
+    pair: str,     # words for the two shapes
+):
+    "Raise `Wrong` unless an adapter is linear, but for a constant"
+    x, y, zero = torch.randn(1, *shape), torch.randn(1, *shape), torch.zeros(1, *shape)
+    gap = (m(x + y) + m(zero) - m(x) - m(y)).abs().max()
+    if gap > 1e-3:
+        raise Wrong(f"{pair} it is not linear: m(x + y) and m(x) + m(y) differ by {gap:.2f}, "
+            "where only a constant may be between them.")
+
 def need_linear(
     m: nn.Module,  # maps (b,c,side,side) to (b,d,side,side)
     c: int,
@@ -206,12 +219,8 @@ def need_linear(
     side: int,
 ):
     "Raise `Wrong` unless an adapter is linear, sees one pixel at a time and hears every channel"
-    x, y, zero = torch.randn(1, c, side, side), torch.randn(1, c, side, side), torch.zeros(1, c, side, side)
-    with torch.no_grad(): gap = (m(x + y) + m(zero) - m(x) - m(y)).abs().max()
-    if gap > 1e-3:
-        raise Wrong(f"It is not linear: m(x + y) and m(x) + m(y) differ by {gap:.2f}, "
-            "where only a constant may be between them.")
-    heard = _heard(m, x, int(torch.randint(d, ())), 3, 4)
+    need_sums(m, (c, side, side), 'Between maps of one size')
+    heard = _heard(m, torch.randn(1, c, side, side), int(torch.randint(d, ())), 3, 4)
     pixels = int((heard.sum(0) > 0).sum())
     if pixels > 1:
         raise Wrong(f"Between maps of one size, a pixel of the output depends on {pixels} pixels of the "
@@ -224,7 +233,7 @@ def _check_adapter(answer, tap_shape, hint_shape):
     pair = f"From {tap_shape} to {hint_shape}"
     m, x = run(answer, tap_shape, hint_shape), torch.randn(2, *tap_shape)
     need(isinstance(m, nn.Module), 'an `nn.Module`', m)
-    out = run(m.eval(), x)
+    out = run(m.cpu().eval(), x)
     need(isinstance(out, Tensor), f'a module that gives a tensor of shape {(2, *hint_shape)}', out)
     if out.shape != (2, *hint_shape): raise Wrong(f"{pair} it gives {tuple(out.shape[1:])}.")
     if tap_shape == hint_shape:
@@ -236,6 +245,7 @@ def _check_adapter(answer, tap_shape, hint_shape):
         return
     if not any(p.requires_grad for p in m.parameters()):
         raise Wrong(f"{pair} it has nothing that could learn which channel is which.")
+    need_sums(m, tap_shape, pair)
     if tap_shape[1:] == hint_shape[1:]: need_linear(m, tap_shape[0], hint_shape[0], 8)
 
 # %% ../../nbs/course/04_lesson_03.ipynb #9f6e97a3

@@ -67,6 +67,7 @@ def _slips_of_distances(s, t):
     S, T = distances_by_loops(s), distances_by_loops(t)
     def huber(a, b): return F.smooth_l1_loss(a, b).item()
     unit_s, unit_t = S/mean_of_pairs(S), T/mean_of_pairs(T)
+    b = len(s)
     return [
         Slip(huber(S, T), 'The distances are not yet in units of their mean: '
             'a tap twice as large would cost.'),
@@ -74,6 +75,8 @@ def _slips_of_distances(s, t):
             'The mean must be that of *pairs*. An image does not pair with itself, '
             'so divide by b(b - 1), not b².'),
         Slip(huber(S/mean_of_pairs(T), T/mean_of_pairs(T)), 'Each network has a mean of its own.'),
+        Slip(huber(unit_s, unit_t)*b/(b - 1), 'It is right for each pair. But the mean is over the pairs; '
+            'asked for is the loss of the two b x b tables, with the zeros of their diagonals.'),
         Slip(huber(unit_s**2, unit_t**2), 'These are squared distances.'),
         Slip(F.mse_loss(unit_s, unit_t).item(), "Huber's loss was asked for, `F.smooth_l1_loss`.")]
 

@@ -112,7 +112,7 @@ def interval_slips(
 def _check_interval(f, a, b):
     n, truth = len(b), interval((a - b).dropna())
     out = run(f, a.copy(), b.copy())
-    need(isinstance(out, (tuple, list)) and len(out) == 3, 'three numbers: (mean, low, high)', out)
+    need(np.shape(out) == (3,), 'three numbers: (mean, low, high)', out)
     out = mean, low, high = [number(v, 'a finite number in each of the three places') for v in out]
     if not near(mean, truth[0], 1e-6) and near(mean, a.mean() - b.mean(), 1e-6):
         raise Wrong(f"The mean of what all seeds gave is {mean:.2f}; "
@@ -203,6 +203,14 @@ def made_up_settings(
     def measured(): return own + noise*torch.randn(len(table)).numpy()
     return table.assign(valid=measured(), test=measured())
 
+# %% ../../nbs/course/10_lesson_09.ipynb #c0959401
+def _need_chosen_elsewhere(say):
+    "Raise `Wrong` if the test images choose, even if others are told"
+    table = pd.DataFrame(dict(setting=['a', 'b'], seed=0, valid=[90., 60.], test=[70., 80.]))
+    if say(table) != 60: return
+    raise Wrong('On average your numbers are honest. But the test images choose the setting, and the '
+        'held-out ones say what it is worth: then none are left that had no part in a choice.')
+
 # %% ../../nbs/course/10_lesson_09.ipynb #855dab57
 @exercise('9.4', 'Too good', wants='a function `accuracy_of_best(runs)` that gives one number', hints=[
     "All forty settings are worth the same. Where does the advantage of the one that you report come from?",
@@ -222,6 +230,7 @@ def check_accuracy_of_best(answer):
             why = 'that is how well it did on the images by which it was chosen, whichever images these are'
         raise Wrong(f"In {len(tables)} made-up tables all 40 settings are worth exactly 80 %, "
             f"and you report {np.mean(got):.2f} on average: {why}.")
+    _need_chosen_elsewhere(say)
     better = np.mean([say(made_up_settings([80.]*39 + [90.])) for _ in range(20)])
     if better < 88:
         raise Wrong("One setting of forty is worth 90 %, all others 80; "

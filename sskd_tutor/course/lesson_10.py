@@ -30,8 +30,8 @@ def share_of_equal(
 @exercise('10.1', 'How often do they agree?', wants='a share between 0 and 1', hints=[
     "If they only agreed where both are right, and were right independently of each other, "
     "it would be the product of both accuracies. Is a hard image hard for one of them only?",
-    "They cannot agree more often than the first is right and the second wrong allows: "
-    "whenever just one is right, they differ."])
+    "And they cannot agree on everything: whenever just one of them is right, they differ. "
+    "The first is right for three more images of a hundred than the second."])
 def check_agreement_guess(answer):
     guess = number(answer, 'a share between 0 and 1')
     need(0 <= guess <= 1, 'a share between 0 and 1', guess)
@@ -39,7 +39,7 @@ def check_agreement_guess(answer):
     with torch.no_grad(): one, other = (shipped(kind)(x).argmax(1) for kind in ('full', 'same-data'))
     a, b, truth = share_of_equal(one, y), share_of_equal(other, y), share_of_equal(one, other)
     told = f"On {len(y)} test images, just drawn,"
-    if abs(guess - truth) > .03:
+    if abs(guess - truth) > .04:   # three points, and one for the luck of the draw
         by_chance = a*b + (1 - a)*(1 - b)/9
         direction, why = 'high', 'Whenever just one of them is right they differ, and that happens.'
         if guess < truth:
@@ -147,7 +147,7 @@ def check_kl(answer):
     'same shape', hints=[
     "Which logit is the largest decides the answer. What may you do to all of them without changing that?",
     "KL punishes a student most for thinking impossible what the teacher thinks possible.",
-    "A temperature does not change the answer. Towards which of its ends does KL grow without a bound?"])
+    "A temperature does not change the answer. Toward which of its ends does KL grow without a bound?"])
 def check_far(answer):
     for scale in (.5, 2., 6.):
         t = scale*torch.randn(200, 10)

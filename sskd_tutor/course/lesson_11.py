@@ -234,6 +234,9 @@ def check_best_epoch(answer):
         raise Wrong(f"{told}. Then the labels were changed and nothing else, "
             f"so that `stitched` is highest after epoch {others[1]}: now it gives epoch {second:g}. "
             "It asks the labels.")
+    if first not in range(8):
+        raise Wrong(f"It gives {first:g}, and the epochs run from 0 to 7. "
+            "Is that the number of a row of the table?")
     if first == 7:
         raise Wrong("It gives the last epoch, where the *training* loss is lowest. "
             "On held-out images stage1 was best earlier.")
@@ -242,7 +245,7 @@ def check_best_epoch(answer):
     if first != best:
         table = history(others[0])
         nmse = table[(table.stage == 'stage1') & (table.measure == 'nmse')].set_index('epoch').value
-        raise Wrong(f"{told}, where the NMSE on held-out images is {nmse.get(first, float('nan')):.3f}; "
+        raise Wrong(f"{told}, where the NMSE on held-out images is {nmse[first]:.3f}; "
             f"it runs from {nmse.min():.3f} to {nmse.max():.3f}, and 0 is a perfect copy.")
     return ('Two histories with equal maps and other labels: the same epoch both times, '
         'and the one in which stage1 mimicked best on images that it was not trained on.')
@@ -306,7 +309,7 @@ def _need_fair_budget(s, rival):
     wants='a dict: methods, primary, labels, images, seeds, budget', hints=[
     'The lesson names the honest rival of a method that needs no label: it needs none either.',
     'Equal epochs are not equal cost. In which unit is a budget the same for all?',
-    'An interval over two seeds is six times as wide as it needs to be. How many can you afford?'])
+    'An interval over two seeds reaches 12.7 standard errors to each side. How many seeds can you afford?'])
 def check_fair_study(answer):
     need(isinstance(answer, Mapping), 'a dict, as `study` takes it', answer)
     try: s = study(answer)

@@ -72,7 +72,7 @@ def check_own_net(answer):
     need_function(answer, 'my_net()')
     net = run(answer)
     need(isinstance(net, nn.Module), 'an nn.Module', net)
-    try: staged = as_stages(net, (1, 28, 28))
+    try: staged = as_stages(net.cpu(), (1, 28, 28))
     except (ValueError, TypeError) as e:
         raise Wrong(f"`as_stages` refuses it: {str(e).splitlines()[0]}") from e
     n = need_fit(staged)
@@ -288,8 +288,9 @@ def check_camera(answer):
     if moved:
         raise Wrong(f"Asking has changed the network: {moved[0]} and {len(moved) - 1} more are not what "
             "they were. In train mode batch norm learns from every image that it sees.")
-    if (seen[-1] - normalized(images)).abs().max() > 1e-3:
-        raise Wrong(f"The network was fed values from {seen[-1].min():.2f} to {seen[-1].max():.2f}; "
+    fed = torch.cat(seen)   # all at once, or one after the other
+    if fed.shape != images.shape or (fed - normalized(images)).abs().max() > 1e-3:
+        raise Wrong(f"The network was fed values from {fed.min():.2f} to {fed.max():.2f}; "
             f"in its training a black pixel was {normalized(0):.2f} and a white one {normalized(255):.2f}.")
     if not torch.allclose(out, want, atol=1e-4):
         alone = run(answer, net, images[:1].clone(), mean, std)

@@ -220,7 +220,7 @@ def need_steep(
     '`F.softplus(s)` is near 0 for a very low score s, and grows with it. `F.softplus(-s)` is the reverse.',
     'What the critic learns from must not reach the student: `detach()`.',
     'What the student learns from goes *through* the critic and must leave nothing there: '
-    '`requires_grad_(False)` meanwhile, and back again afterwards.',
+    '`requires_grad_(False)` meanwhile, and back again afterward.',
     'Of the two ways to write `fool`, one is flat where the score is very low. Take the other.'])
 def check_two_players(answer):
     is_pair = isinstance(answer, (tuple, list)) and len(answer) == 2

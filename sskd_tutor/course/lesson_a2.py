@@ -24,11 +24,12 @@ def check_pairs(answer):
     for context, n in ((3, 5), (2, 4)):
         seqs = torch.arange(context + n)[None] + 100*torch.arange(4)[:, None]
         out = run(answer, seqs.clone(), context)
-        ok = isinstance(out, tuple) and len(out) == 2 and all(isinstance(o, Tensor) for o in out)
+        ok = isinstance(out, (tuple, list)) and len(out) == 2 and all(isinstance(o, Tensor) for o in out)
         need(ok, 'two tensors, windows and next', out)
         windows, after = out
-        need(windows.shape == (4, n, context) and after.shape == (4, n),
-            f"windows of shape {(4, n, context)} and next of shape {(4, n)}", windows)
+        if windows.shape != (4, n, context) or after.shape != (4, n):
+            raise Wrong(f"Expected windows of shape {(4, n, context)} and next of shape {(4, n)}, "
+                f"got {tuple(windows.shape)} and {tuple(after.shape)}.")
         if torch.equal(after, windows[..., -1]):
             raise Wrong("The last character of each window *is* the one to be predicted. "
                 "Any network gets that right.")
@@ -79,6 +80,8 @@ def check_reverse_kl(answer):
             Slip(kl_by_sums(q, p), 'That is the forward direction, KL(teacher || student).'),
             Slip(-truth, 'The sign: a divergence is never negative.'),
             Slip(truth*places, 'That is the sum over all places; take their mean.'),
+            Slip(truth*places/shape[0], "It was divided by the first size only, as "
+                "`reduction='batchmean'` does. Flatten all places into one dimension first."),
             Slip(truth/shape[-1], 'That is a mean over the characters too; they are summed.')],
             f"For random logits of shape {shape} it is {truth:.4f}; yours is {got:.4f}.")
     moved = number(run(answer, s + 5, t - 3), 'one number')

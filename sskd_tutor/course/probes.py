@@ -23,11 +23,16 @@ from ..nets.staged import StagedNet
 from ..nets.weights import fashion_teacher
 
 # %% ../../nbs/course/01_probes.ipynb #1b81dbe2
+def _plain(v):
+    "A tensor as one of the CPU without a gradient; anything else as it is"
+    return v.detach().cpu() if isinstance(v, Tensor) else v
+
 def near(
     a, b,          # numbers, or lists, arrays, tensors of numbers
     tol=1e-3,      # relative and absolute
 ) -> bool:
     "Equal, as far as arithmetic can tell"
+    a, b = _plain(a), _plain(b)
     return np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=tol, atol=tol)
 
 # %% ../../nbs/course/01_probes.ipynb #e32be82e
