@@ -54,7 +54,8 @@ def test_weights_fit_the_original_class(tmp_path):
     model = resnet18(num_classes=5)
     stages = dict(stage1=['conv1', 'bn1', 'relu', 'maxpool', 'layer1'], stage2=['layer2'], stage3=['layer3'], stage4=['layer4'])
     staged = StagedNet.from_modules(model, stages, ['avgpool', lambda x: x.flatten(1), 'fc'])
-    with torch.no_grad(): [p.add_(.01) for p in staged.parameters()]
+    with torch.no_grad():
+        for p in staged.parameters(): p.add_(.01)
     export_student(model, torch.rand(2, 3, 64, 64), tmp_path/'out', ['safetensors', 'torch'])
     new = resnet18(num_classes=5)
     new.load_state_dict(load_file(tmp_path/'out/student.safetensors'))

@@ -101,7 +101,7 @@ def test_what_is_said(first):
     assert 0 <= table['distilled'] <= 100 and table['teacher'] > 80 and table['gmacs']['distilled'] > 0
     assert table['classes'] == classes
 
-def test_what_is_left(first, work):
+def test_what_is_left(first):
     _, table, run = first
     left = {'student.safetensors', 'metrics.csv', 'run.json', 'report.html', 'alignment.csv', 'alignment.json', 'alignment.npz', 'look.json',
             'pairing.json', 'images.json', 'classes.txt', 'export', 'settings.json'}
@@ -258,7 +258,7 @@ def exported(run, out, capsys, *more):
     table, err = capsys.readouterr()
     return {r['format']: r for r in json.loads(table)}, (out/'README.md').read_text(), err
 
-def test_export(first, work, tmp_path, capsys):
+def test_export(first, tmp_path, capsys):
     "All formats answer as the student that the run saved; the card has its sizes beside the teacher's"
     import onnxruntime
     run = first[2]
@@ -476,14 +476,14 @@ def test_a_teacher_that_knows_nothing(work, tmp_path, capsys):
     assert re.search(r'the teacher is right on .*--teacher-mean.*--weak-teacher', capsys.readouterr().err)
     assert main(args + ['--weak-teacher']) == 0
 
-def test_a_run_is_not_overwritten(first, work, tmp_path, capsys, monkeypatch):
+def test_a_run_is_not_overwritten(first, work, capsys, monkeypatch):
     monkeypatch.chdir(work)
     before = (work/'runs/first/run.json').read_bytes()
     told_in_one_line(line(work) + ['--out', 'runs/first'], 'holds a run; pass --overwrite', capsys)
     assert (work/'runs/first/run.json').read_bytes() == before and not (work/'runs/.first.checkpoints').exists()
 
 def test_train_and_valid_folders(work, tmp_path):
-    write(tmp_path/'photos/train', n=30), write(tmp_path/'photos/val', n=10)
+    for part, n in dict(train=30, val=10).items(): write(tmp_path/f'photos/{part}', n=n)
     job = prepared(settings(work, data=str(tmp_path/'photos')))
     assert (len(job.dls.train_ds), len(job.dls.valid_ds)) == (90, 30)
 

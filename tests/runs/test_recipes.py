@@ -95,7 +95,7 @@ def recipe_job(recipe, data=None, **given):
     r = recipe if isinstance(recipe, dict) else read_recipe(recipe)
     return RecipeJob(RecipeSettings(r['name'], data, **given), recipe=r)
 
-def students(job, share=None):
+def students(job):
     "The images that the students see"
     return recipe_dls(job.student_settings(None), quiet)
 
@@ -385,7 +385,7 @@ def test_the_real_sets(name, tmp_path):
     result = run(recipe_job(r, **given, share=2_000/r['real']['train'], labels_only=True), tmp_path/'out')
     assert 'classes, not' not in str(result) and sum(row['last'] is not None for row in result.info['rows']) == 3
 
-def test_detection_is_sent_on(monkeypatch, capsys, tmp_path):
+def test_detection_is_sent_on(monkeypatch, tmp_path):
     "COCO's recipe goes to the detection job, with the settings that it knows"
     seen = []
     monkeypatch.setattr(CocoJob, 'plan', lambda self: seen.append(self))
