@@ -30,6 +30,15 @@ def fail(where, what): raise CourseError(f'{where}: {what}')
 
 # --- reading
 
+def chosen(
+    paths: list,   # of notebooks
+    names,         # of lessons, e.g. 01_first
+) -> list:
+    "The notebooks of these names, all if no name is given"
+    unknown = set(names) - {path.stem for path in paths}
+    if unknown: sys.exit(f"no lesson {sorted(unknown)}; expected some of {[path.stem for path in paths]}")
+    return [path for path in paths if not names or path.stem in names]
+
 @dataclass
 class Solution:
     code: str

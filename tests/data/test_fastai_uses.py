@@ -43,11 +43,11 @@ def stored():
 def kinds(folder):
     common = dict(size=16, bs=8, views=None, device='cpu')
     plain, split = folder/'plain', folder/'split'
-    def pictures(part): return ImageFolder(split/part)
+    def images(part): return ImageFolder(split/part)
     return dict(
         folder=folder_dls(plain, **common),
         listed=listed_dls(split, by_parent(split, 'train'), by_parent(split, 'valid'), **common),
-        dataset=dataset_dls(pictures('train'), pictures('valid'), **common),
+        dataset=dataset_dls(images('train'), images('valid'), **common),
         fashion=fashion_dls(n=40, bs=8, device='cpu'), stored=stored())
 
 names = ['folder', 'listed', 'dataset', 'fashion', 'stored']

@@ -1,4 +1,4 @@
-"""Own teacher, student and pictures, on the command line: looked at, distilled, resumed; what is wrong is told in one line."""
+"""Own teacher, student and images, on the command line: looked at, distilled, resumed; what is wrong is told in one line."""
 import json, re, resource, shutil, signal, subprocess
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -41,7 +41,7 @@ def write(folder, n=60, names=classes, mode='L'):
 
 @pytest.fixture(scope='module')
 def work(tmp_path_factory):
-    "Pictures, and weights of a teacher that knows them"
+    "Images, and weights of a teacher that knows them"
     work = tmp_path_factory.mktemp('work')
     dls = distill_dls(FolderSettings(str(write(work/'photos')), teacher_word, student_word, size=28, bs=16, device='cpu'))
     torch.manual_seed(0)
@@ -139,7 +139,7 @@ foreign = dict(teacher='timm:resnet10t', teacher_weights=None, student='torchvis
                teacher_size=96, mode='RGB', weak_teacher=True)
 
 def test_a_foreign_pair(work):
-    "timm teaches torchvision, gray pictures in color; a teacher that knows nothing is taken if that is meant"
+    "timm teaches torchvision, gray images in color; a teacher that knows nothing is taken if that is meant"
     job = prepared(settings(work, **foreign))
     assert job.pairing.converter.size == (96, 96) and len(job.pairing.ends) == 5 and type(job.student).__name__ == 'MobileNetV3'
 
@@ -290,7 +290,7 @@ def test_export_without_the_teachers_weights(first, work, tmp_path, capsys):
         assert '| teacher with random weights |' in card and 'License**: CC BY 4.0\n' in card
 
 def test_the_teacher_is_measured_as_it_was_fed(first, work, tmp_path):
-    "Pictures of another size and normalization: the same answers as in the run, from the learner's pictures"
+    "Images of another size and normalization: the same answers as in the run, from the learner's images"
     torch.save(build_model(student_word + ',n_out=3').state_dict(), tmp_path/'w.pth')
     words = dict(teacher=student_word, teacher_weights=str(tmp_path/'w.pth'))
     fed = dict(teacher_size=14, teacher_mean=[.1], teacher_std=[.2], weak_teacher=True)
@@ -374,7 +374,7 @@ def test_looking_changes_nothing(work):
     assert job.count().gmacs > 0 and not moved(before, job.student, job.pairing.teacher)
 
 def test_another_normalisation_is_taken_off(work):
-    "The teacher of pictures that were normalized otherwise answers as if it were fed those"
+    "The teacher of images that were normalized otherwise answers as if it were fed those"
     other = prepared(settings(work, teacher_mean=[0.], teacher_std=[1.], weak_teacher=True))
     x = other.dls.valid.one_batch()[0].as_subclass(torch.Tensor)
     t = other.dls.train.after_batch.fs[-1]

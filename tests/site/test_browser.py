@@ -103,7 +103,7 @@ def finish(page):
     assert errors == [] and page.locator('.jupyter-widgets-error-widget').count() == 0
 
 def look(explorer):
-    "The drawn state of an explorer: its titles, the maps as pictures, the ring, the line of curves"
+    "The drawn state of an explorer: its titles, the maps as images, the ring, the line of curves"
     return explorer.evaluate("""el => {
         const plots = [...el.querySelectorAll('.js-plotly-plot')], all = (p, what) => [...p.querySelectorAll(what)]
         const where = i => i.getAttribute('xlink:href') ?? i.getAttribute('href')
@@ -152,7 +152,7 @@ def settled(page, explorer):
     return now
 
 def try_all(page, explorer):
-    "Every slider by keyboard, every drop-down, the pictures, a point and a cell"
+    "Every slider by keyboard, every drop-down, the images, a point and a cell"
     a = settled(page, explorer)
     assert a['titles'][0].startswith('stage') and len(a['maps']) == 4 and all(a['aria'])
     chosen = int(a['titles'][0][5]) - 1

@@ -67,7 +67,7 @@ def answer(page, id, text):
 def test_a_newcomers_path(page, browser, clone, tmp_path):
     with make_lab(clone, tmp_path) as url:
         page.set_viewport_size(dict(width=1300, height=1400))
-        front = browser.new_page()  # nobody watches it: the front page's badges are pictures from elsewhere
+        front = browser.new_page()  # nobody watches it: the front page's badges are images from elsewhere
         front.goto(f'{url}/lab/tree/index.ipynb')
         front.locator('.jp-Notebook h1:has-text("sskd_tutor")').first.wait_for(timeout=60_000)
         front.close()
