@@ -224,6 +224,7 @@ def test_int8(run_folder, tmp_path):
     files = {p.name: p.stat().st_size for p in (tmp_path/'out').iterdir()}
     assert set(files) == {'README.md', 'student.pt2', 'student.onnx', 'student_int8.onnx'}
     card = (tmp_path/'out/README.md').read_text()
+    assert files['student_int8.onnx'] < files['student.onnx']
     assert 'ONNX, int8' in said[0] and 'accuracy, %' in card and '| ONNX, int8 | student_int8.onnx |' in card
 
 def test_int8_needs_onnx_and_images(run_folder, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
+from conftest import browser_flags
 from sskd_tutor.core.files import pkg_data
 from sskd_tutor.measure.recording import Recording, measure_columns, step_columns
 import sskd_tutor.viz.alignment, sskd_tutor.viz.maps, sskd_tutor.viz.outcome, sskd_tutor.viz.points
@@ -23,7 +24,7 @@ from sskd_tutor.viz.outcome import agreement, cost_panel, reliability
 from sskd_tutor.viz.style import gray
 from sskd_tutor.runs.saved import save_run, write_report
 from sskd_tutor.nets.small import tutorial_resnet
-from test_report import flags, history, info
+from test_report import history, info
 
 stages, schedule = ['stage1', 'stage2'], dict(stage1=2, stage2=2, head=1)
 when = [('start', 0), ('stage1', 1), ('stage1', 2), ('stage2', 1), ('stage2', 2), ('head', 1)]
@@ -397,7 +398,7 @@ def test_page_plays_offline(folder, chromium, repo):
     shots, asked, said = repo/'tests/screenshots', [], []
     shots.mkdir(exist_ok=True)
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=flags)
+        browser = p.chromium.launch(executable_path=chromium, args=browser_flags)
         for scheme in ('light', 'dark'):
             page = browser.new_page(viewport=dict(width=900, height=900), color_scheme=scheme)
             page.on('request', lambda r: asked.append(r.url))
