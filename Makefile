@@ -3,6 +3,11 @@ bin := .venv/bin
 min := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 
 rooms := core data nets measure distill compare tasks viz runs course
+ifneq ($(filter test,$(MAKECMDGOALS)),)
+  ifneq ($(filter-out $(rooms),$(ROOM)),)
+    $(error there is no room "$(ROOM)"; expected one of: $(rooms))
+  endif
+endif
 quick := tests/repo/test_imports.py tests/repo/test_repo.py tests/core
 
 # Real sets are unpacked into .venv, unless SSKD_DATA says where they are
@@ -22,7 +27,6 @@ check: .venv/.dev  ## what is quick to find out: lint, types, the law of rooms, 
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -n auto -m "not slow and not long and not browser" $(quick) $(ARGS)
 
 test: .venv/.dev  ## everything but the long and the slow tests, under 15 minutes on two cores; ROOM=distill for one room and its notebooks
-	$(if $(ROOM),$(if $(filter $(ROOM),$(rooms)),,$(error there is no room "$(ROOM)"; expected one of: $(rooms))))
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE ROOM=$(ROOM) $(bin)/python -m pytest -n auto --dist load $(if $(ROOM),tests/$(ROOM) tests/repo/test_notebooks.py) $(ARGS)
 
 test-all: .venv/.dev  ## what CI runs: `make test` and the long tests, which tests/long.txt names
@@ -35,7 +39,7 @@ test-slow: .venv/.dev  ## what is too long for every commit, one process a core;
 	SSKD_DATA='$(sets)' OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(bin)/python -m pytest -m slow -n auto --dist load -p no:cacheprovider --durations=0 $(ARGS) > .venv/test-slow.log 2>&1; status=$$?; \
 	  cat .venv/test-slow.log; sed -n '/slowest/,$$p' .venv/test-slow.log >> benchmarks/results/test-slow.txt; exit $$status
 
-test-oldest: .venv-oldest/.installed  ## the unit tests of distill and the oldest versions that settings.ini promises
+test-oldest: .venv-oldest/.installed  ## core, measure and distill beside the oldest versions that settings.ini promises
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest tests/core tests/distill tests/measure $(ARGS)
 
 test-colab: .venv/.dev .venv-colab/.pins  ## the lessons where Colab would run them: the wheel, the versions that Colab has, no clone

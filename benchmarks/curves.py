@@ -185,7 +185,7 @@ def gmacs_of(config, entry):
     if 'tune' in entry: return sum(tuning_units(config, method) for method in entry['tune'])*config['unit']
     return sum(entry['budgets'])*len(seeds_of(config, entry))*len(entry['methods'])*config['unit']
 
-def plan(config, rows, rate=30.):
+def plan(config, rate=30.):
     "A row for each entry of the order: what, runs, GMACs, hours at so many GMACs a second"
     table = []
     for entry in config['order']:
@@ -222,7 +222,7 @@ def held_out(cell):
     trial = start(cell, 'cpu')
     train(cell.method, trial, cell.budget)
     seconds = time.time() - begin
-    trial.student.eval(), trial.teacher.eval()
+    for net in (trial.student, trial.teacher): net.eval()
     with torch.no_grad():
         logits, y = all_logits(trial.student, trial.labeled.valid)
         of_teacher, _ = all_logits(trial.teacher, trial.labeled.valid)
@@ -246,7 +246,7 @@ def make(config, run):
     return {name: str(row[name]) for name in COLUMNS}
 
 def print_plan(config, rows):
-    table = plan(config, rows)
+    table = plan(config)
     hours = table.hours.sum()
     print(table.to_string(index=False), f"\n{table.runs.sum()} runs, {hours:.0f} hours of one core; "
           f"{len(rows)} runs are there")

@@ -1,4 +1,4 @@
-"""Detection: the teacher, then stage by stage against labels only on scenes of Fashion-MNIST pictures.
+"""Detection: the teacher, then stage by stage against labels only on scenes of Fashion-MNIST images.
 
     python benchmarks/detection.py teacher
     python benchmarks/detection.py compare     # a row a seed and method in results/detection.csv; resumable
@@ -7,8 +7,8 @@ The scenes are written in COCO's format and read from it. The teacher learns fro
 student sees the first 600 of them. Stage by stage: each stage mimics the teacher's, without a box, then neck
 and heads learn on the frozen backbone. Labels only: the same student, all of it trained on the same 600
 scenes, for as many multiply-adds as the whole stage-by-stage run took, the teacher's included. Its learning
-rate is chosen among three on 300 other scenes made of training pictures (`choose`). 500 scenes of test
-pictures are measured once, after the last epoch; nothing was chosen on them. The results are in
+rate is chosen among three on 300 other scenes made of training images (`choose`). 500 scenes of test
+images are measured once, after the last epoch; nothing was chosen on them. The results are in
 sskd_tutor/data_files/benchmarks/results.
 """
 import argparse, hashlib, tempfile, time
@@ -164,7 +164,7 @@ def append(path, row):
     print(*row.values(), flush=True)
 
 def choose(a):
-    "Try the learning rates of labels only, on scenes of training pictures"
+    "Try the learning rates of labels only, on scenes of training images"
     tried = {float(row['lr']) for row in read_rows(a.choice)}
     gmacs = float(read_rows(a.csv)[0]['gmacs'])  # of stage by stage
     for lr in TRIED - tried:

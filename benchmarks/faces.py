@@ -7,8 +7,8 @@
 The results are in sskd_tutor/data_files/benchmarks/results.
 
 Persons are made up of four pieces of Fashion-MNIST each (`sskd_tutor.data.made.made_up`). The teacher has 400
-of them, the student 200 others, with 12 pictures each; the test is on 40 more, with pieces from the test
-pictures. Each seed: stage by stage, measured with a copy of the teacher's head (no name) and then with a head
+of them, the student 200 others, with 12 images each; the test is on 40 more, with pieces from the test
+images. Each seed: stage by stage, measured with a copy of the teacher's head (no name) and then with a head
 of its own; and the same student trained on names alone, for as many multiply-adds as the whole stage-by-stage
 run took. Both learn by the same margin loss. The last epoch is measured, never the best; nothing was chosen
 on the strangers.
@@ -44,7 +44,7 @@ MEASURES = ['tar_0.1', 'tar_0.01', 'tar_0.001', 'auc']
 FIELDS = ['method', 'seed', *MEASURES, 'tar_0.001_of_2', 'tar_0.001_of_5', 'gmacs', 'seconds', 'epochs',
           'images', 'width', 'lr', 'tested_on', 'machine', 'date']
 PRINTED = FIELDS[:12]    # after each run
-EACH = dict(teacher=60, student=12)   # training pictures of a person
+EACH = dict(teacher=60, student=12)   # training images of a person
 # classes that are strangers, one set after the other
 HELD_OUT = [6, 7, 8, 9], [0, 3, 6, 9], [3, 4, 7, 8], [1, 4, 5, 8], [2, 3, 7, 8], [1, 2, 8, 9]
 
@@ -81,11 +81,11 @@ def normalized_loaders(train, valid, seed, bs):
     return loaders(train, valid, seed, bs, torch.device('cpu'), ([mean], [std]))
 
 def dls_of(who, seed, bs):
-    "The pictures of the teacher's or the student's crowd"
+    "The images of the teacher's or the student's crowd"
     train = made_up(crowds[who], EACH[who])
     valid = made_up(crowds[who], 2, 'valid')
     dls = normalized_loaders(train, valid, seed, bs)
-    dls.train.views = Views(flip=False, erase=6, seed=seed)  # a mirrored picture is another person
+    dls.train.views = Views(flip=False, erase=6, seed=seed)  # a mirrored image is another person
     return dls
 
 def learner(net, dls): return Learner(dls, net, loss_func=net.head.loss, cbs=[Bf16(), ChannelsLast()])
@@ -95,7 +95,7 @@ def quietly(learn, what, *args, **kwargs):
     with learn.no_bar(), learn.no_logging(): return getattr(learn, what)(*args, valid_every=0, **kwargs)
 
 def measured(net):
-    "Verification of the strangers, by one picture of each and by the mean of several"
+    "Verification of the strangers, by one image of each and by the mean of several"
     test = made_up(crowds['strangers'], 20, 'valid')
     embeddings = embed(net, test.x)
     row = verification(embeddings, test.y).to_dict()

@@ -2,7 +2,7 @@
 
     python benchmarks/folder.py
 
-Writes the 10,000 embedded Fashion-MNIST pictures as 64 px JPEGs, then runs `fit_sskd` over `folder_dls` with
+Writes the 10,000 embedded Fashion-MNIST images as 64 px JPEGs, then runs `fit_sskd` over `folder_dls` with
 `CacheFeatures(where='disk')`, once on a part of them and once on all, each in a fresh process. Reported:
 seconds, the largest anonymous memory above that of the same process before the run (so that the libraries do
 not count), its growth from the part to the whole, and the largest size of the cache's folder over the budget.
@@ -15,12 +15,12 @@ here = Path(__file__).resolve().parent
 sys.path[:0] = [str(here), str(here.parent)]
 
 SIDE = 64                   # pixels of a JPEG
-RGB_BYTES = SIDE*SIDE*3     # of a picture as uint8 RGB
-STAGES = 3                  # each looks at every picture in every epoch
+RGB_BYTES = SIDE*SIDE*3     # of a image as uint8 RGB
+STAGES = 3                  # each looks at every image in every epoch
 HANDED_ON = 'epochs', 'views', 'budget', 'bs'    # options of the fresh processes
 
 def write_folder(folder, n):
-    "n pictures in ten class folders, gray 64 px JPEGs"
+    "n images in ten class folders, gray 64 px JPEGs"
     import torch
     from PIL import Image
     from sskd_tutor.data.images import embedded_fashion, vocab
@@ -100,7 +100,7 @@ def one(a):
     print(json.dumps(found))
 
 def run_of(n, a, folder):
-    "What `one` says about n pictures, in a fresh process"
+    "What `one` says about n images, in a fresh process"
     write_folder(folder/f'{n}', n)
     options = [f'--{name}={getattr(a, name)}' for name in HANDED_ON]
     command = [sys.executable, '-W', 'ignore', __file__, '--one', f'--folder={folder}/{n}', *options]
@@ -108,7 +108,7 @@ def run_of(n, a, folder):
     return json.loads(out.splitlines()[-1])
 
 def add_rows(table, a, small, large):
-    "The figures of two runs, on a part of the pictures and on all"
+    "The figures of two runs, on a part of the images and on all"
     pair = f"{large['n']} training pictures of 64 px from disk, {a.budget} of disk"
     pictures = large['n']*a.epochs*STAGES
     table.add('folder: seconds', pair, large['seconds'], remembered=large['remembered'], gmacs=large['gmacs'],
@@ -128,8 +128,8 @@ def add_rows(table, a, small, large):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    p.add_argument('--n', type=int, default=10_000, help='pictures, training and validation')
-    p.add_argument('--part', type=int, help='pictures of the smaller run; a half of --n if not given')
+    p.add_argument('--n', type=int, default=10_000, help='images, training and validation')
+    p.add_argument('--part', type=int, help='images of the smaller run; a half of --n if not given')
     p.add_argument('--epochs', type=int, default=4, help='a stage')
     p.add_argument('--views', type=int, default=2)
     p.add_argument('--budget', default='400 MB', help='of the disk, for remembered features')
@@ -147,7 +147,7 @@ def main():
     with tempfile.TemporaryDirectory() as tmp:
         for n in (a.part or a.n//2, a.n):
             runs.append(run_of(n, a, Path(tmp)))
-            say(f"{n} pictures: {runs[-1]}")
+            say(f"{n} images: {runs[-1]}")
     add_rows(table, a, *runs)
     say(table.verdict())
 

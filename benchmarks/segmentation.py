@@ -6,7 +6,7 @@
 The first trains the teacher that travels with the package and writes its card. The second compares, over a
 few seeds and at equal multiply-adds: the student stage by stage (ten stages, then the head), the same on
 labels only, and half as many epochs a stage followed by a fine-tune of everything. All students see the same
-training scenes, the first half of the teacher's; the test scenes are composed of official test pictures and
+training scenes, the first half of the teacher's; the test scenes are composed of official test images and
 looked at once, after the last epoch. A row of results/segmentation.csv for each run; runs that are there
 already are left out. The learning rate was chosen with --holdout, for both methods the same.
 
@@ -73,7 +73,7 @@ The students of `benchmarks/segmentation.py` see the first half of these scenes:
 def loaders(a, seed, test=True):
     """The training scenes and the test scenes.
 
-    To choose a setting, other scenes of training pictures instead of the test scenes."""
+    To choose a setting, other scenes of training images instead of the test scenes."""
     held = make_scenes(a.n_test, 'valid') if test else make_scenes(a.n_test, 'train', seed=9)
     return scene_dls(make_scenes(a.n), held, bs=a.bs, seed=seed, device='cpu')
 

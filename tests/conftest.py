@@ -7,6 +7,8 @@ import torch
 os.environ.update(MPLBACKEND='agg', PLOTLY_RENDERER='plotly_mimetype')
 root = Path(__file__).resolve().parent.parent
 browsers = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'
+browser_flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+                 '--disable-background-networking', '--disable-component-update', '--disable-sync']
 
 def find_chromium(): return next(filter(None, map(shutil.which, browsers)), None)
 

@@ -128,7 +128,7 @@ def test_as_a_module(tmp_path):
 
 # --- plan
 
-def test_plan(tmp_path, capsys):
+def test_plan(capsys):
     line = ('plan --student tutorial:width=4,blocks=1 --teacher tutorial:width=8,blocks=1 --images 600 --valid 100 '
             '--bs 50 --epochs 6 --device cpu')
     assert main(line.split() + ['--budget', '20 MB', '--gpus', '4', '--json']) == 0

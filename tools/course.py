@@ -30,6 +30,15 @@ def fail(where, what): raise CourseError(f'{where}: {what}')
 
 # --- reading
 
+def chosen(
+    paths: list,   # of notebooks
+    names,         # of lessons, e.g. 01_first
+) -> list:
+    "The notebooks of these names, all if no name is given"
+    unknown = set(names) - {path.stem for path in paths}
+    if unknown: sys.exit(f"no lesson {sorted(unknown)}; expected some of {[path.stem for path in paths]}")
+    return [path for path in paths if not names or path.stem in names]
+
 @dataclass
 class Solution:
     code: str
@@ -186,11 +195,18 @@ def flag_of(cell):
     found = re.search(r'^#\| *(slow|gpu|notest)', cell.source, re.M)
     return found[1] if found else None
 
+def change_texts(cell, change):
+    "Put `change` of it in the place of each text in markdown that a cell holds, saved outputs included"
+    if cell.cell_type == 'markdown': cell.source = change(cell.source)
+    for o in cell.get('outputs', []):
+        data = o.get('data', {})
+        if 'text/markdown' in data: data['text/markdown'] = change(data['text/markdown'])
+
 def cleaned(cell, folder, stay=()):
     "A cell without nbdev's directives, without prompt numbers; what is hidden stays hidden"
     hidden = {k: v for k, v in cell.metadata.items() if k == 'jupyter'}
     c = nbformat.from_dict(dict(cell, metadata=hidden))
-    if c.cell_type == 'markdown': c.source = absolute(c.source, folder, stay)
+    change_texts(c, lambda text: absolute(text, folder, stay))
     if c.cell_type != 'code': return c
     flag = flag_of(c)
     if flag: c.metadata['tags'] = [flag]
@@ -249,8 +265,7 @@ def write_sheets(pages, to, names):
     for name in sheets:
         nb = nbformat.read(pages/name, 4)
         cells = [cleaned(c, 'nbs/pages', sheets) for c in nb.cells]
-        for c in cells:
-            if c.cell_type == 'markdown': c.source = beside(c.source, names)
+        for c in cells: change_texts(c, lambda text: beside(text, names))
         made = nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=nb.metadata.kernelspec))
         for kind in ('student', 'instructor'): nbformat.write(made, to/kind/name)
 

@@ -7,8 +7,8 @@ from io import BytesIO
 from PIL import Image
 
 from sskd_tutor.data.images import embedded_fashion, vocab
-from sskd_tutor.viz.style import hairline as line, ink, method_colors, paper, pill as filled, ring, soft
-from sskd_tutor.viz.style import stage_colors
+from sskd_tutor.viz.style import (hairline as line, ink, method_colors, paper, pill as filled, ring, soft,
+    stage_colors)
 
 blue, orange, green = stage_colors[:3]
 purple, gray = method_colors['distilled'], method_colors['teacher']

@@ -71,4 +71,6 @@ def write_exam(
 
 def main(seed, to='_course', minutes=45): write_exam(Path(to), seed, int(minutes))
 
-if __name__ == '__main__': main(*sys.argv[1:])
+if __name__ == '__main__':
+    if not sys.argv[1:]: sys.exit('give a seed: python tools/exam.py SEED [folder] [minutes]')
+    main(*sys.argv[1:])

@@ -8,6 +8,7 @@ import kaleido, nbformat
 import plotly.graph_objects as go
 from nbdev.config import get_config
 
+from course import chosen
 from twins import figure_of
 
 width, height = 900, 450  # of a figure that says nothing of its own; 900 is about what JupyterLab gives it
@@ -54,8 +55,7 @@ def named(path, to):  # path without suffix -> figure
 
 def main(names):
     root = get_config().config_path
-    for path in sorted((root/'nbs/lessons').glob('*.ipynb')):
-        if names and path.stem not in names: continue
+    for path in chosen(sorted((root/'nbs/lessons').glob('*.ipynb')), names):
         folder = root/'_course/figures'/path.stem
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -15,7 +15,7 @@ from latex2mathml.converter import convert
 from nbconvert.filters import Highlight2HTML, markdown2html_mistune
 from nbdev.config import get_config
 
-from course import absolute, plain, read_lesson
+from course import absolute, chosen, plain, read_lesson
 from figures import draw, figures_in
 from twins import figure_of
 from sskd_tutor.viz.style import with_colors
@@ -209,12 +209,12 @@ def make(
 ):
     "Decks, with what they need beside them"
     paths = sorted((get_config().config_path/'nbs/lessons').glob('*.ipynb'))
+    wanted = chosen(paths, names)
     shutil.copytree(files('sphinx_revealjs')/'_static/revealjs/dist', to/'reveal', dirs_exist_ok=True)
     (to/'slides.css').write_text(with_colors(css))
     (to/'slides.js').write_text(js)
     write_index(paths, to)
-    for path in paths:
-        if names and path.stem not in names: continue
+    for path in wanted:
         print(f'{to/path.stem}.html: {write_deck(path, to)} slides')
 
 if __name__ == '__main__': make(get_config().config_path/'_course/slides', sys.argv[1:])

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from colab import missing, pins
+from course import chosen
 
 root = Path(__file__).resolve().parent.parent
 bin = root/'.venv-colab/bin'
@@ -138,7 +139,7 @@ def try_all(paths, away):
     return failed
 
 def main(names):
-    paths = [path for path in sorted((root/'colab').glob('*.ipynb')) if not names or path.stem in names]
+    paths = chosen(sorted((root/'colab').glob('*.ipynb')), names)
     with tempfile.TemporaryDirectory() as folder:
         away = Path(folder).resolve()
         has = install(away)

@@ -11,7 +11,7 @@ __all__ = ['measure_columns', 'step_columns', 'record_format', 'record_files', '
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -233,6 +233,11 @@ def _read_measures(path: Path) -> pd.DataFrame:
     names = dict(student=str, teacher=str, control=str)
     return pd.read_csv(path, keep_default_na=False, na_values=numbers, dtype=names)
 
+def _found(read: Callable[[Path], Any], path: Path) -> Any:
+    "What a reader finds in a file; an error names the file"
+    try: return read(path)
+    except Exception as e: raise _damaged(path, e) from e   # whatever the reader raises
+
 def _read_steps(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=step_columns).astype(dict(gmacs=float, memory=float, gpu_util=float))
 
@@ -249,12 +254,12 @@ def _check_sizes(table: Path, arrays: Path) -> None:
     except BadZipFile as e: raise _damaged(arrays, e) from e
     if size > most_arrays: raise _damaged(arrays, f"unpacked it has {size:,} bytes")
 
-def _assembled(content: dict[str, Any], table: Path, arrays: Path) -> Recording:
-    "The three files as one recording; `content` is that of alignment.json"
+def _assembled(content: dict[str, Any], measures: pd.DataFrame, arrays: dict[str, Any]) -> Recording:
+    "What the three files hold as one recording; `content` is that of alignment.json"
     plain = {name: content[name] for name in _json_fields}
     plain['scale'] = {stage: tuple(ends) for stage, ends in content['scale'].items()}
     steps = _read_steps(content['steps'])
-    return Recording(measures=_read_measures(table), steps=steps, **_read_arrays(arrays), **plain)
+    return Recording(measures=measures, steps=steps, **arrays, **plain)
 
 @patch(cls_method=True)
 def load(cls: Recording,
@@ -272,9 +277,10 @@ def load(cls: Recording,
     for path in (table, arrays):
         if file_sha256(path) == hashes.get(path.name): continue
         raise _damaged(path, "its sha256 is not the one in alignment.json")
+    measures, found = _found(_read_measures, table), _found(_read_arrays, arrays)
     try:
-        rec = _assembled(content, table, arrays)
+        rec = _assembled(content, measures, found)
         rec.check()
     except KeyError as e: raise _damaged(rest, f"it has no {e}") from e
-    except Exception as e: raise _damaged(rest, e) from e   # whatever the three readers raise
+    except Exception as e: raise _damaged(rest, e) from e   # whatever does not fit
     return rec

@@ -1,4 +1,4 @@
-"""The lightweight teacher: its pictures, its repeatability, its critic, what it leaves behind."""
+"""The lightweight teacher: its images, its repeatability, its critic, what it leaves behind."""
 import pytest
 import torch
 from fastai.learner import Callback, Learner

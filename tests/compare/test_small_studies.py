@@ -31,7 +31,7 @@ def test_the_variants_differ_where_they_say():
     taps = [net.stages['stage1'](x) for net in (usual, before)]
     assert taps[0].min() == 0 > taps[1].min()                       # ... tapped before its ReLU
 
-def test_frozen_in_train_mode_moves_the_statistics():
+def test_frozen_in_train_mode_is_what_it_says():
     how = config('choices') | dict(images=40, epochs=1, head_epochs=1, bs=20, student=dict(width=8, blocks=1))
     seen = {}
     class Look(choices.Callback):
@@ -43,7 +43,10 @@ def test_frozen_in_train_mode_moves_the_statistics():
     student, teacher = choices.networks(how, 'usual')
     learn = choices.Learner(dls, student, metrics=choices.accuracy)
     with choices.quiet(learn): learn.fit_sskd(teacher, 1, 0, cbs=[choices.FrozenInTrainMode(), Look()], valid_every=0)
-    assert seen[True] == {True}
+    assert seen == {True: {True}}
+    seen.clear()
+    with choices.quiet(learn): learn.fit_sskd(teacher, 1, 0, cbs=Look(), valid_every=0)
+    assert seen == {True: {False}}   # teeth: as it is without the callback
 
 def test_verdicts_of_the_choices():
     rows = [dict(variant=v, seed=s, accuracy=80 + s + gap) for v, gap in

@@ -11,7 +11,7 @@ from sskd_tutor.course.exercises import lessons as registered_lessons
 from sskd_tutor.course.grading import exercises
 
 sys.path.insert(0, str(root/'tools'))
-from course import CourseError, absolute, copies, read_course, read_lesson, write_course
+from course import CourseError, absolute, chosen, copies, read_course, read_lesson, write_course
 
 seconds = 100  # of CPU, in quick mode: a lesson that hangs or forgot `quick`, not a slow machine
 lessons = sorted((root/'nbs/lessons').glob('*.ipynb'))
@@ -91,6 +91,11 @@ def test_errors_are_named(kind, tmp_path):
     given, says = wrongs[kind]
     folders = small(tmp_path, *given.get('cells', ()), solved=given.get('solved', solution))
     with pytest.raises(CourseError, match=says): read_course(*folders, given.get('registry', there))
+
+def test_lessons_by_name():
+    "A name that no lesson has is no reason to do nothing: `make test-colab ARGS=07_wacth` would pass"
+    assert chosen(lessons, []) == lessons and [p.stem for p in chosen(lessons, ['02_kd'])] == ['02_kd']
+    with pytest.raises(SystemExit, match=r"no lesson \['07_wacth'\]; expected some of \['01_first'"): chosen(lessons, ['02_kd', '07_wacth'])
 
 # --- the real lessons
 

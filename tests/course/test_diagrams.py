@@ -54,4 +54,5 @@ def test_lessons_show_them_with_alt_text():
             shown.setdefault(name, []).append((path.stem, alt))
     for draw in drawings:
         d = draw()
-        for where, alt in shown.get(d.name, []): assert alt == d.alt, f'{where}: another alt text for {d.name}'
+        assert d.name in shown, f'no lesson shows {d.name}'
+        for where, alt in shown[d.name]: assert alt == d.alt, f'{where}: another alt text for {d.name}'

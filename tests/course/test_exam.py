@@ -71,12 +71,19 @@ def test_a_derivation_that_is_off_is_named(tmp_path, text, says):
     with pytest.raises(ValueError, match=says): derivations_in(tmp_path/'d.md')
 
 def test_sheets_lie_beside_the_lessons(tmp_path):
+    "Their links, those in saved outputs, too, lead to files beside them or into the repository"
     from course import sheets, write_sheets
     for kind in ('student', 'instructor'): (tmp_path/kind).mkdir()
-    write_sheets(root/'nbs/pages', tmp_path, ['01_first.ipynb'])
-    for name in sheets:
-        nb = nbformat.read(tmp_path/'student'/name, 4)
+    names = ['02_kd.ipynb', '11_few_labels.ipynb']   # a table in the syllabus links to one, a text in the project to the other
+    write_sheets(root/'nbs/pages', tmp_path, names)
+    assert len(list(tmp_path.glob('*/*.ipynb'))) == 2*len(sheets)
+    here = set()   # files that a sheet links to
+    for path in tmp_path.glob('*/*.ipynb'):
+        nb = nbformat.read(path, 4)
         nbformat.validate(nb)
-        text = '\n'.join(c.source for c in nb.cells if c.cell_type == 'markdown')
-        here = [m for m in re.findall(r'\]\(([^()\s]+)\)', text) if not re.match('https?://|#', m)]
-        assert {m.partition('#')[0] for m in here} <= {*sheets, '01_first.ipynb'}
+        outputs = [o for c in nb.cells for o in c.get('outputs', [])]
+        texts = [c.source for c in nb.cells if c.cell_type == 'markdown']
+        texts += [o.data['text/markdown'] for o in outputs if 'text/markdown' in o.get('data', {})]
+        links = re.findall(r'\]\(([^()\s]+)\)', '\n'.join(texts))
+        here |= {link.partition('#')[0] for link in links if not re.match('https?://|#', link)}
+    assert here == {'project.ipynb', *names}

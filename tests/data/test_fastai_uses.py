@@ -1,5 +1,6 @@
 """Every loader of ours is a fastai loader: predict, test_dl, show, interpret; before and after export."""
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -43,11 +44,11 @@ def stored():
 def kinds(folder):
     common = dict(size=16, bs=8, views=None, device='cpu')
     plain, split = folder/'plain', folder/'split'
-    def pictures(part): return ImageFolder(split/part)
+    def images(part): return ImageFolder(split/part)
     return dict(
         folder=folder_dls(plain, **common),
         listed=listed_dls(split, by_parent(split, 'train'), by_parent(split, 'valid'), **common),
-        dataset=dataset_dls(pictures('train'), pictures('valid'), **common),
+        dataset=dataset_dls(images('train'), images('valid'), **common),
         fashion=fashion_dls(n=40, bs=8, device='cpu'), stored=stored())
 
 names = ['folder', 'listed', 'dataset', 'fashion', 'stored']
@@ -102,12 +103,20 @@ def test_a_test_set(learners, folder, name):
     assert len(preds) == len(paths) and targs is None
     assert torch.allclose(preds[5], learn.predict(paths[5])[2], atol=1e-5)
 
+def titles_of(show):
+    "What stands above the images that a call draws, line by line"
+    plt.close('all')
+    show(max_n=2)
+    return [axis.get_title().split('\n') for axis in plt.gcf().axes if axis.images]
+
 @pytest.mark.parametrize('name', names)
 def test_shown(learners, name):
+    "Two images, each under its class; of results the answer, too"
     learn = learners[name]
-    learn.dls.show_batch(max_n=2)
-    learn.dls.valid.show_batch(max_n=2)
-    learn.show_results(max_n=2)
+    for show, lines in ((learn.dls.show_batch, 1), (learn.dls.valid.show_batch, 1), (learn.show_results, 2)):
+        titles = titles_of(show)
+        assert [len(title) for title in titles] == [lines]*2
+        assert {word for title in titles for word in title} <= set(learn.dls.vocab)
 
 @pytest.mark.parametrize('name', names)
 def test_interpretation(learners, name):

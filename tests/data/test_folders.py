@@ -91,7 +91,10 @@ def test_shards(folder):
     one = dls(folder).train.new(shards=2)
     ranks = [one.new(rank=r, bs=6) for r in range(2)]
     assert all(isinstance(dl, FolderDL) for dl in ranks)
-    for whole, *parts in zip(*map(everything, (one, *ranks))): assert torch.equal(whole[0], torch.cat([p[0] for p in parts]))
+    batches = [everything(dl) for dl in (one, *ranks)]
+    assert list(map(len, batches)) == [6, 6, 6]
+    for whole, *parts in zip(*batches):
+        for i in (0, 1): assert torch.equal(whole[i], torch.cat([part[i] for part in parts]))   # images, labels
 
 def test_left_in_the_middle(folder):
     "An epoch that is broken off leaves nothing running, and the next is whole"
@@ -100,7 +103,8 @@ def test_left_in_the_middle(folder):
     dl.set_epoch(0)
     next(iter(dl))
     dl.set_epoch(0)
-    assert all(torch.equal(a[0], b[0]) for a, b in zip(everything(dl), want))
+    again = everything(dl)
+    assert len(again) == len(want) and all(torch.equal(a[0], b[0]) for a, b in zip(again, want))
 
 def test_one_batch_ahead_and_no_more(folder, monkeypatch):
     "The number of images that are decoded and not yet used is bounded, whatever the size of the set"
@@ -233,7 +237,7 @@ def test_what_may_not_be_read(where):
 
 # --- fewer of them
 
-def test_a_share(folder, tmp_path):
+def test_a_share(folder):
     "As many of each class, drawn by the seed; validation, order and views are as they were"
     whole = dls(folder, bs=6)
     part, same, other = (fewer(whole, .25, seed) for seed in (0, 0, 1))

@@ -1,5 +1,5 @@
 """Sets in their own formats, on small files that are written here: the right images and labels; what is damaged is named."""
-import hashlib, os, pickle, tarfile
+import hashlib, os, pickle, shutil, tarfile
 
 import numpy as np
 import pytest
@@ -99,9 +99,9 @@ def test_a_published_bomb(tmp_path, monkeypatch):
     assert not (tmp_path/'ran').exists()
 
 def spoil(path, how):
+    if how == 'missing': return path.unlink()
     raw = path.read_bytes()
-    path.unlink() if how == 'missing' else path.write_bytes({'short': raw[:-7], 'empty': b'',
-        'class': raw[:1] + b'\x63' + raw[2:]}[how])
+    path.write_bytes(dict(short=raw[:-7], empty=b'', **{'class': raw[:1] + b'\x63' + raw[2:]})[how])
 
 @pytest.mark.parametrize('file, how, error, says', [
     ('train.bin', 'short', ValueError, 'train.bin is cut short: 61473 bytes'), ('test.bin', 'empty', ValueError,
@@ -126,8 +126,8 @@ def test_stored_batches(tmp_path):
 def test_remembered_features(tmp_path):
     "A run with remembered features is that of one that computes them, on images in memory and on items of a data set"
     folder = write_cifar(tmp_path/'cifar-100-binary')
-    for make in (lambda: open_data('cifar100', folder, bs=10, n_views=1, device='cpu'), lambda: items(tmp_path, bs=10,
-        n_views=1)):
+    how = dict(bs=10, n_views=1, device='cpu')
+    for make in (lambda: open_data('cifar100', folder, **how), lambda: items(tmp_path, **how)):
         histories = []
         for cbs in (None, [CacheFeatures(1, '1 GB')]):
             torch.manual_seed(0)
@@ -151,8 +151,8 @@ def test_fastai_sets(tmp_path, kind, name, part, groups, ext):
     Image.new('L', (40, 30), 99).save(next((tmp_path/name/'train').rglob(f'*.{ext}')))  # Imagenette holds gray ones too
     dls = open_data(kind, tmp_path, 32, bs=20, **plain)
     assert (len(dls.train_ds), len(dls.valid_ds), len(dls.vocab)) == (60, 20, 10) and dls.vocab == sorted(dls.vocab)
-    assert all(dls.vocab[y] == p.split('/')[-2] for ds in (dls.train_ds, dls.valid_ds) for p, y in zip(ds.images.paths,
-        ds.images.y))
+    for ds in (dls.train_ds, dls.valid_ds):
+        assert [dls.vocab[y] for y in ds.images.y] == [p.split('/')[-2] for p in ds.images.paths]
     assert dls.train.one_batch()[0].shape == (20, 3, 32, 32)
 
 def test_noisy_table(tmp_path):
@@ -240,9 +240,11 @@ def damage(top, what):
     if what == 'unknown number': truth.write_text('11\n' + truth.read_text().partition('\n')[2])
     if what == 'no meta': (kit/'meta.mat').unlink()
     if what == 'damaged meta': (kit/'meta.mat').write_bytes((kit/'meta.mat').read_bytes()[:200])
-    if what == 'another name': write_kaggle(top), flat[3].rename(flat[3].with_name('ILSVRC2012_val_00000077.JPEG'))
+    if what == 'another name':
+        write_kaggle(top)
+        flat[3].rename(flat[3].with_name('ILSVRC2012_val_00000077.JPEG'))
     if what == 'other columns': (top/'LOC_val_solution.csv').write_text('Id,Label\n1,2\n')
-    if what == 'no val': [p.unlink() for p in flat], (top/'val').rmdir()
+    if what == 'no val': shutil.rmtree(top/'val')
 
 @pytest.mark.parametrize('what, error, says', [
     ('no labels', FileNotFoundError, 'nothing says what its images show.*WordNet id.*LOC_val_solution.csv'),
@@ -261,8 +263,8 @@ def test_items_are_those_of_the_data_set(tmp_path):
     dls = items(tmp_path, bs=10)
     x, y = dls.train_ds.take(torch.arange(40))
     theirs = ImageFolder(tmp_path/'items/train')
-    assert y.tolist() == theirs.targets and all((x[i].permute(1, 2,
-        0).numpy() == np.asarray(theirs[i][0])).all() for i in range(40))
+    assert y.tolist() == theirs.targets
+    for image, (pil, _) in zip(x, theirs, strict=True): assert np.array_equal(image.permute(1, 2, 0), pil)
     assert dls.train_ds.fingerprint() == items(tmp_path, bs=5).train_ds.fingerprint() != dls.valid_ds.fingerprint()
 
 def test_class_lists_that_differ(tmp_path):

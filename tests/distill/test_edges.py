@@ -51,10 +51,6 @@ def test_the_students_head_does_not_matter_if_it_is_replaced():
     run = one_each(learn, teacher, head_epochs=0)
     assert run.unstitched == '' and run.stages.stitched['stage3'] >= 0
 
-class Fails(RunCallback):
-    def __init__(self, event): setattr(self, event, self.fail)
-    def fail(self, learn, run): raise ZeroDivisionError('mine')
-
 def test_a_callback_that_fails_at_the_end_does_not_cost_the_run():
     class AtEnd(RunCallback):
         def end_phase(self, learn, run):
@@ -99,7 +95,7 @@ def test_reentrant_checkpointing(cached):
 
 def test_checkpointing_without_reentry():
     torch.manual_seed(0)
-    student, before = checkpointed(False), None
+    student = checkpointed(False)
     before = snapshot(student)
     one_each(new_learner(student), staged(8))
     assert len(moved(before, student)) == len(before)
@@ -157,10 +153,10 @@ def test_early_stopping_keeps_the_last_epoch():
     (dict(fit=Learner.fit, start_epoch=3), 10, 2)], ids=['short epochs', 'fine_tune', 'start_epoch'])
 def test_other_ways_to_fit(how, batches, epochs):
     "A short epoch, two fits in one, epochs that are left out"
-    run = distill(**how | dict(head_epochs=4))
+    run, plain = distill(**how | dict(head_epochs=4)), distill()
     for stage in ('stage1', 'stage2', 'stage3'):
         assert (run.costs[stage]['batches'], run.costs[stage]['epochs']) == (batches, epochs)
-        assert run.stages.macs_per_image[stage] == pytest.approx(run.costs['stage1']['macs_per_image'], rel=5)
+        assert run.stages.macs_per_image[stage] == pytest.approx(plain.stages.macs_per_image[stage])
         seen = run.history.query(f"stage == {stage!r} and measure == 'valid_loss'").epoch
         assert seen.is_unique and len(seen) == epochs
     assert run.stages.gmacs['stage3'] == pytest.approx(run.stages.planned_gmacs['stage3']*batches/25)

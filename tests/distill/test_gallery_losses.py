@@ -19,8 +19,7 @@ from sskd_tutor.distill.learned import CRD, Batch, Shapes
 from sskd_tutor.distill.losses import dkd_loss, soft_kl
 from sskd_tutor.distill.partial import partial_answers, partial_kl
 from sskd_tutor.nets.small import tutorial_resnet
-
-def randn(*shape, seed=0): return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from helpers.losses import check_half_precision, check_value_and_gradient, randn, unit
 
 s, t, y = randn(6, 10, seed=1), 3*randn(6, 10, seed=2), torch.tensor([0, 3, 9, 3, 5, 1])
 nothing = Batch(None, None)
@@ -51,20 +50,13 @@ formulas = {'comparative': (comparative_loss, naive_comparative, {}),
 @pytest.mark.parametrize('name', formulas)
 def test_value_and_gradient(name):
     loss, naive, how = formulas[name]
-    a, b = s.clone().requires_grad_(), s.double().requires_grad_()
-    fast, slow = loss(a, t, **how), naive(b, t.double(), **how)
-    fast.backward(), slow.backward()
-    assert fast.item() == pytest.approx(slow.item(), rel=1e-4, abs=1e-6)
-    assert (a.grad - b.grad).norm() <= 1e-4*b.grad.norm() + 1e-7
+    check_value_and_gradient(lambda a: loss(a, t, **how), lambda b: naive(b, t.double(), **how), s)
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('name', formulas)
 def test_half_precision(name, dtype):
     loss, _, how = formulas[name]
-    a = s.to(dtype).requires_grad_()
-    with torch.autocast('cpu', dtype): value = loss(a, t.to(dtype), **how)
-    value.backward()
-    assert value.dtype == torch.float32 and value.isfinite() and a.grad.isfinite().all()
+    check_half_precision(lambda a: loss(a, t.to(dtype), **how), s, dtype=dtype)
 
 # --- partial answers
 
@@ -103,8 +95,6 @@ tap, hint = randn(4, 3, 2, 2, seed=3), randn(4, 5, 2, 2, seed=4)
 
 def built(size=7, n=100, **how): return RRD(size=size, **how).build(Shapes([(3, 2, 2)], [(5, 2, 2)], n))
 
-def unit(v): return v/(v*v).sum().sqrt()
-
 def naive_rrd(rrd, tap, hint, queue, tau_s, tau_t):
     W, c, total = rrd.map.weight.double(), rrd.map.bias.double(), 0
     for a, b in zip(tap.double(), hint.double()):
@@ -136,10 +126,8 @@ def test_nothing_enters_in_validation_and_a_batch_may_be_longer_than_the_queue()
 def test_learned_losses_in_half_precision(dtype):
     for how, places in ((RRD(size=7), 1), (ChannelMatch(), 2)):
         loss = how.build(Shapes([(3, 2, 2)]*places, [(5, 2, 2)]*places, 10))
-        a = (1e4*tap).to(dtype).requires_grad_()
-        with torch.autocast('cpu', dtype): value = loss([a]*places, [(1e4*hint).to(dtype)]*places, nothing)
-        value.backward()
-        assert value.dtype == torch.float32 and value.isfinite() and a.grad.isfinite().all()
+        hints = [(1e4*hint).to(dtype)]*places
+        check_half_precision(lambda a: loss([a]*places, hints, nothing), 1e4*tap, dtype=dtype)
 
 # --- channels by assignment
 

@@ -114,11 +114,16 @@ def test_teeth_autocast():
 def test_stopped_outside_callbacks(where, bf16, monkeypatch):
     "A loss, a stage, an adapter or the data that raises while stage 2 trains"
     learn, teacher, everything = setting()
-    armed, calls = [], []
+    calls = None   # of `boom`, once stage 2 trains
     def boom(*args):
-        if armed and calls.append(1) is None and len(calls) == 2: raise KeyboardInterrupt
+        nonlocal calls
+        if calls is None: return
+        calls += 1
+        if calls == 2: raise KeyboardInterrupt
     class Arm(Callback):
-        def before_train(self): armed.append(1) if len(self.learn.model.stages) == 2 else None
+        def before_train(self):
+            nonlocal calls
+            if calls is None and len(self.learn.model.stages) == 2: calls = 0
     hooks, kwargs = [], {}
     if where == 'loss': kwargs = dict(loss=lambda p, h: (boom(), mimic_mse(p, h))[1])
     elif where == 'model': hooks = [learn.model.stages['stage2'].register_forward_hook(boom)]

@@ -39,7 +39,8 @@ def test_planned_is_spent_and_no_budget_is_the_same_student(dls, teacher, views)
     assert same(held, none)
     planned = joint_gmacs(Learner(dls, tutorial_resnet(width=8, blocks=1)), teacher, terms)
     assert run.gmacs == pytest.approx(planned(3, views), rel=1e-6)
-    assert run.gmacs < fresh.gmacs if views < 3 else run.gmacs <= fresh.gmacs
+    if views < 3: assert run.gmacs < fresh.gmacs
+    else: assert run.gmacs <= fresh.gmacs   # in three epochs no view comes again
 
 def test_half_precision(dls, teacher):
     every = [*terms, Term(attention_loss, 'every', 1.), Term(similarity_loss, -1), Term(relational_loss, -1, .1)]

@@ -77,7 +77,7 @@ afterwards = dict(
     validate=lambda learn: learn.validate(), get_preds=lambda learn: learn.get_preds())
 
 @pytest.mark.parametrize('feature', afterwards)
-def test_what_works_afterwards(feature, distilled, folder):
+def test_what_works_afterwards(feature, distilled):
     learn = quiet_learner(distilled)
     afterwards[feature](learn)
     assert len(learn.dls.train_ds) == 20

@@ -242,7 +242,7 @@ def test_any_sizes(tap, hint):
 @pytest.mark.parametrize('prefix', [(0, 6), (6, 0), (1, 6), (6, 6)])
 @pytest.mark.parametrize('kind', ['conv', 'conv_bn'])
 def test_tokens(prefix, kind):
-    "No token ever mixes with the picture: the picture's part is that of the picture alone"
+    "No token ever mixes with the image: the image's part is that of the image alone"
     rows = [-(-n//4) for n in prefix]
     tap, hint = (8, rows[0] + 4, 4), (12, rows[1] + 4, 4)
     adapter, x = make_adapter(tap, hint, kind, prefix).eval(), torch.randn(2, *tap)
@@ -352,7 +352,7 @@ def test_fastai_loaders_of_any_kind(kind, tmp_path):
     assert dls.c == 3 and learn.loss_func is dls.loss_func
     assert 0 <= run.history[run.history.measure == metric.__name__].value.item() <= 1
 
-# --- picture and editor
+# --- figure and editor
 
 def test_picture_is_a_function_of_the_table():
     teacher, student = made('timm:convnext_atto')[0], made('torchvision:mobilenet_v3_small')[0]

@@ -8,8 +8,7 @@ from fastai.vision.all import Callback, GradientAccumulation, Learner, MixedPrec
 
 from sskd_tutor.core.device import Bf16
 from sskd_tutor.distill.losses import mimic_mse, mimic_nmse
-from helpers.pairs import Spy, cpu, moved, new_learner, norms, small_dls, snapshot, staged
-from helpers.pairs import largest_gap
+from helpers.pairs import Spy, cpu, largest_gap, moved, new_learner, norms, small_dls, snapshot, staged
 
 def distill(cbs=(), bs=50, norm='GroupNorm', epochs=3, loss=mimic_mse, device=cpu, seed=0):
     "A run of all phases: (losses by phase and epoch, student)"

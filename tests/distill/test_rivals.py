@@ -18,8 +18,7 @@ from sskd_tutor.distill.rivals import (SoftmaxRegression, dist_loss, pkt_loss, s
 from sskd_tutor.distill.semantic import SemCKD
 from sskd_tutor.nets.small import tutorial_resnet
 from sskd_tutor.nets.weights import fashion_teacher
-
-def randn(*shape, seed=0): return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from helpers.losses import check_half_precision, check_value_and_gradient, large, randn, unit
 
 s, t = randn(6, 10, seed=1), randn(6, 10, seed=2)
 tap, hint = randn(6, 3, 4, 4, seed=3), randn(6, 5, 4, 4, seed=4)
@@ -63,21 +62,13 @@ formulas = dict(standardized=(standardized_kl, naive_standardized, s, t), dist=(
 @pytest.mark.parametrize('name', formulas)
 def test_value_and_gradient(name):
     loss, naive, student, teacher = formulas[name]
-    a, b = student.clone().requires_grad_(), student.double().requires_grad_()
-    fast, slow = loss(a, teacher), naive(b, teacher.double())
-    fast.backward(), slow.backward()
-    assert fast.item() == pytest.approx(slow.item(), rel=1e-4, abs=1e-6)
-    assert (a.grad - b.grad).norm() <= 1e-4*b.grad.norm() + 1e-7
+    check_value_and_gradient(lambda a: loss(a, teacher), lambda b: naive(b, teacher.double()), student)
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('name', formulas)
 def test_half_precision_with_large_values(name, dtype):
     loss, _, student, teacher = formulas[name]
-    a, b = ((o*(3e4/o.abs().max())).to(dtype) for o in (student, teacher))
-    a.requires_grad_()
-    with torch.autocast('cpu', dtype): value = loss(a, b)
-    value.backward()
-    assert value.dtype == torch.float32 and value.isfinite() and a.grad.isfinite().all()
+    check_half_precision(lambda a: loss(a, large(teacher).to(dtype)), large(student), dtype=dtype)
 
 def test_softmax_regression_is_both_means():
     net = tutorial_resnet(width=8, blocks=1).eval().requires_grad_(False)
@@ -93,11 +84,9 @@ def test_softmax_regression_is_both_means():
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_softmax_regression_in_half_precision(dtype):
     net = tutorial_resnet(width=8, blocks=1).eval().requires_grad_(False)
-    a, b = (o*(3e4/o.abs().max()) for o in (randn(4, 32, 7, 7, seed=5), randn(4, 32, 7, 7, seed=6)))
-    a, b = a.to(dtype).requires_grad_(), b.to(dtype)
-    with torch.autocast('cpu', dtype): value = SoftmaxRegression(.5).bind(net, 'stage3')(a, b)
-    value.backward()
-    assert value.dtype == torch.float32 and value.isfinite() and a.grad.isfinite().all()
+    loss = SoftmaxRegression(.5).bind(net, 'stage3')
+    a, b = (large(randn(4, 32, 7, 7, seed=seed)) for seed in (5, 6))
+    check_half_precision(lambda a: loss(a, b.to(dtype)), a, dtype=dtype)
 
 def test_the_projector_is_simkds():
     layers = list(simkd_projector((8, 7, 7), (16, 7, 7)))
@@ -115,8 +104,6 @@ def filled_crd(n=20, dim=4, seed=0):
     crd.labels[15:] = -1   # five have not been seen yet
     crd.Z.copy_(torch.tensor([25., 30.]))
     return crd.eval()
-
-def unit(v): return v/(v*v).sum().sqrt()
 
 def naive_crd(crd, tap, hint, y, tau=.07):
     maps = [(m.weight.double(), m.bias.double()) for m in crd.maps]
@@ -147,12 +134,8 @@ def test_contrast_is_the_formula():
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_contrast_in_half_precision(dtype):
-    crd, y = filled_crd(), torch.tensor([0, 1, 2, 0, 1, 2])
-    a, b = ((o*(3e4/o.abs().max())).to(dtype) for o in (tap, hint))
-    a.requires_grad_()
-    with torch.autocast('cpu', dtype): value = crd([a], [b], Batch(y, torch.arange(6)))
-    value.backward()
-    assert value.dtype == torch.float32 and value.isfinite() and a.grad.isfinite().all()
+    crd, batch = filled_crd(), Batch(torch.tensor([0, 1, 2, 0, 1, 2]), torch.arange(6))
+    check_half_precision(lambda a: crd([a], [large(hint).to(dtype)], batch), large(tap), dtype=dtype)
 
 def test_contrast_of_nothing_learned_is_log_m_plus_1_on_each_side():
     torch.manual_seed(0)
@@ -193,16 +176,14 @@ def test_pyramid_is_the_formula(size):
     x, y = a.clone().requires_grad_(), a.double().requires_grad_()
     fast, slow = pyramid_loss(x, b), naive_pyramid(y, b.double())
     assert fast.item() == pytest.approx(slow.item(), rel=1e-5)
-    fast.backward(), slow.backward()
+    fast.backward()
+    slow.backward()
     torch.testing.assert_close(x.grad.double(), y.grad, rtol=1e-4, atol=1e-8)
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_pyramid_in_half_precision(dtype):
-    a, b = (o*(3e4/o.abs().max()) for o in (randn(2, 3, 8, 8, seed=7), randn(2, 3, 8, 8, seed=8)))
-    a, b = a.to(dtype).requires_grad_(), b.to(dtype)
-    with torch.autocast('cpu', dtype): value = pyramid_loss(a, b)
-    value.backward()
-    assert value.dtype == torch.float32 and value.isfinite() and a.grad.isfinite().all()
+    a, b = (large(randn(2, 3, 8, 8, seed=seed)) for seed in (7, 8))
+    check_half_precision(lambda a: pyramid_loss(a, b.to(dtype)), a, dtype=dtype)
 
 def naive_fusion(fusion, x, above):
     phi = torch.einsum('oc,bchw->bohw', fusion.enter[0].weight[:, :, 0, 0], x)/math.sqrt(1 + 1e-5)
@@ -277,11 +258,8 @@ def test_gradient_of_semantic_calibration():
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_semantic_calibration_in_half_precision(dtype):
     semckd, taps, hints = semckd_and_maps()
-    taps, hints = ([(fmap*(3e4/fmap.abs().max())).to(dtype) for fmap in maps] for maps in (taps, hints))
-    for tap in taps: tap.requires_grad_()
-    with torch.autocast('cpu', dtype): value = semckd(taps, hints, Batch(None, None))
-    value.backward()
-    assert value.dtype == torch.float32 and value.isfinite() and all(tap.grad.isfinite().all() for tap in taps)
+    hints = [large(hint).to(dtype) for hint in hints]
+    check_half_precision(lambda *taps: semckd(list(taps), hints, Batch(None, None)), *map(large, taps), dtype=dtype)
 
 # --- in a training
 

@@ -1,7 +1,7 @@
 """Two processes (gloo, CPU) train what one trains; each on its own share; a lost one is an error at once, not a hang.
 
 This file is also the script that the processes run: `test_several.py <what> <folder>`."""
-import os, signal, socket, subprocess, sys, time
+import os, signal, subprocess, sys, time
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.distill.checkpoint import Checkpoint
 from sskd_tutor.distill.several import together
 from sskd_tutor.distill.losses import mimic_mse, mimic_nmse
+from helpers.pages import free_port
 from helpers.pairs import Spy, gap, moved, new_learner, norms, small_dls, snapshot, staged
 
 losses = dict(mse=mimic_mse, nmse=mimic_nmse)
@@ -161,9 +162,10 @@ def test_each_rank_remembers_its_own_share(ranks):
 
 def test_only_the_stage_is_sent(ranks):
     learn, _ = learner()
-    for s, m in learn.model.stages.items():
-        adapter = alone('mse')['adapters'][s]
-        assert ranks[0]['mse']['sent'][s] == 4*(sum(p.numel() for p in m.parameters()) + sum(p.numel() for p in adapter.values()))
+    adapters, sent = alone('mse')['adapters'], ranks[0]['mse']['sent']
+    for name, stage in learn.model.stages.items():
+        numbers = sum(p.numel() for p in stage.parameters()) + sum(p.numel() for p in adapters[name].values())
+        assert sent[name] == 4*numbers   # bytes
 
 def test_only_the_first_process_writes(ranks):
     assert [rank['wrote'] for rank in ranks] == [True, False]
@@ -196,9 +198,7 @@ def start(folder, rank, port, timeout):
 @pytest.mark.parametrize('how,timeout', [('killed', '120'), pytest.param('hanging', '10', marks=pytest.mark.slow)])
 def test_a_lost_process(ranks, how, timeout, tmp_path):
     "The other one says so and ends, at once or when the timeout is over; what was saved goes on to the same student"
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
+    port = free_port()
     both = [start(tmp_path, r, port, timeout) for r in range(2)]
     try:
         end = time.monotonic() + 180

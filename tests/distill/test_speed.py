@@ -9,8 +9,7 @@ from fastai.vision.all import Callback, Learner, OptimWrapper
 import sskd_tutor.distill.precision as precision
 from sskd_tutor.distill.losses import mimic_mse
 from sskd_tutor.distill.precision import LossOnDevice
-from helpers.pairs import cpu, moved, new_learner, norms, small_dls, snapshot, staged
-from helpers.pairs import largest_gap
+from helpers.pairs import cpu, largest_gap, moved, new_learner, norms, small_dls, snapshot, staged
 
 def distill(device=cpu, epochs=2, cbs=(), fit=Learner.fit, **kwargs):
     "(losses by phase and epoch, student) of a run that is tuned with kwargs"

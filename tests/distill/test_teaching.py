@@ -5,8 +5,7 @@ import torch.nn.functional as F
 
 from sskd_tutor.distill.teaching import SubclassLoss, away_loss, class_logits, purity, spread_loss
 from sskd_tutor.measure.fidelity import fitted_temperature
-
-def randn(*shape, seed=0): return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from helpers.losses import check_half_precision, check_value_and_gradient, randn, unit
 
 n, p, y = randn(6, 10, seed=1), randn(6, 10, seed=2), torch.tensor([0, 1, 1, 0, 1, 0])
 
@@ -18,25 +17,18 @@ def naive_away(n, p, T=4.):
     return total/len(n)
 
 def naive_spread(z, T=1.):
-    z = torch.stack([v/(v*v).sum().sqrt() for v in z])
+    z = torch.stack([unit(v) for v in z])
     rows = [sum((z[i] @ z[j]/T).exp() for j in range(len(z))).log() for i in range(len(z))]
     return sum(rows)/len(z) - 1/T - torch.tensor(len(z), dtype=z.dtype).log()
 
 @pytest.mark.parametrize('loss, naive', [(lambda a: away_loss(a, p), lambda b: naive_away(b, p.double())), (spread_loss, naive_spread)])
 def test_value_and_gradient(loss, naive):
-    a, b = n.clone().requires_grad_(), n.double().requires_grad_()
-    fast, slow = loss(a), naive(b)
-    fast.backward(), slow.backward()
-    assert fast.item() == pytest.approx(slow.item(), rel=1e-4) and fast.item() < 0
-    assert (a.grad - b.grad).norm() <= 1e-4*b.grad.norm() + 1e-7
+    assert check_value_and_gradient(loss, naive, n) < 0
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision(dtype):
     for loss in (lambda a: away_loss(a, p.to(dtype)), spread_loss):
-        a = (1e3*n).to(dtype).requires_grad_()
-        with torch.autocast('cpu', dtype): value = loss(a)
-        value.backward()
-        assert value.dtype == torch.float32 and value.isfinite() and a.grad.isfinite().all()
+        check_half_precision(loss, 1e3*n, dtype=dtype)
 
 def test_classes_are_sums_of_their_subclasses():
     q = class_logits(n, 2).softmax(1)

@@ -4,11 +4,10 @@ import torch
 
 from sskd_tutor.distill.learned import CRD, Batch, Shapes, pyramid_loss
 from sskd_tutor.distill.rivals import dist_loss, pkt_loss
+from helpers.losses import randn
 
 pytestmark = pytest.mark.slow
 mid_level = pytest.importorskip('torchdistill.losses.mid_level', reason='pip install --no-deps torchdistill')
-
-def randn(*shape, seed=0): return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 def theirs(name, **kwargs):
     "Their loss as a function of (student's, teacher's)"
@@ -30,7 +29,8 @@ def test_the_same_value_and_gradient(name):
     a, b = randn(*shape, seed=1).requires_grad_(), randn(*shape, seed=1).requires_grad_()
     teacher = randn(*shape, seed=2)
     first, second = ours(a, teacher), other(b, teacher)
-    first.backward(), second.backward()
+    first.backward()
+    second.backward()
     assert first.item() == pytest.approx(second.item(), rel=1e-4)
     assert (a.grad - b.grad).norm() <= 1e-3*b.grad.norm()
 

@@ -4,7 +4,7 @@ from PIL import Image
 from scipy.io import savemat
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.data.images import embedded_fashion, vocab
-from sskd_tutor.data.formats import (cifar_sets)
+from sskd_tutor.data.formats import cifar_sets
 
 fashion = embedded_fashion('valid')
 
@@ -28,7 +28,8 @@ def write_folders(folder, spans, ext='png', groups=False, names=vocab):
     for part, span in spans.items():
         for i in span:
             name = names[int(fashion.y[i])]
-            d = folder/part/(('shoes' if int(fashion.y[i]) in (5, 7, 9) else 'others') if groups else '')/name
+            group = 'shoes' if int(fashion.y[i]) in (5, 7, 9) else 'others'
+            d = folder/part/(group if groups else '')/name
             d.mkdir(parents=True, exist_ok=True)
             picture(i).save(d/f'{name}_{i}.{ext}', format='png' if ext == 'png' else 'jpeg')
     return folder
@@ -39,16 +40,16 @@ numbers = {w: k for k, w in enumerate(wnids, 1)}  # the kit's order is not that 
 
 def write_devkit(top):
     fields = 'ILSVRC2012_ID WNID words gloss num_children children wordnet_height num_train_images'.split()
-    rows = [(k, w, 'a, b', '-', 0, [], 0, 1300) for w, k in numbers.items()] + [(11, 'n99999999', 'all', '-', 10,
-        list(range(1, 11)), 1, 0)]
+    rows = [(k, w, 'a, b', '-', 0, [], 0, 1300) for w, k in numbers.items()]
+    rows.append((11, 'n99999999', 'all', '-', 10, list(range(1, 11)), 1, 0))
     (top/'ILSVRC2012_devkit_t12/data').mkdir(parents=True)
     savemat(top/'ILSVRC2012_devkit_t12/data/meta.mat', dict(synsets=np.array(rows, [(f, 'O') for f in fields])))
     truth = ''.join(f'{numbers[wnids[int(fashion.y[i])]]}\n' for i in range(60, 80))
     (top/'ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt').write_text(truth)
 
 def write_kaggle(top):
-    rows = [f'ILSVRC2012_val_{k:08d},{wnids[int(fashion.y[i])]} 1 2 30 31 {wnids[0]} 3 4 20 20 ' for k,
-        i in enumerate(range(60, 80), 1)]
+    def row(k, i): return f'ILSVRC2012_val_{k:08d},{wnids[int(fashion.y[i])]} 1 2 30 31 {wnids[0]} 3 4 20 20 '
+    rows = [row(k, i) for k, i in enumerate(range(60, 80), 1)]
     (top/'LOC_val_solution.csv').write_text('\n'.join(['ImageId,PredictionString', *rows[::-1]]))  # Kaggle's is in no order
 
 def write_imagenet(top, val='flat', below=''):

@@ -1,5 +1,5 @@
 """A folder of pages on loopback, compressed and cached as GitHub Pages does it."""
-import gzip, threading
+import gzip, socket, threading
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +25,12 @@ class AsPages(SimpleHTTPRequestHandler):
         self.send_header('Content-Length', str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+def free_port():
+    "A port of this machine that nobody uses now"
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
 
 @contextmanager
 def serving(folder, port=0):

@@ -20,8 +20,7 @@ def small_dls(n=100, bs=50, n_valid=50, step=3, device=cpu, **kwargs):
             dls.valid.new(ImageSet(shrink(valid), split_idx=1)), device=device)
 
 norms = dict(BatchNorm=nn.BatchNorm2d, BatchNormNoAffine=partial(nn.BatchNorm2d, affine=False),
-        GroupNorm=partial(nn.GroupNorm, 2),
-             LayerNorm=partial(nn.GroupNorm, 1))
+             GroupNorm=partial(nn.GroupNorm, 2), LayerNorm=partial(nn.GroupNorm, 1))
 
 def staged(width=4, norm=nn.BatchNorm2d, p=0.2, n_out=10, c_in=1):
     "Three stages with norm and dropout in each"
@@ -41,8 +40,10 @@ def new_learner(student, dls=None, **kwargs):
 
 def snapshot(*nets):
     "Copies of every parameter and buffer, those that a state_dict leaves out too"
-    return {f'{i}.{n}': t.detach().clone() for i, net in enumerate(nets) for named in (net.named_parameters(),
-            net.named_buffers()) for n, t in named}
+    found = {}
+    for i, net in enumerate(nets):
+        for name, tensor in [*net.named_parameters(), *net.named_buffers()]: found[f'{i}.{name}'] = tensor.detach().clone()
+    return found
 
 def moved(before, *nets):
     after = snapshot(*nets)

@@ -154,7 +154,7 @@ def test_a_rate_beyond_the_edge():
     assert real.next_rate(three, low + tried((3.2e-4, 11))) is None   # two more, not three
     assert real.best_rate(low + tried((3.2e-4, 9))) == 8e-4
 
-def test_one_that_diverged_is_not_chosen(tmp_path, started, monkeypatch):
+def test_one_that_diverged_is_not_chosen(started, monkeypatch):
     rows = tried((2e-3, 0), (5e-3, 0))
     rows[0]['epochs'] = 'diverged'
     assert real.best_rate(rows) == 5e-3

@@ -62,7 +62,7 @@ def test_format(entry, tmp_path):
     assert open_data('noise', tmp_path, size=16, bs=4).one_batch()[0].shape == (4, 3, 16, 16)
     assert open_data(tmp_path, size=16, bs=4).one_batch()[0].shape == (4, 3, 16, 16)  # recognized by its sign
 
-def test_method(entry, tmp_path):
+def test_method(tmp_path):
     config = tmp_path/'study.toml'
     config.write_text('[tiny]\nmethods = ["twice"]\nlabels = 100\nimages = 200\nbudget = {epochs = 3}\nseeds = 1\n')
     with pytest.raises(ValueError, match="no method 'twice'"): studies(config, [])

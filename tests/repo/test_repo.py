@@ -235,6 +235,11 @@ def test_make_names_the_python_it_needs(clone):
     assert p.returncode and 'Python 3.11 or newer is needed' in p.stderr + p.stdout and '3.8.10' in p.stderr + p.stdout
     assert not (clone/'.venv').exists()
 
+def test_make_names_the_rooms():
+    "Before anything is installed"
+    p = subprocess.run(['make', 'test', 'ROOM=distil'], cwd=root, capture_output=True, text=True)
+    assert p.returncode and 'there is no room "distil"; expected one of: core data' in p.stderr and p.stdout == ''
+
 def test_long_tests_exist(repo):
     "tests/long.txt names tests by file and function; one that was renamed would be run again by `make test`, unnoticed"
     gone = []

@@ -189,7 +189,7 @@ def test_a_bomb_of_bytes(shape, tmp_path):
 def chunk(kind, raw): return struct.pack('>I', len(raw)) + kind + raw + struct.pack('>I', zlib.crc32(kind + raw))
 
 def image_bomb(path):
-    "A png of 3.6 thousand million pixels"
+    "A png of 3.6 billion pixels"
     head = struct.pack('>2I5B', 60_000, 60_000, 8, 2, 0, 0, 0)
     path.write_bytes(b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + chunk(b'IDAT', zlib.compress(bytes(1000))) + chunk(b'IEND', b''))
 

@@ -169,7 +169,7 @@ def test_an_item_fails():
     "Your data set's own error comes through, and the learner is whole"
     def f():
         with pytest.raises(OSError, match='the disk is gone'): trained(torch_dls(Fails()))
-    check('loaders', 'torch, an item fails', f)
+    check('loaders', 'torch, an item fails', f, expect=('right',))
 
 class Reshapes(Callback):
     def before_batch(self): self.learn.xb = (self.xb[0][..., ::2, ::2],)

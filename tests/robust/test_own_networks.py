@@ -36,8 +36,8 @@ def plain(*extra, width=8):
                          nn.Sequential(conv(width, width, 2), nn.ReLU()), *tail(width))
 
 class Watch(RunCallback):
-    "While a part learns, all others stand still; `moves` may move for a reason"
-    def __init__(self, *rest, moves=()): self.rest, self.moves = rest, moves
+    "While a part learns, all others stand still, and so do the networks `rest`"
+    def __init__(self, *rest): self.rest = rest
     def skip_phase(self, learn, run): self.before, self.others = snapshot(run.student), snapshot(*self.rest)
     def end_phase(self, learn, run):
         part = 'head.' if learn.sskd_phase == 'head' else f'stages.{learn.sskd_phase}.'
@@ -103,6 +103,13 @@ class Keeps(nn.Module):
     def forward(self, x):
         self.last = x
         return x
+
+class Unused(nn.Module):
+    "Has weights that its forward never asks for"
+    def __init__(self):
+        super().__init__()
+        self.never = conv(8, 8)
+    def forward(self, x): return x
 
 class Normed(nn.Module):
     "Layer norm over channels, last in memory"
@@ -173,7 +180,7 @@ modules = dict(
     old_spectral_norm=lambda: nn.utils.spectral_norm(conv(8, 8)), grouped=lambda: conv(8, 8, groups=8),
     dilated=lambda: nn.Conv2d(8, 8, 3, 1, 2, dilation=2), transposed=lambda: nn.ConvTranspose2d(8, 8, 3, 1, 1),
     lazy=lambda: nn.LazyConv2d(8, 3, padding=1), pixel_shuffle=lambda: nn.Sequential(conv(8, 32), nn.PixelShuffle(2)),
-    unused=lambda: nn.ModuleDict(dict(never=conv(8, 8)))['never'].__class__(8, 8, 1), identity=nn.Identity,
+    unused=Unused, identity=nn.Identity,
     attention=lambda: torchvision.ops.SqueezeExcitation(8, 4), upsample=lambda: nn.Upsample(scale_factor=2),
     in_place_residual=lambda: nn.Sequential(conv(8, 8), nn.Hardswish(inplace=True)))
 

@@ -21,7 +21,8 @@ def coco_folder(folder):
     for part, n in dict(train2017=6, val2017=4).items():
         file = write_coco(make_scenes(n), folder/part)
         (folder/'coco/annotations').mkdir(parents=True, exist_ok=True)
-        (folder/part/'images').rename(folder/'coco'/part), file.rename(folder/f'coco/annotations/instances_{part}.json')
+        (folder/part/'images').rename(folder/'coco'/part)
+        file.rename(folder/f'coco/annotations/instances_{part}.json')
     return folder/'coco'
 
 def test_only_flat_boxes_of_cocos_own_file_are_left_out_unasked(tmp_path):

@@ -54,7 +54,8 @@ def test_weights_fit_the_original_class(tmp_path):
     model = resnet18(num_classes=5)
     stages = dict(stage1=['conv1', 'bn1', 'relu', 'maxpool', 'layer1'], stage2=['layer2'], stage3=['layer3'], stage4=['layer4'])
     staged = StagedNet.from_modules(model, stages, ['avgpool', lambda x: x.flatten(1), 'fc'])
-    with torch.no_grad(): [p.add_(.01) for p in staged.parameters()]
+    with torch.no_grad():
+        for p in staged.parameters(): p.add_(.01)
     export_student(model, torch.rand(2, 3, 64, 64), tmp_path/'out', ['safetensors', 'torch'])
     new = resnet18(num_classes=5)
     new.load_state_dict(load_file(tmp_path/'out/student.safetensors'))
@@ -216,12 +217,11 @@ def test_a_name_that_the_hub_cannot_have(name, run_folder, tmp_path, capsys):
     assert "--hub is" in capsys.readouterr().err and not (tmp_path/'out').exists()
 
 def test_int8(run_folder, tmp_path):
-    "A smaller file, judged on held-out images beside the others, in the card"
+    "A file of its own, judged on held-out images beside the others, in the card; notebook 03a_int8 weighs it"
     from sskd_tutor.runs.jobs import export_run
     said = []
     export_run(run_folder, tmp_path/'out', ['torch', 'onnx', 'int8'], say=said.append)
-    files = {p.name: p.stat().st_size for p in (tmp_path/'out').iterdir()}
-    assert set(files) == {'README.md', 'student.pt2', 'student.onnx', 'student_int8.onnx'}
+    assert {p.name for p in (tmp_path/'out').iterdir()} == {'README.md', 'student.pt2', 'student.onnx', 'student_int8.onnx'}
     card = (tmp_path/'out/README.md').read_text()
     assert 'ONNX, int8' in said[0] and 'accuracy, %' in card and '| ONNX, int8 | student_int8.onnx |' in card
 

@@ -1,4 +1,4 @@
-"""Own teacher, student and pictures, on the command line: looked at, distilled, resumed; what is wrong is told in one line."""
+"""Own teacher, student and images, on the command line: looked at, distilled, resumed; what is wrong is told in one line."""
 import json, re, resource, shutil, signal, subprocess
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -41,7 +41,7 @@ def write(folder, n=60, names=classes, mode='L'):
 
 @pytest.fixture(scope='module')
 def work(tmp_path_factory):
-    "Pictures, and weights of a teacher that knows them"
+    "Images, and weights of a teacher that knows them"
     work = tmp_path_factory.mktemp('work')
     dls = distill_dls(FolderSettings(str(write(work/'photos')), teacher_word, student_word, size=28, bs=16, device='cpu'))
     torch.manual_seed(0)
@@ -101,7 +101,7 @@ def test_what_is_said(first):
     assert 0 <= table['distilled'] <= 100 and table['teacher'] > 80 and table['gmacs']['distilled'] > 0
     assert table['classes'] == classes
 
-def test_what_is_left(first, work):
+def test_what_is_left(first):
     _, table, run = first
     left = {'student.safetensors', 'metrics.csv', 'run.json', 'report.html', 'alignment.csv', 'alignment.json', 'alignment.npz', 'look.json',
             'pairing.json', 'images.json', 'classes.txt', 'export', 'settings.json'}
@@ -139,7 +139,7 @@ foreign = dict(teacher='timm:resnet10t', teacher_weights=None, student='torchvis
                teacher_size=96, mode='RGB', weak_teacher=True)
 
 def test_a_foreign_pair(work):
-    "timm teaches torchvision, gray pictures in color; a teacher that knows nothing is taken if that is meant"
+    "timm teaches torchvision, gray images in color; a teacher that knows nothing is taken if that is meant"
     job = prepared(settings(work, **foreign))
     assert job.pairing.converter.size == (96, 96) and len(job.pairing.ends) == 5 and type(job.student).__name__ == 'MobileNetV3'
 
@@ -258,7 +258,7 @@ def exported(run, out, capsys, *more):
     table, err = capsys.readouterr()
     return {r['format']: r for r in json.loads(table)}, (out/'README.md').read_text(), err
 
-def test_export(first, work, tmp_path, capsys):
+def test_export(first, tmp_path, capsys):
     "All formats answer as the student that the run saved; the card has its sizes beside the teacher's"
     import onnxruntime
     run = first[2]
@@ -290,7 +290,7 @@ def test_export_without_the_teachers_weights(first, work, tmp_path, capsys):
         assert '| teacher with random weights |' in card and 'License**: CC BY 4.0\n' in card
 
 def test_the_teacher_is_measured_as_it_was_fed(first, work, tmp_path):
-    "Pictures of another size and normalization: the same answers as in the run, from the learner's pictures"
+    "Images of another size and normalization: the same answers as in the run, from the learner's images"
     torch.save(build_model(student_word + ',n_out=3').state_dict(), tmp_path/'w.pth')
     words = dict(teacher=student_word, teacher_weights=str(tmp_path/'w.pth'))
     fed = dict(teacher_size=14, teacher_mean=[.1], teacher_std=[.2], weak_teacher=True)
@@ -374,7 +374,7 @@ def test_looking_changes_nothing(work):
     assert job.count().gmacs > 0 and not moved(before, job.student, job.pairing.teacher)
 
 def test_another_normalisation_is_taken_off(work):
-    "The teacher of pictures that were normalized otherwise answers as if it were fed those"
+    "The teacher of images that were normalized otherwise answers as if it were fed those"
     other = prepared(settings(work, teacher_mean=[0.], teacher_std=[1.], weak_teacher=True))
     x = other.dls.valid.one_batch()[0].as_subclass(torch.Tensor)
     t = other.dls.train.after_batch.fs[-1]
@@ -476,14 +476,14 @@ def test_a_teacher_that_knows_nothing(work, tmp_path, capsys):
     assert re.search(r'the teacher is right on .*--teacher-mean.*--weak-teacher', capsys.readouterr().err)
     assert main(args + ['--weak-teacher']) == 0
 
-def test_a_run_is_not_overwritten(first, work, tmp_path, capsys, monkeypatch):
+def test_a_run_is_not_overwritten(first, work, capsys, monkeypatch):
     monkeypatch.chdir(work)
     before = (work/'runs/first/run.json').read_bytes()
     told_in_one_line(line(work) + ['--out', 'runs/first'], 'holds a run; pass --overwrite', capsys)
     assert (work/'runs/first/run.json').read_bytes() == before and not (work/'runs/.first.checkpoints').exists()
 
 def test_train_and_valid_folders(work, tmp_path):
-    write(tmp_path/'photos/train', n=30), write(tmp_path/'photos/val', n=10)
+    for part, n in dict(train=30, val=10).items(): write(tmp_path/f'photos/{part}', n=n)
     job = prepared(settings(work, data=str(tmp_path/'photos')))
     assert (len(job.dls.train_ds), len(job.dls.valid_ds)) == (90, 30)
 

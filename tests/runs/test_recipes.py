@@ -95,7 +95,7 @@ def recipe_job(recipe, data=None, **given):
     r = recipe if isinstance(recipe, dict) else read_recipe(recipe)
     return RecipeJob(RecipeSettings(r['name'], data, **given), recipe=r)
 
-def students(job, share=None):
+def students(job):
     "The images that the students see"
     return recipe_dls(job.student_settings(None), quiet)
 
@@ -294,7 +294,7 @@ def test_each_runs_to_the_end(name, data, tmp_path):
     result = run(job, tmp_path/'out')
     assert pd.DataFrame(result.info['rows']).set_index('network').loc[['labels only', 'stage by stage, this package'], 'last'].between(0, 100).all()
 
-# --- a share of the pictures, and files that are cut short
+# --- a share of the images, and files that are cut short
 
 def test_a_share(first, data, tmp_path):
     "For the students, not for the teacher; told above the table; the rows are those that are published for a quarter"
@@ -372,7 +372,7 @@ def real(name):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ours)
 def test_the_real_sets(name, tmp_path):
-    "Where they are: as many pictures and classes as the recipe says, and a short run, with a teacher of random weights"
+    "Where they are: as many images and classes as the recipe says, and a short run, with a teacher of random weights"
     if not real(name): pytest.skip(f"SSKD_DATA names no folder with the real {read_recipe(name)['data']}")
     r = read_recipe(name)
     ten = ':num_classes=10' if r['data'] in ('imagenette', 'imagewoof') else ''
@@ -385,7 +385,7 @@ def test_the_real_sets(name, tmp_path):
     result = run(recipe_job(r, **given, share=2_000/r['real']['train'], labels_only=True), tmp_path/'out')
     assert 'classes, not' not in str(result) and sum(row['last'] is not None for row in result.info['rows']) == 3
 
-def test_detection_is_sent_on(monkeypatch, capsys, tmp_path):
+def test_detection_is_sent_on(monkeypatch, tmp_path):
     "COCO's recipe goes to the detection job, with the settings that it knows"
     seen = []
     monkeypatch.setattr(CocoJob, 'plan', lambda self: seen.append(self))

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from conftest import browser_flags
 from sskd_tutor.runs import report
 from sskd_tutor.viz import training as plots
 from sskd_tutor.runs.saved import check_folder, load_run, run_files, save_run, write_report
@@ -161,16 +162,13 @@ def test_page_is_plain_about_labels(folder):
     assert 'proves nothing' in report.outcome(info | dict(results=dict(teacher=94., labels_only=86., distilled=86.5)))
     assert 'below' in report.outcome(info | dict(results=dict(teacher=94., labels_only=88., distilled=80.)))
 
-flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-         '--disable-component-update', '--disable-sync']
-
 @pytest.mark.browser
 def test_page_opens_offline(folder, chromium, repo):
     from playwright.sync_api import sync_playwright
     shots, asked, said = repo/'tests/screenshots', [], []
     shots.mkdir(exist_ok=True)
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=flags)
+        browser = p.chromium.launch(executable_path=chromium, args=browser_flags)
         for scheme, width in (('light', 900), ('dark', 900), ('light', 375)):
             page = browser.new_page(viewport=dict(width=width, height=900), color_scheme=scheme)
             page.on('request', lambda r: asked.append(r.url))

@@ -21,7 +21,9 @@ def line(request, tmp_path_factory):
     top = tmp_path_factory.mktemp(request.param)
     write_streets(top/'camvid'), write_lfw(top/'lfw_home')
     text = read_recipe(request.param)['text']
-    for old, new in smaller[request.param].items(): text = text.replace(old, new)
+    for old, new in smaller[request.param].items():
+        assert old in text
+        text = text.replace(old, new)
     (top/'small.toml').write_text(text)
     return ['recipe', str(top/'small.toml'), '--data', str(top), '--quick', '--device', 'cpu']
 

@@ -1,25 +1,23 @@
 """Headless Chromium on a real JupyterLab, on report.html from disk and on Voila: what is drawn follows what is done, and
 nothing leaves the machine."""
-import os, re, shutil, socket, subprocess, sys, time, urllib.request
+import os, re, shutil, subprocess, sys, time, urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from conftest import root
+from conftest import browser_flags, root
 from helpers.keyboard import focus_next, of, walk
+from helpers.pages import free_port
 
 pytestmark = pytest.mark.browser
-flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-         '--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1']
+flags = [*browser_flags, '--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1']
 shots, lessons, example = root/'tests/screenshots', root/'nbs/lessons', root/'sskd_tutor/data_files/example_recording'
 
 @contextmanager
 def served(folder, *cmd):
     "A server on loopback with configuration of its own; its address"
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
+    port = free_port()
     own = {f'JUPYTER{k}_DIR': str(folder/'.jupyter'/k) for k in ('_CONFIG', '_DATA', 'LAB_SETTINGS', 'LAB_WORKSPACES')}
     env = os.environ | own | dict(JUPYTER_PATH=own['JUPYTER_DATA_DIR'], PYTHONPATH=str(root), PYTHONWARNINGS='ignore',
                                   OMP_NUM_THREADS='1')
@@ -103,7 +101,7 @@ def finish(page):
     assert errors == [] and page.locator('.jupyter-widgets-error-widget').count() == 0
 
 def look(explorer):
-    "The drawn state of an explorer: its titles, the maps as pictures, the ring, the line of curves"
+    "The drawn state of an explorer: its titles, the maps as images, the ring, the line of curves"
     return explorer.evaluate("""el => {
         const plots = [...el.querySelectorAll('.js-plotly-plot')], all = (p, what) => [...p.querySelectorAll(what)]
         const where = i => i.getAttribute('xlink:href') ?? i.getAttribute('href')
@@ -152,7 +150,7 @@ def settled(page, explorer):
     return now
 
 def try_all(page, explorer):
-    "Every slider by keyboard, every drop-down, the pictures, a point and a cell"
+    "Every slider by keyboard, every drop-down, the images, a point and a cell"
     a = settled(page, explorer)
     assert a['titles'][0].startswith('stage') and len(a['maps']) == 4 and all(a['aria'])
     chosen = int(a['titles'][0][5]) - 1
@@ -337,7 +335,7 @@ def test_report_without_a_mouse(page, tmp_path):
     assert n >= 3 and len(of(found, '.moments', 'input')) == len(of(found, '.moments', 'button')) == n
     assert len(of(found, '.chapters', 'button')) == 4 and len(of(found, '.sskd-film', 'input')) == 1
     folded = page.locator('summary').count()
-    assert len([e for e in found if e['tag'] == 'summary']) == folded
+    assert folded and len([e for e in found if e['tag'] == 'summary']) == folded
     assert [e['place'] for e in found] == sorted(e['place'] for e in found) and all(e['name'] and e['seen'] for e in found)
     page.reload()
     page.locator('.sskd-film[data-on=ready]').wait_for()
@@ -349,10 +347,9 @@ def test_report_without_a_mouse(page, tmp_path):
     focus_next(page, '.moments', 'input')
     page.keyboard.press('Home')
     assert page.evaluate('document.activeElement.value') == '0'
-    if folded:
-        page.locator('summary').first.focus()
-        page.keyboard.press('Enter')
-        assert page.locator('details').first.evaluate('d => d.open')
+    page.locator('summary').first.focus()
+    page.keyboard.press('Enter')
+    assert page.locator('details').first.evaluate('d => d.open')
 
 @pytest.mark.parametrize('theme', ['light', 'dark'])
 def test_report_on_a_phone(page, tmp_path, theme):
@@ -370,16 +367,20 @@ def test_report_on_a_phone(page, tmp_path, theme):
     assert wide == 0 and page.locator('h1').count() == 1 and page.locator('meta[name=viewport]').count() == 1
     page.screenshot(path=shots/f'report_phone_{theme}.png', full_page=True)
 
+def shadow_voilas_page(folder):
+    "It asks a CDN for icons that nothing here uses; for a server in this folder one without them takes its place"
+    name = 'voila/templates/lab/index.html.j2'
+    lines = (Path(sys.prefix)/'share/jupyter'/name).read_text().splitlines(True)
+    shadow = folder/'.jupyter/_DATA'/name
+    shadow.parent.mkdir(parents=True)
+    shadow.write_text(''.join(line for line in lines if 'cdn.jsdelivr.net' not in line))
+
 @pytest.mark.slow
 def test_voila_serves_the_explorer(page, tmp_path):
     pytest.importorskip('voila', reason="pip install voila")
     from sskd_tutor.viz.voila import voila_page
     voila_page(example, tmp_path/'explorer.ipynb', 'Three stages learn')
-    # Voila's own page asks a CDN for icons that nothing here uses; one without them shadows it
-    page_of = 'voila/templates/lab/index.html.j2'
-    lines = (Path(sys.prefix)/'share/jupyter'/page_of).read_text().splitlines(True)
-    (tmp_path/'.jupyter/_DATA'/page_of).parent.mkdir(parents=True)
-    (tmp_path/'.jupyter/_DATA'/page_of).write_text(''.join(l for l in lines if 'cdn.jsdelivr.net' not in l))
+    shadow_voilas_page(tmp_path)
     options = '--Voila.ip=127.0.0.1', '--show_tracebacks=True'
     with served(tmp_path, 'voila', 'explorer.ipynb', *options) as url:
         page.goto(url)

@@ -1,7 +1,7 @@
 """What a newcomer does: `make lab` in a fresh clone, the first lesson from top to bottom, its first exercise wrong and right. And
 a lesson as a page of Voila; and the slides, which are read where there is no network."""
 # ruff: noqa: F811
-import json, os, re, shutil, signal, socket, subprocess, sys, time, urllib.request
+import json, os, re, shutil, signal, subprocess, sys, time, urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from conftest import root
-from test_browser import await_in, browser, finish, page, served, shots  # noqa: F401
+from helpers.pages import free_port
+from test_browser import await_in, browser, finish, page, served, shadow_voilas_page, shots  # noqa: F401
 
 sys.path.insert(0, str(root/'tools'))
 import slides
@@ -24,9 +25,7 @@ def quick(folder):
 @contextmanager
 def make_lab(clone, folder):
     "`make lab` as it stands, in a clone that has the environment already; its address"
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
+    port = free_port()
     (clone/'.venv').symlink_to(Path(sys.prefix))
     own = {f'JUPYTER{k}_DIR': str(folder/k) for k in ('_CONFIG', '_DATA', 'LAB_SETTINGS', 'LAB_WORKSPACES')}
     env = os.environ | own | quick(folder)
@@ -67,7 +66,7 @@ def answer(page, id, text):
 def test_a_newcomers_path(page, browser, clone, tmp_path):
     with make_lab(clone, tmp_path) as url:
         page.set_viewport_size(dict(width=1300, height=1400))
-        front = browser.new_page()  # nobody watches it: the front page's badges are pictures from elsewhere
+        front = browser.new_page()  # nobody watches it: the front page's badges are images from elsewhere
         front.goto(f'{url}/lab/tree/index.ipynb')
         front.locator('.jp-Notebook h1:has-text("sskd_tutor")').first.wait_for(timeout=60_000)
         front.close()
@@ -98,10 +97,7 @@ def test_voila_serves_a_lesson(browser, tmp_path, monkeypatch):
     pytest.importorskip('voila', reason="pip install voila")
     for k, v in quick(tmp_path).items(): monkeypatch.setenv(k, v)
     shutil.copy(root/'nbs/lessons/01_first.ipynb', tmp_path)
-    page_of = 'voila/templates/lab/index.html.j2'  # Voila's own page asks a CDN for icons that nothing here uses
-    lines = (Path(sys.prefix)/'share/jupyter'/page_of).read_text().splitlines(True)
-    (tmp_path/'.jupyter/_DATA'/page_of).parent.mkdir(parents=True)
-    (tmp_path/'.jupyter/_DATA'/page_of).write_text(''.join(l for l in lines if 'cdn.jsdelivr.net' not in l))
+    shadow_voilas_page(tmp_path)
     page, asked, said = browser.new_page(), [], []
     page.on('request', lambda r: asked.append(r.url))
     page.on('pageerror', lambda e: said.append(str(e)))

@@ -1,5 +1,6 @@
 """Verification: the metric against a loop, the margin against its formula, nobody twice, LFW's format, nothing run from it."""
-import copy, math, os, pickle, shutil, tarfile
+import copy, math, os, pickle, shutil, sys, tarfile
+from contextlib import suppress
 from pathlib import Path
 from urllib.error import URLError
 
@@ -168,7 +169,7 @@ def test_an_embedding_is_not_stitched_into_classes():
     assert {r['measure'] for r in seen} >= {'nmse', 'probe'} and 'stitched' not in {r['measure'] for r in seen}
 
 def test_without_the_library(monkeypatch):
-    monkeypatch.setitem(__import__('sys').modules, 'pytorch_metric_learning', None)
+    monkeypatch.setitem(sys.modules, 'pytorch_metric_learning', None)
     with pytest.raises(ImportError, match=r'pip install "sskd_tutor\[tasks\]"'): face_net(4)
     face_net(4, 1, 0)
 
@@ -263,8 +264,7 @@ def test_nothing_is_run_from_a_folder_and_nothing_stale_is_read(lfw):
     bomb.mark = lfw/'it-was-run'
     for f in files: f.write_bytes(pickle.dumps(bomb))
     assert files and lfw_pairs('test', lfw).same.tolist() == [True, False] and not bomb.mark.exists()
-    try: fetch_lfw_pairs(subset='test', data_home=lfw)
-    except Exception: pass  # what it is given instead of pairs is no matter
+    with suppress(Exception): fetch_lfw_pairs(subset='test', data_home=lfw)   # what it is given instead of pairs is no matter
     assert bomb.mark.exists()
     name = 'Eve_Jr.'
     Image.new('RGB', (250, 250), 'white').save(lfw/f'lfw_home/lfw_funneled/{name}/{name}_0001.jpg')

@@ -95,6 +95,7 @@ def test_lines_of_methods_that_learn_from_logits_are_dashed():
 def test_style_sheets_use_words_that_can_be_read():
     from sskd_tutor.core.files import pkg_data
     page = (pkg_data/'report_page.html').read_text()
-    for theme, part in zip(ink, re.findall(r'--paper: (#\w+); --card: (#\w+); --ink: (#\w+); --soft: (#\w+)', page)):
-        back, card, *words = part
+    parts = re.findall(r'--paper: (#\w+); --card: (#\w+); --ink: (#\w+); --soft: (#\w+)', page)
+    assert len(parts) == len(ink)
+    for theme, (back, card, *words) in zip(ink, parts):
         assert all(contrast(w, b) >= 4.5 for w in words for b in (back, card)), theme

@@ -110,7 +110,8 @@ def test_differences_without_spread(n, gap, p, word):
     luck = np.random.default_rng(0).normal(88, 1, n)
     r = V.paired(table(dict(kd=luck + gap, labels=luck)), 'kd', 'labels')
     assert r.p == p and r.mean == pytest.approx(gap) and V.verdict(r)[0] == word
-    assert (r.low, r.high) == (0, 0) if gap == 0 else np.isnan([r.low, r.high]).all() and 'the same each time' in V.verdict(r)[1]
+    if gap == 0: assert (r.low, r.high) == (0, 0)
+    else: assert np.isnan([r.low, r.high]).all() and 'the same each time' in V.verdict(r)[1]
 
 @pytest.mark.parametrize('a, b, says', [('skd', 'labels', "no run of method 'skd'; did you mean 'sskd'"),
                                         ('kd', 'lables', "did you mean 'labels'"), ('kd', 'kd', 'itself')])

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from torch import nn
 
+from conftest import browser_flags
 from sskd_tutor.core.files import pkg_data
 from sskd_tutor.core.tables import tidy
 from sskd_tutor.distill.fit import SSKDRun
@@ -141,7 +142,7 @@ def test_the_report_in_a_browser(tmp_path, chromium):
     from playwright.sync_api import sync_playwright
     path = hostile_report(tmp_path/'report.html')
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=['--headless', '--no-sandbox', '--disable-gpu'])
+        browser = p.chromium.launch(executable_path=chromium, args=browser_flags)
         page = browser.new_page()
         page.goto(path.as_uri())
         page.wait_for_selector('.js-plotly-plot .gtitle', state='attached')
@@ -179,7 +180,7 @@ def test_a_notebooks_output_in_a_browser(tmp_path, chromium):
     path = tmp_path/'page.html'
     path.write_text('<!doctype html><meta charset=utf-8>' + ''.join(f'<section>{piece}</section>' for piece in pieces))
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=['--headless', '--no-sandbox', '--disable-gpu'])
+        browser = p.chromium.launch(executable_path=chromium, args=browser_flags)
         page = browser.new_page()
         page.goto(path.as_uri())
         page.wait_for_timeout(300)
@@ -195,7 +196,7 @@ def test_the_player_in_a_browser(tmp_path, chromium):
     path = tmp_path/'player.html'
     path.write_text(player_page(hostile(), bad, bad))
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=['--headless', '--no-sandbox', '--disable-gpu'])
+        browser = p.chromium.launch(executable_path=chromium, args=browser_flags)
         page = browser.new_page()
         page.goto(path.as_uri())
         page.wait_for_timeout(1_500)   # it plays

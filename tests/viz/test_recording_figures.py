@@ -1,5 +1,5 @@
 """Figures of a recording that was written by hand: what is drawn, its frames, its size, its bad input."""
-import base64, inspect, io, json, math, re
+import base64, inspect, io, json, math, re, sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
+from conftest import browser_flags
 from sskd_tutor.core.files import pkg_data
 from sskd_tutor.measure.recording import Recording, measure_columns, step_columns
 import sskd_tutor.viz.alignment, sskd_tutor.viz.maps, sskd_tutor.viz.outcome, sskd_tutor.viz.points
@@ -21,10 +22,9 @@ from sskd_tutor.viz.moments import moment
 from sskd_tutor.viz.motion import animated, redraw
 from sskd_tutor.viz.outcome import agreement, cost_panel, reliability
 from sskd_tutor.viz.style import gray
-from sskd_tutor.runs.saved import write_report
-from sskd_tutor.runs.saved import save_run
+from sskd_tutor.runs.saved import save_run, write_report
 from sskd_tutor.nets.small import tutorial_resnet
-from test_report import flags, history, info
+from test_report import history, info
 
 stages, schedule = ['stage1', 'stage2'], dict(stage1=2, stage2=2, head=1)
 when = [('start', 0), ('stage1', 1), ('stage1', 2), ('stage2', 1), ('stage2', 2), ('head', 1)]
@@ -101,7 +101,7 @@ def test_pure_titled_and_same_in_both_themes_but_for_the_layout(rec, name):
 def test_traces_stay_in_place(rec, name):
     f, kw = with_step[name]
     seen = {tuple((t.type, t.name) for t in f(rec, step=k, **kw).data) for k in range(len(when))}
-    assert len(seen) == 1 and [f(rec, step=-1, **kw)] == [f(rec, step=len(when) - 1, **kw)]
+    assert len(seen) == 1 and f(rec, step=-1, **kw) == f(rec, step=len(when) - 1, **kw)
     for step in (len(when), -len(when) - 1, 1.5, 'last'):
         with pytest.raises(ValueError, match=f'expected 0 to {len(when) - 1}'): f(rec, step=step, **kw)
 
@@ -370,7 +370,7 @@ def test_files_for_slides(rec, tmp_path):
     assert svg.startswith('<svg') and '0.52' in svg and 'random network' in svg
 
 def test_without_kaleido_the_cure_is_named(rec, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__('sys').modules, 'kaleido', None)
+    monkeypatch.setitem(sys.modules, 'kaleido', None)
     with pytest.raises(ImportError, match=r'sskd_tutor\[figures\]'): save_figures(rec, tmp_path/'x')
     assert not (tmp_path/'x').exists()
 
@@ -393,12 +393,12 @@ def test_page_with_and_without_a_recording(folder, tmp_path):
     (tmp_path/'alignment.json').rename(folder/'alignment.json')
 
 @pytest.mark.browser
-def test_page_plays_offline(folder, chromium, repo, rec):
+def test_page_plays_offline(folder, chromium, repo):
     from playwright.sync_api import sync_playwright
     shots, asked, said = repo/'tests/screenshots', [], []
     shots.mkdir(exist_ok=True)
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=flags)
+        browser = p.chromium.launch(executable_path=chromium, args=browser_flags)
         for scheme in ('light', 'dark'):
             page = browser.new_page(viewport=dict(width=900, height=900), color_scheme=scheme)
             page.on('request', lambda r: asked.append(r.url))
