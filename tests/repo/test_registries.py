@@ -20,7 +20,7 @@ from sskd_tutor.viz.alignment import cka_map
 from sskd_tutor.viz.comparison import look
 from sskd_tutor.viz.explorer import Explorer
 from sskd_tutor.viz.gallery import Figure, chapters_of, figures, gallery  # the report draws `chapters_of`
-from sskd_tutor.viz.style import other_color
+from sskd_tutor.viz.style import method_colors
 
 @pytest.fixture
 def entry():
@@ -72,7 +72,7 @@ def test_method(tmp_path):
     try:
         assert list(studies(config, [])['tiny'].methods) == ['twice']
         assert named('twice') == 'learns everything twice'
-        assert (look('twice').family, look('twice').color, look('twice').symbol) == (family, other_color, 'star')
+        assert (look('twice').family, look('twice').color, look('twice').symbol) == (family, method_colors['labels_only'], 'star')
     finally: del methods['twice']
 
 def test_figure(entry):
