@@ -15,7 +15,7 @@ here = Path(__file__).resolve().parent
 sys.path[:0] = [str(here), str(here.parent)]
 
 SIDE = 64                   # pixels of a JPEG
-RGB_BYTES = SIDE*SIDE*3     # of a image as uint8 RGB
+RGB_BYTES = SIDE*SIDE*3     # of an image as uint8 RGB
 STAGES = 3                  # each looks at every image in every epoch
 HANDED_ON = 'epochs', 'views', 'budget', 'bs'    # options of the fresh processes
 

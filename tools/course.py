@@ -196,7 +196,7 @@ def flag_of(cell):
     return found[1] if found else None
 
 def change_texts(cell, change):
-    "Put `change` of it in the place of each text in markdown that a cell holds, saved outputs included"
+    "Apply `change` to every piece of Markdown in a cell, saved outputs included"
     if cell.cell_type == 'markdown': cell.source = change(cell.source)
     for o in cell.get('outputs', []):
         data = o.get('data', {})
