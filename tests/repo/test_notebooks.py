@@ -1,10 +1,11 @@
 """Each notebook is a test of its own, run from the first cell to the last in a process of its own."""
-import multiprocessing, os, re, socket, sys
+import os, re, socket, sys
 
 import nbformat
 import pytest
 
 from conftest import root
+from helpers.notebooks import exit_code
 
 room = os.environ.get('ROOM')  # `make test ROOM=distill` runs the notebooks of one room
 notebooks = [p for p in sorted(root.glob(f'nbs/{room or "**"}/*.ipynb')) if '.ipynb_checkpoints' not in p.parts]
@@ -19,25 +20,17 @@ tasks = [p for p in notebooks if p.parent.name == 'applications']  # as lessons,
 
 def no_network(host, *args, **kwargs): raise OSError(f'a notebook asked for {host}; expected one that runs offline')
 
-def run_all(path, force, quick, log):
+def run_all(path, force, quick):
     if quick: os.environ['SSKD_QUICK'] = '1'
     socket.getaddrinfo = no_network
     from nbdev.test import test_nb
-    out = os.open(log, os.O_WRONLY | os.O_CREAT)
-    for f in (1, 2): os.dup2(out, f)
     os.chdir(root)
     passed, _ = test_nb(path, skip_flags=['notest', 'slow', 'gpu'], force_flags=force, basepath=root)
     sys.exit(not passed)
 
 def ran(path, log, timeout, *force, quick=False):
-    "The cells of a notebook, in a fork of a process that has imported fastai and nothing of ours"
-    server = multiprocessing.get_context('forkserver')
-    server.set_forkserver_preload(['fastai.vision.all', 'nbdev.test'])
-    p = server.Process(target=run_all, args=(path, force, quick, log))
-    p.start()
-    p.join(timeout)
-    if p.is_alive(): p.kill()
-    assert p.exitcode == 0, f"{name(path)} gave {p.exitcode} (None: not done in {timeout} s)\n{log.read_text()[-4000:]}"
+    code = exit_code(run_all, path, force, quick, log=log, timeout=timeout)
+    assert code == 0, f"{name(path)} gave {code} (None: not done in {timeout} s)\n{log.read_text()[-4000:]}"
 
 @pytest.mark.parametrize('path', but_lessons, ids=name)
 def test_notebook(path, tmp_path): ran(path, tmp_path/'log', 300, quick=path in tasks)

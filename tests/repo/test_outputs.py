@@ -2,18 +2,19 @@
 
 Numbers are left out: they differ from machine to machine. So are lessons and task pages, which train for minutes.
 """
-import difflib, multiprocessing, os, re, sys, tempfile
+import difflib, os, re, sys, tempfile
 
 import nbformat
 import pytest
 
 from conftest import root
+from helpers.notebooks import exit_code
 
 pages = [p for p in sorted(root.glob('nbs/**/*.ipynb'))
          if p.parent.name not in ('lessons', 'applications') and '.ipynb_checkpoints' not in p.parts]
 drawn = 'image/png', 'application/vnd.plotly.v1+json', 'application/vnd.jupyter.widget-view+json', 'text/html'
-# of a kernel that draws, of a terminal, and of a run that takes its time
-elsewhere = re.compile(r'IPython\.core\.display|[█|]|this is not a notebook|nothing that draws widgets'
+# of a kernel that draws, of a progress bar, and of a run without a notebook
+elsewhere = re.compile(r'IPython\.core\.display|█|^\|-+\| #%|this is not a notebook|nothing that draws widgets'
                        r'|viz\.player\.Player|live\.figures\(\)')
 
 def name(path): return path.relative_to(root/'nbs').as_posix()
@@ -54,9 +55,7 @@ def differences(path):
         if saved != now: found[cell.id] = '\n'.join(lines)
     return found
 
-def compare(path, log):
-    out = os.open(log, os.O_WRONLY | os.O_CREAT)
-    for f in (1, 2): os.dup2(out, f)
+def compare(path):
     os.chdir(path.parent)
     sys.path.insert(0, str(root))
     os.environ['IN_TEST'] = '1'
@@ -67,13 +66,9 @@ def compare(path, log):
 @pytest.mark.slow
 @pytest.mark.parametrize('path', pages, ids=name)
 def test_page_shows_what_its_code_prints(path, tmp_path):
-    server = multiprocessing.get_context('forkserver')
-    server.set_forkserver_preload(['fastai.vision.all'])
-    p = server.Process(target=compare, args=(path, tmp_path/'log'))
-    p.start()
-    p.join(600)
-    if p.is_alive(): p.kill()
-    assert p.exitcode == 0, f"{name(path)}: save it again, or mend it\n{(tmp_path/'log').read_text()[-4000:]}"
+    log = tmp_path/'log'
+    code = exit_code(compare, path, log=log, timeout=600)
+    assert code == 0, f"{name(path)}: save it again, or mend it\n{log.read_text()[-4000:]}"
 
 def test_numbers_and_addresses_are_left_out():
     say = lambda text: nbformat.v4.new_output('stream', text=text)
