@@ -35,3 +35,19 @@ my_study = dict(methods=['labels', 'kd_soft', 'sskd_teacher_head'], primary=['ss
                 pairs=[dict(teacher='teacher:same-data', student='tutorial:width=16,blocks=1')])
 # note: A smaller budget may not do: an epoch over 2,000 images is a large step, and whole epochs must fit within a tenth.
 # note: Good answers to discuss: why `labels` is there, and what would have to come out for either method to be recommended.
+
+# %% 9.6
+my_winners = {1: 'sskd_teacher_head', 4: 'all_at_once_teacher_head', 16: 'all_at_once_teacher_head'}
+# note: The tempting mistake is one name three times. At 4 x the first two lie 0.15 points apart.
+# note: Good to discuss: the mean of five seeds chose these winners, so none of the three is a claim that it is better.
+
+# %% 9.7
+def cost_of_level(gmacs, accuracy, level):
+    "GMACs at which a curve first reaches `level`; nan if that is not within the curve"
+    above = np.flatnonzero(accuracy >= level)
+    if len(above) == 0 or above[0] == 0: return float('nan')
+    end = above[0]
+    share = (level - accuracy[end-1])/(accuracy[end] - accuracy[end-1])
+    return np.exp(np.log(gmacs[end-1]) + share*(np.log(gmacs[end]) - np.log(gmacs[end-1])))
+# note: Common mistakes: `np.interp` without `left` and `right`, which gives the first or last budget for any level beyond it,
+# note: and `np.interp` on a curve that dips: it expects rising values and says nothing when they are not.
