@@ -404,7 +404,8 @@ def _check_level(f, gmacs, accuracy, level):
     wants='a function `cost_of_level(gmacs, accuracy, level)` that gives one number', hints=[
     "Find the first budget at which the accuracy is at least `level`. The crossing lies between it "
     "and the budget before.",
-    "How far along is it, as a share of the rise in accuracy? Go the same share of the way in `np.log(gmacs)`.",
+    "How far along is it, as a share of the rise in accuracy? "
+    "Go the same share of the way in `np.log(gmacs)`.",
     "`np.exp` undoes the logarithm. And if the first budget that is at least `level` is the very first one, "
     "or if there is none, it is `float('nan')`."])
 def check_cost_of_level(answer):
