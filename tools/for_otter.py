@@ -108,6 +108,14 @@ def answers_only(
     nb.cells = [cell for i, cell in enumerate(nb.cells) if i in kept]
     return nb
 
+def notebook_of(lesson):
+    "The notebook of a lesson, e.g. '01_first'"
+    folder = get_config().config_path/'nbs/lessons'
+    names = sorted(p.stem for p in folder.glob('*.ipynb'))
+    if lesson not in names:
+        raise SystemExit(f"there is no lesson {lesson!r}; expected one of: {', '.join(names)}")
+    return folder/f'{lesson}.ipynb'
+
 def in_place(change, paths):
     for path in paths: nbformat.write(change(nbformat.read(path, 4)), path)
 
@@ -115,7 +123,8 @@ def main(args):
     if args[:1] == ['--collect']: in_place(collected, args[1:])
     elif args[:1] == ['--answers']: in_place(lambda nb: answers_only(collected(nb)), args[1:])
     else:
+        if len(args) != 2: raise SystemExit(__doc__)
         lesson, to = args
-        print(*write_assignment(get_config().config_path/f'nbs/lessons/{lesson}.ipynb', Path(to)))
+        print(*write_assignment(notebook_of(lesson), Path(to)))
 
 if __name__ == '__main__': main(sys.argv[1:])

@@ -7,7 +7,7 @@ import pytest
 from conftest import root
 
 sys.path.insert(0, str(root/'tools'))
-from for_otter import answers_only, collected
+from for_otter import answers_only, collected, main
 
 page = root/'nbs/pages/grading_a_class.ipynb'
 
@@ -32,6 +32,12 @@ def test_a_lessons_training_is_not_needed_to_grade_it():
     lesson = nbformat.read(root/'nbs/lessons/01_first.ipynb', 4)
     made = answers_only(collected(lesson))
     assert len(made.cells) == 5 and 'fit_sskd' not in ''.join(c.source for c in made.cells)
+
+@pytest.mark.parametrize('args, says', [([], 'tools/for_otter.py 01_first'), (['01_first'], 'tools/for_otter.py 01_first'),
+                                        (['01_frist', 'to'], "no lesson '01_frist'; expected one of: 01_first, 02_kd")])
+def test_arguments_that_are_missing_or_misspelled(tmp_path, monkeypatch, args, says):
+    monkeypatch.chdir(root)
+    with pytest.raises(SystemExit, match=says): main(args)
 
 @pytest.mark.slow
 def test_a_class_is_graded(tmp_path, run):
