@@ -12,6 +12,7 @@ __all__ = ['first_stages_differ', 'check_first_stage', 'bounds', 'check_bounds',
 import copy
 
 import torch
+import torch.nn.functional as F
 from fastai.learner import Learner
 from torch import nn
 
@@ -160,12 +161,16 @@ def _slips_of_own(student, teacher, x, k):
     in_train = _error(copy.deepcopy(student.stages[stage]).train()(before), hint)
     both = _error(copy.deepcopy(student).train().forward_to(x, k), hint)
     own = own_error_of(student, teacher, x, k)
+    tap = student.eval().stages[stage](before)
+    one_spread = (F.mse_loss(tap, hint)/hint.var(correction=0)).sqrt().item()
     return [
         Slip(both, 'Neither bug is fixed: the student\'s own earlier stages feed it, in train mode.'),
         Slip(prefix, "The mode is right. But the stage still reads what the student's earlier stages give, "
             'errors included.'),
         Slip(in_train, "The input is right. But in train mode the batch's statistics are used, "
             "not the stage's own."),
+        Slip(one_spread, 'You divide by one variance over all channels. '
+            "`mimic_nmse` takes each channel's spread around that channel's own mean."),
         Slip(own**2, 'That is the squared error; its root was asked for.')]
 
 # %% ../../nbs/course/09_lesson_08.ipynb #9bb01084
