@@ -15,7 +15,7 @@ import sskd_tutor.viz.alignment, sskd_tutor.viz.maps, sskd_tutor.viz.outcome, ss
 from sskd_tutor.viz.alignment import channel_match, cka_map, measure_curves, pair_curve
 from sskd_tutor.viz.points import projection
 from sskd_tutor.viz.film import film
-from sskd_tutor.viz.walls import image_uri
+from sskd_tutor.viz.walls import image_uri, image_wall, ten_images
 from sskd_tutor.viz.gallery import chapters_of, figures as registered, gallery, save_figures
 from sskd_tutor.viz.maps import feature_maps, map_wall
 from sskd_tutor.viz.moments import moment
@@ -293,6 +293,15 @@ def test_titles_say_what_was_found(rec):
                     maps={(who, s): rec.maps[who, 'stage1'] for who in ('teacher', 'student') for s in names},
                     schedule=dict.fromkeys(names, 1) | dict(head=1))
     assert said(measure_curves, seven, 'stitched') == 'Stitched accuracy of 7 stages: 60 to 66 %'
+
+def test_rows_of_words_do_not_touch():
+    "Of ten columns 700 pixels wide; 'ankle boot' takes two lines"
+    ten = ten_images()
+    fig = image_wall({'image': ten.x}, 'ten', {'student to stage3': ten.y, 'student alone': ten.y.roll(1)}, ten.y)
+    margin, words = fig.layout.margin, fig.data[1:]
+    a_pixel = (700 - margin.l - margin.r)/fig.layout.xaxis.range[1]
+    assert (words[1].y[0] - words[0].y[0])*a_pixel > 2*1.3*words[0].textfont.size
+    assert '✗ ' not in ''.join(words[1].text) and '✗' in ''.join(words[1].text)
 
 # --- bad input
 
