@@ -121,7 +121,7 @@ def stitched_curve(
                   right=True, theme=theme)
         lowest, highest = min(lowest, labels_only_accuracy), max(highest, labels_only_accuracy)
     low = max(0, 100*lowest - 4)
-    room = max(3, .09*(100*highest - low))   # for the words on the uppermost level
+    room = max(4, .09*(100*highest - low))   # for the words on the uppermost level
     fig.update_yaxes(title='accuracy, %', range=[low, 100*highest + room])
     return shade(styled(fig, _stitched_title(table), theme), spans, colors, theme=theme)
 
