@@ -23,7 +23,7 @@ function dark(fig) {
   return { ...both({ ...fig, layout: { ...fig.layout, template: palette.template } }), frames: fig.frames?.map(both) }
 }
 
-// A title in lines that a phone can show; plotly would cut it off at the edge of the figure
+// On a phone a figure is wider than the page and scrolls; its title is in lines that can be read without
 function lines(text, letters) {
   const out = []
   for (const line of text.split('<br>')) {
@@ -64,7 +64,7 @@ async function paint(box) {
   const plot = box.querySelector('.plot'), light = JSON.parse(box.querySelector('script').textContent)
   const own = box.matches('.own')  // drawn for a dark page, to be shown
   const whole = fitted(isDark() && !own ? dark(light) : light, own)
-  const fig = sskdMoments.native(plot, slim.matches ? onPhone(whole, plot.clientWidth) : whole)
+  const fig = sskdMoments.native(plot, slim.matches ? onPhone(whole, box.clientWidth) : whole)
   await Plotly.react(plot, fig)
   await sskdMoments.follow(plot)
   box.dataset.drawn = isDark() ? 'dark' : 'light'

@@ -201,8 +201,8 @@ def move(page, plot, key):
     if slider.input_value() != at: changes(page, plot, before)
 
 whole_titles = """() => [...document.querySelectorAll('.figure[data-drawn] .gtitle')].every(t => {
-    const title = t.getBoundingClientRect(), plot = t.closest('.plot').getBoundingClientRect()
-    return title.left >= plot.left - 2 && title.right <= plot.right + 2 })"""
+    const title = t.getBoundingClientRect(), box = t.closest('.figure').getBoundingClientRect()
+    return title.left >= box.left - 2 && title.right <= box.right + 2 })"""
 
 @pytest.mark.browser
 def test_every_page(page, url):
