@@ -80,8 +80,8 @@ def _add_links(fig, table, heights, colors):
         adapter = table.adapter[stage]
         fig.add_scatter(x=[.05, .95], y=[height]*2, mode='lines', name=stage, line=dict(color=color, width=3),
                         showlegend=False, hovertemplate=f'{stage}: {adapter}<extra></extra>')
-        fig.add_annotation(x=.5, y=height, text=_on_link(adapter), showarrow=False, yanchor='bottom', yshift=2,
-                           font_size=12)
+        fig.add_annotation(x=.5, y=height, text=_on_link(adapter), showarrow=False, font_size=12,
+                           yanchor='bottom', yshift=2)
 
 # %% ../../nbs/viz/08_pairing.ipynb #35e7953c
 def pairing_figure(

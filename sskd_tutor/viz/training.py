@@ -59,7 +59,7 @@ def log_ticks(
 
 # %% ../../nbs/viz/02_training.ipynb #5f4ba32e
 def _hint_title(table, measure):
-    "The finding: the stage that ends furthest from its hint; where stages cannot be compared, how many came closer"
+    "The finding: which stage ends furthest from its hint; of losses, which do not compare, how many fell"
     own = table[table.measure == measure].dropna(subset='value').groupby('stage', sort=False).value
     first, last = own.first(), own.last()
     if not len(last): return 'Each stage and its hint'
