@@ -16,6 +16,8 @@ import nbformat
 import plotly.graph_objects as go
 
 from small import small
+from sskd_tutor.viz.panels import clear
+from sskd_tutor.viz.style import paper
 
 plotly, png = 'application/vnd.plotly.v1+json', 'image/png'
 width, scale = 700, 2   # of a figure that states no width; pixels for each of its own
@@ -46,10 +48,15 @@ def is_faint(out):
     "Is the twin missing, or not as wide as it should be?"
     return twin_size(out)[0] != wanted_width(out)
 
+def on_paper(figure):
+    "A figure that takes the paper of its page gets white: its words are dark, and the page may be dark too"
+    if figure.layout.paper_bgcolor == clear: figure.layout.paper_bgcolor = paper['light']
+    return figure
+
 def order(out, path):
     "What kaleido is told to draw"
     saved = figure_of(out)
-    figure = go.Figure({part: saved[part] for part in ('data', 'layout')}, skip_invalid=True)
+    figure = on_paper(go.Figure({part: saved[part] for part in ('data', 'layout')}, skip_invalid=True))
     size = dict(width=shown_width(out), height=figure.layout.height or 450)
     options = dict(format='png', scale=1 if plays(out) else scale, **size)
     return dict(fig=figure.to_dict(), path=path, opts=options)

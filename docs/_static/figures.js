@@ -1,6 +1,7 @@
 // Draws the figures of a page when they come near, in the colors of the theme, and again when the theme changes.
 const home = document.currentScript.src.replace(/figures\.js.*/, '')
 const isDark = () => document.documentElement.dataset.theme === 'dark'
+const slim = matchMedia('(max-width: 600px)')   // a phone
 const touch = matchMedia('(pointer: coarse)').matches  // a finger scrolls the page; it does not zoom into a figure
 let library
 
@@ -22,6 +23,34 @@ function dark(fig) {
   return { ...both({ ...fig, layout: { ...fig.layout, template: palette.template } }), frames: fig.frames?.map(both) }
 }
 
+// On a phone a figure is wider than the page and scrolls; its title is in lines that can be read without
+function lines(text, letters) {
+  const out = []
+  for (const line of text.split('<br>')) {
+    if (line.includes('<')) { out.push(line); continue }   // its tags are no letters
+    let now = ''
+    for (const word of line.split(' ')) {
+      if (now && now.length + 1 + word.length > letters) { out.push(now); now = word } else now += (now && ' ') + word
+    }
+    out.push(now)
+  }
+  return out
+}
+
+function onPhone(fig, width) {
+  const { title, margin, height = 450, sliders, ...layout } = fig.layout
+  if (!title?.text) return fig
+  const size = title.font?.size ?? 17, letters = Math.floor((width - 8)/(.56*size))
+  const broken = title => title?.text ? { ...title, text: lines(title.text, letters).join('<br>'), x: 0, xref: 'container', pad: { ...title.pad, l: 4 } } : title
+  const more = Math.ceil(1.3*size*(lines(title.text, letters).length - title.text.split('<br>').length))
+  const stops = sliders?.map(s => ({ ...s, steps: s.steps.map(step => {
+    const [data, look] = step.args ?? []
+    return look?.['title.text'] ? { ...step, args: [data, { ...look, 'title.text': lines(look['title.text'], letters).join('<br>') }] } : step
+  }) }))
+  const frames = fig.frames?.map(f => f.layout?.title ? { ...f, layout: { ...f.layout, title: broken(f.layout.title) } } : f)
+  return { ...fig, frames, layout: { ...layout, title: broken(title), height: height + more, margin: { ...margin, t: (margin?.t ?? 100) + more }, ...(stops ? { sliders: stops } : {}) } }
+}
+
 // The width of the page; a native slider in place of plotly's own
 function fitted(fig, own) {
   const { width, ...layout } = fig.layout
@@ -34,7 +63,8 @@ async function paint(box) {
   await plotly()
   const plot = box.querySelector('.plot'), light = JSON.parse(box.querySelector('script').textContent)
   const own = box.matches('.own')  // drawn for a dark page, to be shown
-  const fig = sskdMoments.native(plot, fitted(isDark() && !own ? dark(light) : light, own))
+  const whole = fitted(isDark() && !own ? dark(light) : light, own)
+  const fig = sskdMoments.native(plot, slim.matches ? onPhone(whole, box.clientWidth) : whole)
   await Plotly.react(plot, fig)
   await sskdMoments.follow(plot)
   box.dataset.drawn = isDark() ? 'dark' : 'light'
@@ -48,3 +78,4 @@ const near = new IntersectionObserver(seen => {
 document.querySelectorAll('.figure').forEach(box => near.observe(box))
 new MutationObserver(() => document.querySelectorAll('.figure[data-drawn]').forEach(box => box.dataset.drawn !== (isDark() ? 'dark' : 'light') && draw(box)))
   .observe(document.documentElement, { attributes: true, attributeFilter: ['data-theme'] })
+slim.addEventListener('change', () => document.querySelectorAll('.figure[data-drawn]').forEach(draw))

@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from ..data.images import Images, vocab
-from ..viz.style import gray, stage_colors, styled
+from ..viz.style import gray, stage_colors, styled, text_color
 
 # %% ../../nbs/course/18_figures.ipynb #f1900006
 def in_ink(
@@ -79,7 +79,7 @@ def _add_stage(fig, at, name, shape, n_blocks, color):
                       fillcolor=color, line_width=0)
     fig.add_annotation(x=start, y=y + 15, text=f'<b>{name}</b><br>{channels} maps, {rows}x{rows}',
                        yanchor='bottom', xanchor='left', align='left', showarrow=False,
-                       font=dict(size=12, color=color))
+                       font=dict(size=12, color=text_color(color)))
 
 # %% ../../nbs/course/18_figures.ipynb #f190000e
 def _add_network(fig, name, net, x, y):
@@ -185,7 +185,8 @@ def _add_named_line(fig, name, xs, ys, color, place):
                     line=dict(color=color, width=3),
                     hovertemplate=f'{name}<br>%{{x}}: %{{y:.2f}}<extra></extra>')
     fig.add_scatter(x=xs[-1:], y=ys[-1:], mode='text', text=[f'  <b>{name}</b>'], textposition=place,
-                    textfont=dict(color=color, size=13), showlegend=False, hoverinfo='skip', cliponaxis=False)
+                    textfont=dict(color=text_color(color), size=13), showlegend=False, hoverinfo='skip',
+                    cliponaxis=False)
 
 # %% ../../nbs/course/18_figures.ipynb #f190001b
 def named_lines(

@@ -270,13 +270,22 @@ def measure_curves(
     _add_undefined(fig, of_student, colors)
     _add_now(fig, None if step is None else epochs_done(rec)[step_index(rec, step)])
     _scale_axis(fig, measure, table.value)
-    return _over_phases(fig, rec, f'{_heading(measure)}, stage by stage', theme, colors)
+    return _over_phases(fig, rec, _curves_title(of_student, measure), theme, colors)
 
 # %% ../../nbs/viz/03_alignment.ipynb #092853b4
 def _heading(measure):
     "A measure's name as a title: without its unit, with a capital"
-    name = curve_names[measure].removesuffix(', %').split(', share')[0]
+    name = curve_names[measure].removesuffix(', %').split(', share')[0].replace('CKA, ', 'CKA of ')
     return name[0].upper() + name[1:]
+
+def _curves_title(rows, measure):
+    "The finding: what each stage has reached at its last measurement, in the units of the axis"
+    ends = rows.dropna(subset='value').groupby('student', sort=False).value.last()
+    if not len(ends): return f'{_heading(measure)}, stage by stage'
+    form, unit = ('.0f', ' %') if in_percent(measure) else ('.2f', '')
+    if len(ends) > 5:
+        return f'{_heading(measure)} of {len(ends)} stages: {ends.min():{form}} to {ends.max():{form}}{unit}'
+    return f"{_heading(measure)}: {', '.join(f'{end:{form}}' for end in ends)}{unit}"
 
 def _over_phases(fig, rec, title, theme, colors):
     "Style a figure over all phases, the legend below it"
@@ -315,9 +324,11 @@ def pair_curve(
     for control, name in baseline_names.items():
         _add_pair_line(fig, table[table.control == control], name, control)
     _add_now(fig, None if step is None else x[step_index(rec, step)])
-    fig.update_yaxes(title=curve_names[measure], range=[-.05, 1.02], selector=dict(overlaying=None))
+    _scale_axis(fig, measure, table.value)
     fig.update_xaxes(title='epochs, all phases', range=[0, sum(rec.schedule.values())])
-    styled(fig, f"Student's {student}, teacher's {teacher}", theme, 400)
+    ends = table[own].value.dropna()
+    found = f': CKA {_shown(ends.iloc[-1])}' if len(ends) else ''
+    styled(fig, f"Student's {student}, teacher's {teacher}{found}", theme, 400)
     return fig.update_layout(margin_b=92, legend=dict(x=0, xanchor='left', y=-.24, yanchor='top'))
 
 # %% ../../nbs/viz/03_alignment.ipynb #fd853265

@@ -77,7 +77,8 @@ def agreement(
     _add_classes(fig, final, rec.vocab)
     fig.update_yaxes(autorange='reversed', ticksuffix=' ', showgrid=False)
     fig.update_xaxes(range=[0, 100], row=1, col=1)
-    styled(fig, 'How faithful the student is', theme, 200 + 22*min(max(8, n_classes), most_classes))
+    title = f"The student gives {100*final['student']['agreement']:.0f} % of the teacher's answers"
+    styled(fig, title, theme, 200 + 22*min(max(8, n_classes), most_classes))
     fig.update_annotations(font_size=14)
     return fig.update_layout(margin=dict(l=130, t=88), legend=dict(y=-.1, yanchor='top'))
 
@@ -97,6 +98,13 @@ def _add_reliability(fig, who, card):
                     line=dict(color=color, dash='dash' if is_teacher else 'solid', width=2.5))
 
 # %% ../../nbs/viz/03a_outcome.ipynb #4cb4e8bc
+def _sure_and_right(card):
+    "The finding: mean confidence, and the share of right answers"
+    bins = pd.DataFrame(card['reliability'])
+    share = bins['count']/bins['count'].sum()
+    sure, right = (100*(share*bins[what]).sum() for what in ('confidence', 'accuracy'))
+    return f'On average, the student is {sure:.0f} % sure and {right:.0f} % right'
+
 def reliability(
     rec: Recording,
     theme: Theme = 'light',
@@ -108,7 +116,7 @@ def reliability(
     for who in ('teacher', 'student'): _add_reliability(fig, who, final[who])
     fig.update_xaxes(title='confidence, %', range=[0, 103])
     fig.update_yaxes(title='right answers, %', range=[0, 103])
-    return styled(fig, 'Can its confidence be believed?', theme, 420)
+    return styled(fig, _sure_and_right(final['student']), theme, 420)
 
 # %% ../../nbs/viz/03a_outcome.ipynb #461b790a
 def _add_spent(fig, rec, values, name, column):
@@ -131,6 +139,11 @@ def _add_planned(fig, rec, what, column, scale=1):
                     col=column)
 
 # %% ../../nbs/viz/03a_outcome.ipynb #f4076a52
+def _cost_title(steps, seconds, time_unit):
+    "The finding: what was spent by the last step"
+    time, gmacs = f'{steps.seconds.iloc[-1]/seconds:,.0f} {time_unit}', steps.gmacs.iloc[-1]
+    return f'{time} of training' if pd.isna(gmacs) else f'{gmacs:,.0f} GMACs in {time}'
+
 def _cost_heads(steps, time_unit, memory_unit):
     "What each of the three panels shows, with the share of measuring and the load of the GPU"
     # `seconds` says when the measuring of a step began
@@ -161,5 +174,5 @@ def cost_panel(
                         name=phase)
     fig.update_xaxes(title='epochs, all phases', range=[0, sum(rec.schedule.values())])
     fig.update_yaxes(rangemode='tozero')
-    styled(fig, 'What it cost', theme, 360).update_annotations(font_size=14)
+    styled(fig, _cost_title(steps, seconds, time_unit), theme, 360).update_annotations(font_size=14)
     return fig.update_layout(margin=dict(t=88, b=84), legend=dict(y=-.26, yanchor='top'))

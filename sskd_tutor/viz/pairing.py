@@ -8,6 +8,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/viz/pairing.html.md"""
 __all__ = ['pairing_figure', 'PairingEditor']
 
 # %% ../../nbs/viz/08_pairing.ipynb #11e65dfe
+import textwrap
 from html import escape
 
 import ipywidgets as W
@@ -69,13 +70,18 @@ def _sizes(table, who):
         words.append(f"{row[f'{who}_chs']} x {side}, 1/{row[f'{who}_reduction']:g}")
     return words
 
+def _on_link(adapter):
+    "An adapter in lines that are shorter than the link between two stages; the room above it has two"
+    return '<br>'.join(map(escape, textwrap.wrap(adapter, 40)))
+
 def _add_links(fig, table, heights, colors):
     "A line for each pair, with the adapter on it; heights are those of the pairs"
     for stage, height, color in zip(table.index, heights, colors):
         adapter = table.adapter[stage]
         fig.add_scatter(x=[.05, .95], y=[height]*2, mode='lines', name=stage, line=dict(color=color, width=3),
                         showlegend=False, hovertemplate=f'{stage}: {adapter}<extra></extra>')
-        fig.add_annotation(x=.5, y=height, text=escape(adapter), showarrow=False, yshift=11, font_size=12)
+        fig.add_annotation(x=.5, y=height, text=_on_link(adapter), showarrow=False, font_size=12,
+                           yanchor='bottom', yshift=2)
 
 # %% ../../nbs/viz/08_pairing.ipynb #35e7953c
 def pairing_figure(

@@ -94,7 +94,7 @@ def projection(
     _add_chosen(fig, np.concatenate([teacher[twins], student[twins]]))
     _add_keys(fig, names, looks)
     _set_axes(fig, np.concatenate([of_teacher.reshape(-1, 2), of_student.reshape(-1, 2)]))
-    distance = float(np.sqrt(np.square(student - teacher).sum(1).mean()))
+    distance = float(np.hypot(*(student - teacher).T).mean())
     note = f'mean distance of student and teacher: {distance:.2f}'
     titled(fig, rec, step, f'{len(names)} images after {stage}', theme, 500, note)
     legend = dict(orientation='v', x=1.02, xanchor='left', y=1, yanchor='top', itemclick=False,

@@ -11,6 +11,7 @@ __all__ = ['mimic_names', 'spread', 'log_ticks', 'stage_timeline', 'stitched_cur
 import pandas as pd
 import plotly.graph_objects as go
 
+from ..core.units import counted
 from .style import (Theme, add_level, color_of, ink, method_colors, method_names, other_color,
                                   paper, shade, styled)
 
@@ -57,6 +58,15 @@ def log_ticks(
     return dict(type='log', tickvals=ticks, ticktext=[f'{tick:g}' for tick in ticks])
 
 # %% ../../nbs/viz/02_training.ipynb #5f4ba32e
+def _hint_title(table, measure):
+    "The finding: which stage ends furthest from its hint; of losses, which do not compare, how many fell"
+    own = table[table.measure == measure].dropna(subset='value').groupby('stage', sort=False).value
+    first, last = own.first(), own.last()
+    if not len(last): return 'Each stage and its hint'
+    if measure == 'nmse' and len(last) == 1: return f'NMSE of {last.index[0]}: {last.iloc[0]:.2f}'
+    if measure == 'nmse': return f'Furthest from its hint is {last.idxmax()}: NMSE {last.max():.2f}'
+    return f'The mimic loss falls in {(last < first).sum()} of {counted(len(last), "stage")}'
+
 def stage_timeline(
     history: pd.DataFrame,    # tidy: phase, stage, epoch, measure, value
     measure: str = 'nmse',    # 'nmse' or 'valid_loss'
@@ -68,7 +78,7 @@ def stage_timeline(
     for (stage, what), rows in table.groupby(['stage', 'measure'], sort=False):
         _add_loss(fig, stage, rows, colors[stage], None if what == 'train_loss' else measure)
     fig.update_yaxes(title=mimic_names[measure], **log_ticks())
-    return shade(styled(fig, 'Each stage learns its hint', theme), spans, colors, theme=theme)
+    return shade(styled(fig, _hint_title(table, measure), theme), spans, colors, theme=theme)
 
 # %% ../../nbs/viz/02_training.ipynb #14bc5171
 def _add_accuracy(fig, stage, rows, color):
@@ -87,6 +97,7 @@ def _stitched_title(table):
     end = f'{after.iloc[-1]:.1f} % after {after.index[-1]}'
     if len(after) == 1: return f'Stitched accuracy is {end}'
     change = after.iloc[-1] - after.iloc[0]
+    if abs(change) < .05: return f'Stitched accuracy is {end}, as after {after.index[0]}'
     verb = 'falls' if change < 0 else 'rises'
     return f'Stitched accuracy {verb} from {after.iloc[0]:.1f} % after {after.index[0]} to {end}'
 
@@ -103,13 +114,15 @@ def stitched_curve(
     colors, fig = color_of(spans), go.Figure()
     for stage, rows in table.groupby('stage', sort=False): _add_accuracy(fig, stage, rows, colors[stage])
     add_level(fig, 100*teacher_accuracy, 'teacher', theme=theme)
-    lowest = min(teacher_accuracy, table.value.min())
+    lowest, highest = min(teacher_accuracy, table.value.min()), max(teacher_accuracy, table.value.max())
     if labels_only_accuracy is not None:
         above = labels_only_accuracy > table.value.iloc[-1]  # than where the student ended
         add_level(fig, 100*labels_only_accuracy, 'labels only', method_colors['labels_only'], 'solid', above,
                   right=True, theme=theme)
-        lowest = min(lowest, labels_only_accuracy)
-    fig.update_yaxes(title='accuracy, %', range=[max(0, 100*lowest - 4), min(103, 100*teacher_accuracy + 4)])
+        lowest, highest = min(lowest, labels_only_accuracy), max(highest, labels_only_accuracy)
+    low = max(0, 100*lowest - 4)
+    room = max(4, .09*(100*highest - low))   # for the words on the uppermost level
+    fig.update_yaxes(title='accuracy, %', range=[low, 100*highest + room])
     return shade(styled(fig, _stitched_title(table), theme), spans, colors, theme=theme)
 
 # %% ../../nbs/viz/02_training.ipynb #8006f26a
@@ -135,6 +148,16 @@ def _add_accuracy_bar(fig, method, value, n_images, low, theme):
                            showarrow=False)
 
 # %% ../../nbs/viz/02_training.ipynb #410df9ef
+def _bars_title(results, n_images):
+    "The finding: how far the student ended from the one that had no teacher, or else from its teacher"
+    images = f'{n_images:,} validation images'
+    other = 'labels_only' if 'labels_only' in results else 'teacher'
+    if not {'distilled', other} <= set(results): return f'Accuracy on {images}'
+    gap = results['distilled'] - results[other]
+    where = 'above' if gap >= 0 else 'below'
+    name = dict(labels_only='labels alone', teacher='its teacher')[other]
+    return f'The student ends {abs(gap):.1f} points {where} {name}, on {images}'
+
 def method_bars(
     results: dict,           # method -> accuracy in %
     n_images: int = 2_000,   # how many validation images; for the whisker
@@ -142,7 +165,7 @@ def method_bars(
 ) -> go.Figure:
     "Teacher, labels only, distilled"
     low = _cut(results)
-    fig = styled(go.Figure(), f'Accuracy on {n_images:,} validation images', theme)
+    fig = styled(go.Figure(), _bars_title(results, n_images), theme)
     for method, value in results.items(): _add_accuracy_bar(fig, method, value, n_images, low, theme)
     note = f' (axis starts at {low})' if low else ''
     return fig.update_yaxes(title='accuracy, %' + note, range=[low, 100]).update_xaxes(showgrid=False)
@@ -173,4 +196,6 @@ def cost_bars(
     fig.update_xaxes(title='multiply-adds, 10⁹ (GMACs)')
     fig.update_yaxes(autorange='reversed', showgrid=False, ticksuffix='  ')
     bars = 2 if labels_only_gmacs else 1
-    return styled(fig, 'What training cost', theme, 120 + 90*bars).update_layout(margin_l=96)
+    largest, share = stages.gmacs.idxmax(), stages.gmacs.max()/stages.gmacs.sum()
+    title = f'The largest part of the work, {100*share:.0f} %, goes into {largest}'
+    return styled(fig, title, theme, 120 + 90*bars).update_layout(margin_l=96)

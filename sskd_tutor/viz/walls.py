@@ -64,7 +64,8 @@ def _inked(rows, color, gap=4):
 # %% ../../nbs/viz/04_walls.ipynb #f9bd80ad
 def _add_answers(fig, classes, wrong, names, y, width, theme):
     "A line of words below the images; what is wrong is crossed and colored"
-    words = [('✗ ' if bad else '') + names[c].replace(' ', '<br>') for c, bad in zip(classes, wrong)]
+    # after the cross a thin space: ten columns are narrow
+    words = [('✗\u2009' if bad else '') + names[c].replace(' ', '<br>') for c, bad in zip(classes, wrong)]
     wrong_color = text_color(method_colors['labels_only'], theme)
     colors = [wrong_color if bad else ink[theme] for bad in wrong]
     n = len(classes)
@@ -87,7 +88,7 @@ def image_wall(
     pixels = _inked(rows.values(), ink[theme])
     height, width = pixels.shape[:2]
     tall = height/len(rows)   # a row
-    line = .46*tall           # a line of words
+    line = .54*tall           # for words, of which some take two lines
     fig = styled(go.Figure(go.Image(source=png_uri(pixels), hoverinfo='skip')), title, theme)
     image_middles = [tall*(i + .5) for i in range(len(rows))]
     word_middles = [height + line*(i + .5) for i in range(len(answers))]
@@ -97,7 +98,7 @@ def image_wall(
     below = line*(len(answers) + .3) if answers else 0
     return _finish_wall(
         fig, image_middles + word_middles, [*rows, *answers], width, height + below).update_layout(
-        height=76 + 66*len(rows) + 30*len(answers))
+        height=76 + 66*len(rows) + 34*len(answers))
 
 # %% ../../nbs/viz/04_walls.ipynb #19d6e598
 def _finish_wall(fig, at, labels, width, height):
@@ -105,7 +106,7 @@ def _finish_wall(fig, at, labels, width, height):
     fig.update_xaxes(visible=False, range=[0, width], constrain='domain')
     fig.update_yaxes(range=[height, 0], tickvals=at, ticktext=labels, showgrid=False, ticks='',
                      ticksuffix=' ', scaleanchor='x', constrain='domain', constraintoward='top')
-    left = 24 + 7*max(len(label) for label in labels)
+    left = 14 + 7*max(len(label) for label in labels)
     return fig.update_layout(margin=dict(t=56, b=12, l=left, r=12), template='none',
                              modebar_remove=all_buttons)
 

@@ -360,11 +360,20 @@ def test_picture_is_a_function_of_the_table():
     light, dark = (pairing_figure(pairing.table, pairing.names, theme=th) for th in ('light', 'dark'))
     assert light == pairing.figure() and light.to_dict()['data'] == dark.to_dict()['data']
     assert light.layout.paper_bgcolor != dark.layout.paper_bgcolor
-    shown = ' '.join(str(a.text) for a in light.layout.annotations)
+    shown = ' '.join(str(a.text).replace('<br>', ' ') for a in light.layout.annotations)
     assert all(n in shown for n in [*pairing.staged['student'].stage_names, *pairing.table.adapter])
     links = [t for t in light.data if t.name in pairing.table.index]
     assert len(links) == len(pairing.ends)
     with pytest.raises(ValueError, match='theme'): pairing_figure(pairing.table, theme='pink')
+
+def test_words_on_a_link_stay_on_it():
+    "An adapter may take forty letters and more; a stage's name stands at each end"
+    teacher, student = made('timm:convnext_atto')[0], made('torchvision:mobilenet_v3_small')[0]
+    table = pair_stages(teacher, student, (3, 64, 64), teacher_input=dict(size=64)).table
+    table['adapter'] = 'pool to 4x4, 1x1 conv 16 to 64, 1 prefix token from the mean'
+    said = [a for a in pairing_figure(table).layout.annotations if 'pool to 4x4' in a.text]
+    assert len(said) == len(table) and all(len(line) <= 40 for a in said for line in a.text.split('<br>'))
+    assert all(a.yanchor == 'bottom' and a.yshift > 0 for a in said), 'above the link, however many lines'
 
 def test_editor():
     teacher, student = staged(8), staged(4)

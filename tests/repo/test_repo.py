@@ -144,6 +144,20 @@ def test_saved_figures_fit_a_page_of_jupyterlab(monkeypatch):
             as_shown = twin_size(out)[0] if plotly in out.data else out.metadata[png]['width']
             assert as_shown == shown_width(out) and plays(out) == (plotly in out.data), f'python tools/twins.py {p}'
 
+def test_words_of_saved_figures_can_be_read():
+    "A figure of the theme 'auto' has no paper of its own: `small` would make it black, and its words are dark"
+    from sskd_tutor.viz.style import contrast, ink
+    lost = []
+    for p in notebooks:
+        for c in nbformat.read(p, 4).cells:
+            for out in c.get('outputs', []):
+                if 'figure' not in out.get('metadata', {}): continue
+                image = Image.open(io.BytesIO(base64.b64decode(out.data['image/png']))).convert('RGB')
+                paper = '#{:02X}{:02X}{:02X}'.format(*image.getpixel((1, 1)))
+                words = out.metadata['figure']['layout'].get('font', {}).get('color', ink['light'])
+                if contrast(paper, words.upper()) < 4.5: lost.append(f'{p.name} {c.id}')
+    assert lost == [], 'python tools/twins.py --all, for these'
+
 @pytest.mark.slow
 def test_pages_can_be_made(clone, run):
     "nbdev runs the import cells of each notebook when it makes the documentation"

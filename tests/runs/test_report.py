@@ -144,6 +144,27 @@ def test_bars_are_honest(results):
     assert [t.base + t.y[0] for t in fig.data] == pytest.approx(list(results.values())) and 0 <= low <= min(results.values())
     assert ('axis starts' in fig.layout.yaxis.title.text) == (low > 0) == any(a.text == '≈' for a in fig.layout.annotations)
 
+@pytest.mark.parametrize('teacher, labels_only', [(.94, .842), (.6, .9), (.99, 1.), (.7, None)])
+def test_nothing_is_above_the_axis(teacher, labels_only):
+    "A student may end far above its teacher; and the uppermost level has room for its words, 18 pixels"
+    fig = plots.stitched_curve(history, teacher, labels_only)
+    low, high = fig.layout.yaxis.range
+    drawn = [100*teacher, *([100*labels_only] if labels_only else []), *(y for t in fig.data for y in t.y)]
+    margin = fig.layout.margin
+    pixels = (high - max(drawn))/(high - low)*(fig.layout.height - margin.t - margin.b)
+    assert low <= min(drawn) and pixels >= 18
+
+def test_titles_say_what_was_found():
+    said = lambda fig: fig.layout.title.text
+    assert said(figures['timeline']()).startswith('Furthest from its hint is stage')
+    loss = history.assign(measure=history.measure.replace('nmse', 'valid_loss'))
+    assert said(plots.stage_timeline(loss, 'valid_loss')) == 'The mimic loss falls in 3 of 3 stages'
+    assert said(figures['methods']()) == 'The student ends 2.4 points above labels alone, on 2,000 validation images'
+    assert said(plots.method_bars(dict(teacher=94., distilled=86.))).startswith('The student ends 8.0 points below its teacher')
+    assert said(plots.method_bars(dict(a=1., b=2.))) == 'Accuracy on 2,000 validation images'
+    largest = stages.gmacs.idxmax()
+    assert said(figures['cost']()).endswith(f'goes into {largest}')
+
 def test_one_epoch_and_many_stages():
     many = tidy([dict(phase='mimic', stage=f's{i}', epoch=0, nmse=.1, stitched=.5) for i in range(9)])
     assert len(plots.stage_timeline(many).data) == 9

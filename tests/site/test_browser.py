@@ -365,6 +365,8 @@ def test_report_on_a_phone(page, tmp_path, theme):
     assert page.evaluate('document.documentElement.scrollWidth - innerWidth') <= 0
     wide = page.evaluate("[...document.querySelectorAll('.figure .main-svg')].filter(s => s.getBoundingClientRect().right > innerWidth + 1).length")
     assert wide == 0 and page.locator('h1').count() == 1 and page.locator('meta[name=viewport]').count() == 1
+    within = "ts => ts.every(t => t.getBoundingClientRect().right <= t.closest('.figure').getBoundingClientRect().right + 2)"
+    assert page.locator('.figure .gtitle').evaluate_all(within), 'a title is cut off'
     page.screenshot(path=shots/f'report_phone_{theme}.png', full_page=True)
 
 def shadow_voilas_page(folder):

@@ -200,6 +200,10 @@ def move(page, plot, key):
     page.keyboard.press(key)
     if slider.input_value() != at: changes(page, plot, before)
 
+whole_titles = """() => [...document.querySelectorAll('.figure[data-drawn] .gtitle')].every(t => {
+    const title = t.getBoundingClientRect(), box = t.closest('.figure').getBoundingClientRect()
+    return title.left >= box.left - 2 && title.right <= box.right + 2 })"""
+
 @pytest.mark.browser
 def test_every_page(page, url):
     "Figures drawn, sliders moved, theme switched, no wider than a phone; `page` notes complaints and requests to the outside"
@@ -218,6 +222,7 @@ def test_every_page(page, url):
             assert bright == (theme == 'dark'), f'{p}: a title is drawn in {fill}'
         page.set_viewport_size(dict(width=390, height=844))
         assert page.evaluate('document.documentElement.scrollWidth - innerWidth') <= 0, f'{p} is wider than a phone'
+        page.wait_for_function(whole_titles, timeout=20_000)   # or a title is cut off
         page.set_viewport_size(dict(width=1300, height=1000))
     assert sliders > 3
 

@@ -54,6 +54,18 @@ def test_words_can_be_read(theme):
         assert contrast(text_color(color, theme), paper[theme]) >= 4.5
     assert all(contrast(light, paper['light']) >= 4.5 <= contrast(dark, paper['dark']) for light, dark in text_swaps().items())
 
+def test_words_of_the_lessons_can_be_read():
+    "A name in the color of its line or of its stage: the orange of a line is too pale for letters"
+    from sskd_tutor.course.figures import named_lines, to_scale
+    from sskd_tutor.nets.small import tutorial_resnet
+    from sskd_tutor.viz.walls import as_seen, ten_images
+    lines = named_lines({name: ([1, 2], [i, i]) for i, name in enumerate('abcde')}, 'title', 'x', 'y')
+    ten = ten_images()
+    blocks = to_scale({'a student': tutorial_resnet(width=2, blocks=1)}, as_seen(ten)[:1], ten.x[0])
+    colors = [t.textfont.color for t in lines.data if t.mode == 'text']
+    colors += [a.font.color for a in blocks.layout.annotations if a.font.color]
+    assert len(colors) == 8 and all(contrast(color, paper['light']) >= 4.5 for color in colors)
+
 def known_colors():
     "All that stands in `viz.style`, in capitals"
     from sskd_tutor.viz import style

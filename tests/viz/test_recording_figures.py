@@ -15,7 +15,7 @@ import sskd_tutor.viz.alignment, sskd_tutor.viz.maps, sskd_tutor.viz.outcome, ss
 from sskd_tutor.viz.alignment import channel_match, cka_map, measure_curves, pair_curve
 from sskd_tutor.viz.points import projection
 from sskd_tutor.viz.film import film
-from sskd_tutor.viz.walls import image_uri
+from sskd_tutor.viz.walls import image_uri, image_wall, ten_images
 from sskd_tutor.viz.gallery import chapters_of, figures as registered, gallery, save_figures
 from sskd_tutor.viz.maps import feature_maps, map_wall
 from sskd_tutor.viz.moments import moment
@@ -166,7 +166,8 @@ def test_a_pair_that_was_not_measured(rec):
 def test_negative_cka_is_not_clipped(rec):
     low = replace(rec, measures=rec.measures.assign(value=rec.measures.value.where(rec.measures.student != 'stage1', -.2)))
     assert cka_map(low).data[1].z[0][0] == -.2 and cka_map(low).data[1].customdata[0][0].startswith('−0.20')
-    assert measure_curves(low, 'cka_pooled').layout.yaxis.range[0] < -.2
+    for curves in (measure_curves(low, 'cka_pooled'), pair_curve(low, 'cka_pooled', 'stage1', 'stage2')):
+        assert curves.layout.yaxis.range[0] < -.2
 
 def test_curves(rec):
     fig = measure_curves(rec, 'stitched', step=3)
@@ -237,6 +238,8 @@ def test_projection(rec):
     both = np.concatenate([rec.projection[w, 'stage2'].reshape(-1, 2) for w in ('teacher', 'student')])
     assert fig.layout.xaxis.range[0] < both[:, 0].min() and both[:, 1].max() < fig.layout.yaxis.range[1]
     assert len(projection(rec, 'stage2').data[2].x) == 0
+    mean = np.hypot(*(s.astype(float) - t).T).mean()
+    assert f'mean distance of student and teacher: {mean:.2f}' in fig.layout.title.text
 
 def test_ten_classes_can_be_told_apart(rec):
     ten = replace(rec, vocab=[f'class {i}' for i in range(10)], point_labels=np.arange(10),
@@ -267,6 +270,38 @@ def test_cost(rec):
     assert list(cost_panel(timed).data[1].y) == [0, 20, 40, 48] and not cost_panel(timed).data[3].x
     busy = replace(rec, steps=rec.steps.assign(gpu_util=.5))
     assert any('GPU 50 % busy' in a.text for a in cost_panel(busy).layout.annotations)
+
+def test_titles_say_what_was_found(rec):
+    "Numbers of this recording, and nothing that another one would make false"
+    said = lambda f, *args, **kw: f(*args, **kw).layout.title.text
+    assert said(measure_curves, rec, 'stitched') == 'Stitched accuracy: 60, 60 %'
+    assert said(measure_curves, rec, 'cka_pooled') == 'CKA of pooled maps: 0.51, 0.52'
+    assert said(measure_curves, rec, 'nmse', pair=('stage1', 'stage2')) == "Student's stage1, teacher's stage2: CKA 0.51"
+    assert said(agreement, rec) == "The student gives 75 % of the teacher's answers"
+    assert said(reliability, rec) == 'On average, the student is 75 % sure and 65 % right'
+    assert said(cost_panel, rec) == '500 GMACs in 50 s'
+    assert said(cost_panel, replace(rec, steps=rec.steps.assign(gmacs=nan))) == '50 s of training'
+    table = rec.measures
+    gone = replace(rec, measures=table[(table.student != 'stage2') | (table.control != '')])
+    assert said(measure_curves, gone, 'probe') == 'Linear-probe accuracy: 80 %'
+    nothing = replace(rec, measures=table.assign(value=nan))
+    assert said(measure_curves, nothing, 'probe') == 'Linear-probe accuracy, stage by stage'
+    names = [f'stage{i}' for i in range(1, 8)]
+    many = pd.concat([table[table.student == 'stage1'].assign(student=s, teacher=s) for s in names])
+    many['value'] += many.student.map(names.index)/100
+    seven = replace(rec, measures=many, checksums={s: ['0'*8]*len(when) for s in names}, info={},
+                    maps={(who, s): rec.maps[who, 'stage1'] for who in ('teacher', 'student') for s in names},
+                    schedule=dict.fromkeys(names, 1) | dict(head=1))
+    assert said(measure_curves, seven, 'stitched') == 'Stitched accuracy of 7 stages: 60 to 66 %'
+
+def test_rows_of_words_do_not_touch():
+    "Of ten columns 700 pixels wide; 'ankle boot' takes two lines"
+    ten = ten_images()
+    fig = image_wall({'image': ten.x}, 'ten', {'student to stage3': ten.y, 'student alone': ten.y.roll(1)}, ten.y)
+    margin, words = fig.layout.margin, fig.data[1:]
+    a_pixel = (700 - margin.l - margin.r)/fig.layout.xaxis.range[1]
+    assert (words[1].y[0] - words[0].y[0])*a_pixel > 2*1.3*words[0].textfont.size
+    assert '✗ ' not in ''.join(words[1].text) and '✗' in ''.join(words[1].text)
 
 # --- bad input
 
