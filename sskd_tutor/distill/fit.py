@@ -428,6 +428,49 @@ def _memory_in_all(plan, cache, device):
     elsewhere = place == 'disk' or (place == 'host' and kind_of(device).separate_memory)
     return peak_memory(device) + (0 if elsewhere else plan.bytes)
 
+# %% ../../nbs/distill/13_fit.ipynb #5275db60
+def planned(
+    learn: Learner,
+    teacher: nn.Module | Learner,
+    epochs: Any,
+    head_epochs: int,
+    adapter: Any,
+    loss: Any,
+    cbs: Any,
+    valid_every: int,
+    feed: Feed,
+    timed: bool,
+) -> Plan:
+    "`sskd_plan`; it draws random numbers, as a study that plans before it trains always has"
+    if not are_staged(learn, teacher):
+        with cut_and_paired(learn, teacher, adapter, head_epochs) as pair:
+            return planned(learn, pair.teacher, epochs, head_epochs, pair.adapter, loss, cbs, valid_every,
+                           feed, timed)
+    check_own_head(learn, teacher, head_epochs)
+    unlike, teacher, cbs = other_classes(learn, teacher), network_of(teacher), all_given(cbs)
+    _check_valid_every(valid_every)
+    shapes = checked_shapes(learn, teacher, head_epochs > 0, cbs)
+    names, cache, device = learn.model.stage_names, cache_in(learn, cbs), learner_device(learn)
+    adapters = make_adapters(names, shapes.taps, shapes.hints, adapter)
+    lengths = by_stage(epochs, names, 'epochs')
+    _check_lengths(lengths, epochs, head_epochs)
+    schedule = lengths | dict(head=head_epochs)
+    half = cache is not None and cache.half
+    as_in_the_run = entered(learn.model, teacher, adapters, shapes.taps, shapes.hints, feed,
+                            leave=True)
+    with as_in_the_run, kept(learn.model, teacher), torch.random.fork_rng():
+        learn.model.to(device)
+        teacher.to(device)
+        costs = stage_costs(learn, teacher, adapters, as_loss(loss), half, timed, feed)
+        if timed and len(learn.dls.valid): costs = costs.assign(**valid_seconds(learn, teacher))
+    if cache and not cache.ready(learn, cbs, teacher): cache = None
+    plan = plan_of(learn, teacher, cache, costs, schedule, valid_every, feed)
+    why = why_unstitched(learn.model, teacher, shapes, getattr(learn.dls, 'c', None)) or unlike
+    plan.stitched = not why
+    if timed: plan.memory = _memory_in_all(plan, cache, device)
+    if timed and cache: plan.byte_seconds = _byte_seconds(cache.place(device)[0], device)
+    return plan
+
 # %% ../../nbs/distill/13_fit.ipynb #b2273582
 @patch
 @delegates(Learner.fit_sskd, but='lr,fit,plan')
@@ -448,31 +491,4 @@ def sskd_plan(self: Learner,
     _check_fit(kwargs.get('fit', Learner.fit_one_cycle))
     _check_words(kwargs.get('fit', Learner.fit_one_cycle), kwargs.keys() - {'lr', 'plan'})
     with _same_draws(self):
-        if not are_staged(self, teacher):
-            with cut_and_paired(self, teacher, adapter, head_epochs) as pair:
-                return self.sskd_plan(pair.teacher, epochs, head_epochs, pair.adapter, loss, cbs, valid_every,
-                                      feed, timed)
-        check_own_head(self, teacher, head_epochs)
-        unlike, teacher, cbs = other_classes(self, teacher), network_of(teacher), all_given(cbs)
-        _check_valid_every(valid_every)
-        shapes = checked_shapes(self, teacher, head_epochs > 0, cbs)
-        names, cache, device = self.model.stage_names, cache_in(self, cbs), learner_device(self)
-        adapters = make_adapters(names, shapes.taps, shapes.hints, adapter)
-        lengths = by_stage(epochs, names, 'epochs')
-        _check_lengths(lengths, epochs, head_epochs)
-        schedule = lengths | dict(head=head_epochs)
-        half = cache is not None and cache.half
-        as_in_the_run = entered(self.model, teacher, adapters, shapes.taps, shapes.hints, feed,
-                                leave=True)
-        with as_in_the_run, kept(self.model, teacher):
-            self.model.to(device)
-            teacher.to(device)
-            costs = stage_costs(self, teacher, adapters, as_loss(loss), half, timed, feed)
-            if timed and len(self.dls.valid): costs = costs.assign(**valid_seconds(self, teacher))
-        if cache and not cache.ready(self, cbs, teacher): cache = None
-        plan = plan_of(self, teacher, cache, costs, schedule, valid_every, feed)
-        why = why_unstitched(self.model, teacher, shapes, getattr(self.dls, 'c', None)) or unlike
-        plan.stitched = not why
-        if timed: plan.memory = _memory_in_all(plan, cache, device)
-        if timed and cache: plan.byte_seconds = _byte_seconds(cache.place(device)[0], device)
-        return plan
+        return planned(self, teacher, epochs, head_epochs, adapter, loss, cbs, valid_every, feed, timed)
