@@ -1,8 +1,14 @@
 """What the command line says to words that it does not know; nothing is trained."""
+import shlex
+from argparse import Namespace
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from sskd_tutor.cli import main
 from sskd_tutor.core.files import pkg_data
+from sskd_tutor.runs.commands import resume_line
 
 def said(capsys, line):
     "Exit code, stdout, stderr"
@@ -32,6 +38,11 @@ def test_explore_writes_one_page(capsys, tmp_path):
     assert code == 0 and out.strip() == str(page) and page.read_text().count('class="sskd-film"') == 1
     code, _, err = said(capsys, f'explore {tmp_path} --no-browser')
     assert code == 2 and 'RecordAlignment' in err
+
+def test_a_command_to_paste_names_a_folder_with_a_space():
+    a, job = Namespace(command='distill', allow_code=False), SimpleNamespace(settings=None)
+    words = shlex.split(resume_line(a, job, Path('my runs/one')))
+    assert words == ['sskd_tutor', 'distill', '--resume', 'my runs/one']
 
 def test_the_warning_of_fastais_import_is_not_shown():
     "`torch.jit.script` is deprecated, says torch on every import of fastai; a user of ours can do nothing about it"

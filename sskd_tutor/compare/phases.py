@@ -30,7 +30,7 @@ from ..distill.cache import CacheFeatures
 from ..distill.callbacks import StopOnNaN
 from ..distill.check import first_batch
 from ..distill.costs import step_macs, total_gmacs
-from ..distill.fit import teachers_head
+from ..distill.fit import planned, teachers_head
 from ..distill.joint import joint_gmacs
 from ..distill.losses import mimic_nmse
 from ..distill.phase import ValidEvery
@@ -201,8 +201,9 @@ class Stages(Phase):
 @patch
 def cost(self: Stages, trial):
     learn, names = trial.learner(trial.student, self.labels), trial.student.stage_names
-    first = learn.sskd_plan(trial.teacher, 1, 0, self.adapter, self.loss, cbs=trial.cache(self.labels),
-                            valid_every=0, timed=False, feed=self.feed)
+    # not `sskd_plan`, which puts the random generators back: stored runs drew here, and repeat to the bit
+    first = planned(learn, trial.teacher, 1, 0, self.adapter, self.loss, trial.cache(self.labels),
+                    valid_every=0, feed=self.feed, timed=False)
     bs = learn.dls.train.bs
     # a view is completed in whole batches, so the frozen parts see more images than an epoch trains on
     n_completing = ceil_div(first.n_stored - first.n_train, bs)*bs

@@ -136,6 +136,12 @@ def _tried(adapter, tap):
     with torch.no_grad(), kept(adapter): return tuple(adapter.eval()(torch.zeros(2, *tap)).shape[1:])
 
 # %% ../../nbs/distill/00_adapters.ipynb #2471b303
+def _check_unmade(name, kind):
+    "A new adapter is made for each run, so a module that is there already is not taken"
+    if not isinstance(kind, nn.Module): return
+    raise TypeError(f"{name}: adapter is a {type(kind).__name__} that is made already; expected a function "
+                    "of the two shapes that makes one, e.g. lambda tap, hint: nn.Conv2d(tap[0], hint[0], 1)")
+
 def make_adapters(
     names: Sequence[str],           # the student's stages
     taps: Sequence[tuple],          # shapes (c,h,w) of its taps
@@ -146,6 +152,7 @@ def make_adapters(
     kinds, made = by_stage(adapter, names, 'adapter', default_adapter), {}
     for name, tap, hint in zip(names, taps, hints):
         kind = kinds[name]
+        _check_unmade(name, kind)
         try:
             made[name] = kind(tap, hint) if callable(kind) else make_adapter(tap, hint, kind)
             got = _tried(made[name], tap)

@@ -12,6 +12,7 @@ import atexit, os, shutil, tempfile, warnings
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -98,8 +99,8 @@ Where = Literal['auto', 'device', 'host', 'disk']
 def _check_settings(views, where, folder):
     if where not in get_args(Where):
         raise ValueError(f"where is {where!r}; expected 'auto', 'device', 'host' or 'disk'")
-    if views < 1:
-        raise ValueError(f"views is {views}; expected 1 or more. "
+    if not isinstance(views, Integral) or views < 1:
+        raise ValueError(f"views is {views!r}; expected a whole number, 1 or more. "
                          "For fresh views in each epoch leave the cache out")
     if folder is not None and where != 'disk':
         raise ValueError(f"folder is given, but where is {where!r}; pass where='disk'")

@@ -8,12 +8,14 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/distill/check.html.md"""
 __all__ = ['plain_batch', 'first_batch', 'check_float', 'frozen_parts', 'check_trainable', 'check_pair']
 
 # %% ../../nbs/distill/05_check.ipynb #388d66e7
+import copy
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from fastai.callback.channelslast import ChannelsLast
-from fastai.learner import Learner
-from fastai.losses import CrossEntropyLossFlat
+from fastai.learner import AvgMetric, Learner
+from fastai.losses import BaseLoss, CrossEntropyLossFlat
 from fastai.torch_core import norm_bias_params
 from fastcore.all import L
 from torch import Tensor, nn
@@ -134,6 +136,83 @@ def _check_labels(learn, y, answer_shape):
     if low >= 0 and high < n_out: return
     raise ValueError(f"labels run from {low} to {high}, but the head has {n_out} outputs; "
                      f"expected 0 to {n_out - 1}")
+
+# %% ../../nbs/distill/05_check.ipynb #ecf29e95
+def check_scalar(
+    value: Any,          # what a loss gives
+    what: str = 'the loss',
+) -> None:
+    "Refuse what a loss gives if no step can follow from it"
+    if not isinstance(value, Tensor): given = f"a {type(value).__name__}"
+    elif value.dim(): given = f"a tensor of shape {tuple(value.shape)}, perhaps a number for each image"
+    elif not value.requires_grad: given = "a number that no weight moves, perhaps by a detach()"
+    else: return
+    raise TypeError(f"{what} gives {given}; expected a scalar tensor with a gradient, e.g. loss.mean()")
+
+def _of_answers(f: Callable, what: str, answers: Tensor, labels: list) -> Any:
+    "What a loss or a metric gives, or a sentence about why it gives nothing"
+    try: return f(answers, *labels)
+    except Exception as e:  # it is the user's, so it may raise anything
+        shapes = ' and '.join(str(tuple(y.shape)) for y in labels)
+        error = f"{type(e).__name__}: {str(e).strip()}"
+        raise ValueError(f"{what} fails on the student's answers {tuple(answers.shape)} and the labels "
+                         f"{shapes} ({error.splitlines()[0]}); change it, or give the learner another") from e
+
+# %% ../../nbs/distill/05_check.ipynb #8d430846
+def _copied(loss):
+    "A loss that may have a state of its own as a copy; anything else as it is"
+    if not isinstance(loss, (nn.Module, BaseLoss)): return loss
+    try: return copy.deepcopy(loss)
+    except Exception: return loss   # then it sees a batch more
+
+def _name(f): return getattr(f, '__name__', type(f).__name__)
+
+def _try_loss(learn, answers, labels):
+    what, loss = f"learn.loss_func, {_name(learn.loss_func)},", _copied(learn.loss_func)
+    if isinstance(loss, (nn.Module, BaseLoss)): loss.to(answers.device)
+    pred = answers.detach().requires_grad_()
+    with torch.enable_grad():
+        value = _of_answers(loss, what, pred, labels)
+        check_scalar(value, what)
+        def gradient(pred, *_): return torch.autograd.grad(value, pred, allow_unused=True)
+        _of_answers(gradient, what, pred, labels)
+
+def _try_metrics(learn, answers, labels):
+    "Those that are averaged over batches; others may need all of the images"
+    for metric in learn.metrics:
+        if isinstance(metric, AvgMetric):
+            _of_answers(metric.func, f"the metric {metric.name} of learn.metrics", answers, labels)
+
+# %% ../../nbs/distill/05_check.ipynb #7fcffad6
+_before_the_loss = ('before_fit', 'before_epoch', 'before_train', 'before_validate', 'before_batch',
+                    'after_pred')
+
+def _may_change_batches(cb):
+    "Could a callback that is neither fastai's nor ours change what the loss is given?"
+    kind = cb if isinstance(cb, type) else type(cb)
+    if kind.__module__.split('.')[0] in ('fastai', 'sskd_tutor'): return False
+    return any(hasattr(kind, event) or event in vars(cb) for event in _before_the_loss)
+
+def _try_on(learn, x, labels):
+    net = learn.model
+    with kept(net), torch.no_grad(): answers = net.eval()(x.to(next(net.parameters()).device))
+    if not isinstance(answers, Tensor): return
+    labels = [y.to(answers.device) for y in labels]
+    _try_loss(learn, answers, labels)
+    _try_metrics(learn, answers, labels)
+
+def try_task(
+    learn: Learner,
+    x: Tensor,      # images (b,c,h,w)
+    labels: list,   # of these images, as the loss takes them
+    cbs: Any = (),  # callbacks of the fit
+) -> None:
+    "Refuse a loss, or a metric, of the learner's that fails on the student's answers"
+    if any(_may_change_batches(cb) for cb in [*learn.cbs, *L(cbs)]): return
+    if not all(isinstance(y, Tensor) and y.dim() and len(y) == len(x) for y in labels): return
+    with same_rng():
+        try: _try_on(learn, x[:2], [y[:2] for y in labels])
+        except (TypeError, ValueError): _try_on(learn, x, labels)   # some need a whole batch
 
 # %% ../../nbs/distill/05_check.ipynb #3d6a766d
 def check_float(
@@ -276,12 +355,12 @@ def _check_pixels(x):
                          "clean the data first")
 
 def _checked_batch(learn):
-    "(images, labels or None) of a training batch that a fit can take"
+    "(images, list of labels) of a training batch that a fit can take"
     _check_counted(learn.dls.train)
     batch = plain_batch(learn.dls.train)
     _check_inputs(learn, batch)
     _check_pixels(batch[0])
-    return batch[0], batch[1] if len(batch) > 1 else None
+    return batch[0], batch[1:]
 
 class PairShapes(NamedTuple):
     "What two networks give for one image"
@@ -295,6 +374,7 @@ def checked_shapes(
     learn: Learner,       # its model is the student
     teacher: StagedNet,
     head: bool = True,    # will the head be trained on labels?
+    cbs: Any = None,      # callbacks of the fit; None: the learner's own loss and metrics are not tried
 ) -> PairShapes:
     "`check_pair`, and what both heads answer"
     student = learn.model
@@ -307,13 +387,14 @@ def checked_shapes(
     check_trainable(student, head)
     check_float('the student', student)
     check_float('the teacher', teacher)
-    x, y = _checked_batch(learn)
+    x, labels = _checked_batch(learn)
     taps, answer_shape = _shapes(student, 'the student', x[:2])
     hints, teachers_answer = _shapes(teacher, 'the teacher', x[:2])
     _check_shared_buffers(student, x[:2])
     classes = answer_shape
     if student.n_identities is not None and answer_shape: classes = (student.n_identities,)
-    if head and classes: _check_labels(learn, y, classes)
+    if head and classes: _check_labels(learn, labels[0] if labels else None, classes)
+    if head and cbs is not None and student.n_identities is None: try_task(learn, x, labels, cbs)
     return PairShapes(taps, hints, answer_shape, teachers_answer)
 
 # %% ../../nbs/distill/05_check.ipynb #30b18523

@@ -10,6 +10,7 @@ __all__ = ['loader_settings', 'learner_settings', 'step_events', 'checkpoint_for
 
 # %% ../../nbs/distill/11_checkpoint.ipynb #ee4fc504
 import hashlib, json, time, warnings
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,8 @@ class Checkpoint(SaveFit):
     ):
         if resume and overwrite:
             raise ValueError("resume=True goes on from a checkpoint, overwrite=True removes it; choose one")
+        if isinstance(every, bool) or not isinstance(every, Number) or not every >= 0:
+            raise ValueError(f"every is {every!r}; expected seconds, 0 or more")
         self.folder, self.every = Path(folder), every
         self.resume, self.overwrite, self.extra = resume, overwrite, extra
 

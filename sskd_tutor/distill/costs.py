@@ -21,19 +21,11 @@ from torch import Tensor, nn
 
 from ..core.device import autocast_of, learner_device, seconds_of
 from ..core.state import kept
-from .check import first_batch, plain_batch
+from .check import check_scalar, first_batch, plain_batch
 from .losses import bound, mimic_nmse
 from ..nets.staged import StagedNet, count_macs
 
 # %% ../../nbs/distill/06_costs.ipynb #7ac9c82d
-def _check_loss(value: Any) -> None:
-    "Refuse what a loss gives if no step can follow from it"
-    if not isinstance(value, Tensor): given = f"a {type(value).__name__}"
-    elif value.dim(): given = f"a tensor of shape {tuple(value.shape)}, perhaps a number for each image"
-    elif not value.requires_grad: given = "a number that no weight moves, perhaps by a detach()"
-    else: return
-    raise TypeError(f"the loss gives {given}; expected a scalar tensor with a gradient, e.g. loss.mean()")
-
 def step_macs(
     net: StagedNet,            # what trains
     train: list,               # the parts of it that learn, as for `FreezeStages`
@@ -46,7 +38,7 @@ def step_macs(
     def step():
         with torch.no_grad(): hint = target(x)
         value = loss(net(x), hint)
-        _check_loss(value)
+        check_scalar(value)
         value.backward()
 
     gradients = [p.grad for p in net.parameters()]

@@ -10,6 +10,7 @@ __all__ = ['Run', 'SSKDRun']
 # %% ../../nbs/distill/13_fit.ipynb #55c7469c
 import copy
 import inspect
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from torch import nn
 from ..core.device import kind_of, learner_device, peak_memory
 from ..core.errors import nearest
 from ..core.events import RunCallback
-from ..core.state import described, kept
+from ..core.state import described, kept, rng_state, set_rng_state
 from ..core.tables import columns
 from ..core.units import counted, in_units
 from .adapters import by_stage, default_adapter, make_adapters
@@ -36,7 +37,8 @@ from .cache import CacheFeatures
 from .callbacks import at_rest
 from .check import check_layout, checked_shapes
 from .costs import stage_costs, total_gmacs, valid_seconds
-from .learners import are_staged, cut_and_paired, network_of
+from .learners import (are_staged, check_own_head, cut_and_paired, network_of,
+                                          other_classes)
 from .losses import as_loss, mimic_nmse
 from .phase import cache_in, learner_with, mimic_metrics, plan_of, say, why_unstitched
 from .phase_cbs import (all_given, callbacks_of, check_decoding, check_monitors,
@@ -123,6 +125,10 @@ def stages(self: SSKDRun) -> pd.DataFrame:
 
 # %% ../../nbs/distill/13_fit.ipynb #8ce6dd3a
 def _check_optimizer(learn):
+    kind = learn.opt_func if isinstance(learn.opt_func, type) else type(learn.opt_func)
+    if issubclass(kind, torch.optim.Optimizer):
+        raise ValueError(f"learn.opt_func is PyTorch's {kind.__name__}, and fastai wants it wrapped: "
+                         f"opt_func=partial(OptimWrapper, opt=torch.optim.{kind.__name__})")
     if not isinstance(learn.opt_func, OptimWrapper): return
     raise ValueError("learn.opt_func is an optimizer already bound to parameters; each stage needs its own: "
                      "opt_func=partial(OptimWrapper, opt=torch.optim.SGD)")
@@ -139,8 +145,19 @@ def _check_lengths(lengths, epochs, head_epochs):
 
 def _check_rates(lrs):
     for phase, lr in lrs.items():
-        if lr is None or isinstance(lr, (Number, slice)): continue
-        raise TypeError(f"the lr of {phase} is {lr!r}; expected a number, e.g. 5e-3")
+        if lr is None or isinstance(lr, slice): continue
+        if not isinstance(lr, Number):
+            raise TypeError(f"the lr of {phase} is {lr!r}; expected a number, e.g. 5e-3")
+        if not 0 < lr < math.inf:
+            raise ValueError(f"the lr of {phase} is {lr}; expected a positive number, e.g. 5e-3")
+
+def _check_valid_every(n):
+    if isinstance(n, Integral) and n >= 0: return
+    raise ValueError(f"valid_every is {n!r}; expected a whole number, 0 or more (0: never)")
+
+def _check_fit(fit):
+    if callable(fit): return
+    raise TypeError(f"fit is {fit!r}; expected one of fastai's fits, e.g. fit=Learner.fit_flat_cos")
 
 def _check_words(fit, words):
     "Does the fit take these arguments?"
@@ -171,6 +188,8 @@ def _check_callbacks(learn, run, cbs, valid_every):
 def _same_run(plan, own):
     "The plan that was handed in, if it is for this run; or else the run's own"
     if plan is None: return own
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan is a {type(plan).__name__}; expected what learn.sskd_plan gives")
     for what in ('schedule', 'n_train', 'n_valid', 'views', 'valid_every', 'feed'):
         given, here = getattr(plan, what), getattr(own, what)
         if given != here:
@@ -336,20 +355,25 @@ def fit_sskd(self: Learner,
 
     # check
     _check_optimizer(self)
-    teacher, loss, valid_every = network_of(teacher), as_loss(loss), kwargs.get('valid_every', 1)
-    shapes = checked_shapes(self, teacher, head=head_epochs > 0)
+    check_own_head(self, teacher, head_epochs)
+    unlike, teacher, loss = other_classes(self, teacher), network_of(teacher), as_loss(loss)
+    valid_every = kwargs.get('valid_every', 1)
+    _check_valid_every(valid_every)
+    shapes = checked_shapes(self, teacher, head_epochs > 0, all_given(cbs))
     student, names = self.model, self.model.stage_names
     check_layout(self, student, all_given(cbs))
     lengths, lrs = by_stage(epochs, names, 'epochs'), by_stage(lr, [*names, 'head'], 'lr')
     _check_lengths(lengths, epochs, head_epochs)
     _check_rates(lrs)
-    _check_words(kwargs.get('fit', Learner.fit_one_cycle), kwargs)
+    fit = kwargs.get('fit', Learner.fit_one_cycle)
+    _check_fit(fit)
+    _check_words(fit, kwargs)
     adapters = make_adapters(names, shapes.taps, shapes.hints, adapter)
     settings = dict(epochs=epochs, head_epochs=head_epochs, lr=lr, adapter=adapter, loss=loss,
                     opt_func=self.opt_func, **kwargs)
     if feed != 'student': settings['feed'] = feed
     run = SSKDRun(student, teacher, adapters, _for_json(settings), lengths | dict(head=head_epochs))
-    run.unstitched = why_unstitched(student, teacher, shapes, getattr(self.dls, 'c', None))
+    run.unstitched = why_unstitched(student, teacher, shapes, getattr(self.dls, 'c', None)) or unlike
     _check_callbacks(self, run, cbs, valid_every)
 
     with entered(student, teacher, adapters, shapes.taps, shapes.hints, feed), \
@@ -381,6 +405,13 @@ def fit_sskd(self: Learner,
     return run
 
 # %% ../../nbs/distill/13_fit.ipynb #a0705539
+@contextmanager
+def _same_draws(learn: Learner) -> Iterator[None]:
+    "Afterward every random generator is as it was, that of the training loader too: looking changes no run"
+    state = rng_state(learn.dls.train)
+    try: yield
+    finally: set_rng_state(learn.dls.train, state)
+
 def _byte_seconds(place, device, size=1 << 26):
     "How long it takes to read one remembered byte: half the rows of `size` bytes, in random order"
     row = 1 << 12
@@ -396,6 +427,49 @@ def _memory_in_all(plan, cache, device):
     place = cache.place(device)[0] if cache else 'device'
     elsewhere = place == 'disk' or (place == 'host' and kind_of(device).separate_memory)
     return peak_memory(device) + (0 if elsewhere else plan.bytes)
+
+# %% ../../nbs/distill/13_fit.ipynb #5275db60
+def planned(
+    learn: Learner,
+    teacher: nn.Module | Learner,
+    epochs: Any,
+    head_epochs: int,
+    adapter: Any,
+    loss: Any,
+    cbs: Any,
+    valid_every: int,
+    feed: Feed,
+    timed: bool,
+) -> Plan:
+    "`sskd_plan`; it draws random numbers, as a study that plans before it trains always has"
+    if not are_staged(learn, teacher):
+        with cut_and_paired(learn, teacher, adapter, head_epochs) as pair:
+            return planned(learn, pair.teacher, epochs, head_epochs, pair.adapter, loss, cbs, valid_every,
+                           feed, timed)
+    check_own_head(learn, teacher, head_epochs)
+    unlike, teacher, cbs = other_classes(learn, teacher), network_of(teacher), all_given(cbs)
+    _check_valid_every(valid_every)
+    shapes = checked_shapes(learn, teacher, head_epochs > 0, cbs)
+    names, cache, device = learn.model.stage_names, cache_in(learn, cbs), learner_device(learn)
+    adapters = make_adapters(names, shapes.taps, shapes.hints, adapter)
+    lengths = by_stage(epochs, names, 'epochs')
+    _check_lengths(lengths, epochs, head_epochs)
+    schedule = lengths | dict(head=head_epochs)
+    half = cache is not None and cache.half
+    as_in_the_run = entered(learn.model, teacher, adapters, shapes.taps, shapes.hints, feed,
+                            leave=True)
+    with as_in_the_run, kept(learn.model, teacher), torch.random.fork_rng():
+        learn.model.to(device)
+        teacher.to(device)
+        costs = stage_costs(learn, teacher, adapters, as_loss(loss), half, timed, feed)
+        if timed and len(learn.dls.valid): costs = costs.assign(**valid_seconds(learn, teacher))
+    if cache and not cache.ready(learn, cbs, teacher): cache = None
+    plan = plan_of(learn, teacher, cache, costs, schedule, valid_every, feed)
+    why = why_unstitched(learn.model, teacher, shapes, getattr(learn.dls, 'c', None)) or unlike
+    plan.stitched = not why
+    if timed: plan.memory = _memory_in_all(plan, cache, device)
+    if timed and cache: plan.byte_seconds = _byte_seconds(cache.place(device)[0], device)
+    return plan
 
 # %% ../../nbs/distill/13_fit.ipynb #b2273582
 @patch
@@ -413,26 +487,8 @@ def sskd_plan(self: Learner,
     **kwargs: Any,
 ) -> Plan:                              # what is remembered and computed, bytes, multiply-adds, seconds
     "What `fit_sskd` would do, and what that would cost"
-    if not are_staged(self, teacher):
-        with cut_and_paired(self, teacher, adapter, head_epochs) as pair:
-            return self.sskd_plan(pair.teacher, epochs, head_epochs, pair.adapter, loss, cbs, valid_every,
-                                  feed, timed)
-    teacher, cbs = network_of(teacher), all_given(cbs)
-    shapes = checked_shapes(self, teacher, head=head_epochs > 0)
-    names, cache, device = self.model.stage_names, cache_in(self, cbs), learner_device(self)
-    adapters = make_adapters(names, shapes.taps, shapes.hints, adapter)
-    schedule = by_stage(epochs, names, 'epochs') | dict(head=head_epochs)
-    half = cache is not None and cache.half
-    as_in_the_run = entered(self.model, teacher, adapters, shapes.taps, shapes.hints, feed,
-                            leave=True)
-    with as_in_the_run, kept(self.model, teacher), torch.random.fork_rng():
-        self.model.to(device)
-        teacher.to(device)
-        costs = stage_costs(self, teacher, adapters, as_loss(loss), half, timed, feed)
-        if timed and len(self.dls.valid): costs = costs.assign(**valid_seconds(self, teacher))
-    if cache and not cache.ready(self, cbs, teacher): cache = None
-    plan = plan_of(self, teacher, cache, costs, schedule, valid_every, feed)
-    plan.stitched = not why_unstitched(self.model, teacher, shapes, getattr(self.dls, 'c', None))
-    if timed: plan.memory = _memory_in_all(plan, cache, device)
-    if timed and cache: plan.byte_seconds = _byte_seconds(cache.place(device)[0], device)
-    return plan
+    _check_head_epochs(head_epochs)
+    _check_fit(kwargs.get('fit', Learner.fit_one_cycle))
+    _check_words(kwargs.get('fit', Learner.fit_one_cycle), kwargs.keys() - {'lr', 'plan'})
+    with _same_draws(self):
+        return planned(self, teacher, epochs, head_epochs, adapter, loss, cbs, valid_every, feed, timed)

@@ -12,7 +12,7 @@ __all__ = ['Term', 'place_of', 'places_of', 'Comparison', 'comparisons_of', 'Joi
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from numbers import Number
+from numbers import Integral, Number
 from typing import Any
 
 import torch
@@ -28,12 +28,13 @@ from ..core.units import ceil_div
 from .adapters import make_adapters
 from .cache import CacheFeatures
 from .callbacks import MimicFeatures, Reversible, StopOnNaN, at_rest
-from .check import check_layout, check_pair, first_batch
+from .check import check_layout, checked_shapes, first_batch
 from .costs import images_per_epoch, step_macs, total_gmacs
 from .fit import Run
 from .learned import Batch, NeedsShapes, Shapes
 from .losses import bound
 from .phase import EpochRows, ValidEvery, cache_in, learner_with
+from .phase_cbs import check_monitors
 from .plan import Remember
 from ..nets.staged import StagedNet
 
@@ -242,10 +243,23 @@ def _check_weight(weight, of):
     if isinstance(weight, Number) and 0 <= weight < float('inf'): return
     raise ValueError(f"{of} is {weight}; expected 0 or more")
 
+def _check_epochs(epochs):
+    if isinstance(epochs, Integral) and epochs >= 0: return
+    raise ValueError(f"epochs is {epochs!r}; expected a whole number, 0 or more: "
+                     "fit_joint(teacher, epochs, terms=...)")
+
+def _check_staged_alone(student):
+    if isinstance(student, StagedNet): return
+    raise TypeError(f"learn.model is a {type(student).__name__}; expected a StagedNet. "
+                    "Make it one: learn.model = as_stages(learn.model, (c, h, w))")
+
 def _check_terms(teacher, terms, task):
     for term in terms:
         if not isinstance(term, Term):
             raise TypeError(f"terms holds a {type(term).__name__}; expected Term(loss, at, weight)")
+        if not isinstance(term.loss, NeedsShapes) and not callable(term.loss):
+            raise TypeError(f"the loss of a term is {term.loss!r}; expected a function of (student's, "
+                            "teacher's), e.g. Term(mimic_mse, 'every', adapter='conv')")
         _check_weight(term.weight, f"the weight of {getattr(term.loss, '__name__', term.loss)}")
     _check_weight(task, "task, the weight of the learner's own loss,")
     if not terms and not task:
@@ -302,11 +316,13 @@ def _ready(learn, teacher, terms, taps, hints):
         found.append(_built(c, taps, hints, n_images) if c.learned else _told(c, teacher))
     return found
 
-def _put_together(learn, teacher, terms, task, upto):
+def _put_together(learn, teacher, terms, task, upto, cbs):
     "Check everything: (the network that learns, its callback)"
     student, device = learn.model, learner_device(learn)
     _check_terms(teacher, terms, task)
-    taps, hints = (None, None) if teacher is None else check_pair(learn, teacher, head=task > 0)
+    if teacher is None: _check_staged_alone(student)
+    shapes = None if teacher is None else checked_shapes(learn, teacher, task > 0, L(cbs))
+    taps, hints = (shapes.taps, shapes.hints) if shapes else (None, None)
     comparisons = _ready(learn, teacher, terms, taps, hints) if terms else []
     if teacher is not None: _check_upto(student, comparisons, task, upto)
     names = student.stage_names
@@ -317,6 +333,26 @@ def _put_together(learn, teacher, terms, task, upto):
     return net.to(device), DistillJointly(teacher, comparisons, task)
 
 # %% ../../nbs/distill/14_joint.ipynb #045d3a46
+def _name(loss): return getattr(loss, '__name__', type(loss).__name__)
+
+def _add_up(own, task, seen, hints, y):
+    "The sum of the terms, or a sentence about the one that cannot be computed"
+    try: return own.add_up(task, seen, hints, y)
+    except torch.OutOfMemoryError: raise
+    except (RuntimeError, TypeError) as e:
+        for c in own.comparisons:
+            if not c.learned: _explain(own, c, seen, hints, y)
+        raise e
+
+def _explain(own, c, seen, hints, y):
+    try: own.compare(c, seen[c.key], hints, y)
+    except (RuntimeError, TypeError) as e:
+        loss, error = _name(c.term.loss), f"{type(e).__name__}: {e}".splitlines()[0]
+        shapes = [tuple(seen[c.key].shape), tuple(hints[c.places[0]].shape)]
+        raise ValueError(f"Term({loss}, at={c.term.at!r}): the loss fails on shapes {shapes[0]} of the "
+                         f"student and {shapes[1]} of the teacher ({error}). If they must agree, pass "
+                         "adapter='conv'; if the loss wants the labels too, labels=True") from e
+
 @torch.no_grad()
 def _joint_costs(learn, own, net):
     "Multiply-adds an image: (of a step of what learns, of each part of the teacher by its place)"
@@ -327,7 +363,7 @@ def _joint_costs(learn, own, net):
     if own.teacher is not None: nets = [own.teacher]
     def loss(pred, _):
         task = own.task*learn.loss_func(pred, y) if own.task else 0.
-        return own.add_up(task, net.seen, hints, y)
+        return _add_up(own, task, net.seen, hints, y)
     with kept(*nets):
         if own.teacher is not None:
             table = own.teacher.eval().requires_grad_(False).stage_table(x[:2])
@@ -395,16 +431,18 @@ def fit_joint(self: Learner,
 ) -> Run:                                   # rows, what it cost, adapters by `Comparison.key`
     "Train the whole student on the task loss and weighted distillation losses at once"
     terms, cache, diary = L(terms), cache_in(self, cbs), EpochRows('joint', 'all')
+    _check_epochs(epochs)
+    every = 0 if upto is not None else valid_every
+    check_monitors(self, cbs, dict(joint=list(self.metrics.attrgot('name'))), every)
     _check_mixing(self, cbs, terms)
     check_layout(self, self.model, cbs)
-    net, own = _put_together(self, teacher, terms, task, upto)
+    net, own = _put_together(self, teacher, terms, task, upto, cbs)
     with kept(self.model) if teacher is None else kept(self.model, teacher):
         if cache is not None and not (terms and cache.ready(self, cbs, teacher)): cache = None
         costs = _joint_costs(self, own, net)
         try:
             if cache is not None: _begin_cache(self, cache, own)
             dls = self.dls if cache is None else cache.dls
-            every = 0 if upto is not None else valid_every
             all_cbs = [own, StopOnNaN('joint training'), ValidEvery(every), diary] + L(cbs)
             with learner_with(self, model=net, dls=dls, loss_func=self.loss_func, opt=None,
                               splitter=trainable_params):

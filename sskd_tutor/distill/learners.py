@@ -40,6 +40,29 @@ def teacher_input_of(
     mean, std = theirs or ([0.], [1.])
     return dict(mean=mean, std=std)
 
+# %% ../../nbs/distill/12b_learners.ipynb #6d27ca14
+Learner.sskd_classes = None   # the teacher's, while a run works with a network that was cut
+
+def classes_of(
+    teacher: Any,             # a learner, or a network
+) -> list[str] | None:
+    "The names of a learner's classes, in order, if they are known"
+    if not isinstance(teacher, Learner): return None
+    names = getattr(teacher.dls, 'vocab', None)
+    return None if names is None else [str(name) for name in names]
+
+def other_classes(
+    learn: Learner,   # of the student
+    teacher: Any,     # a learner, or a network
+) -> str:             # empty if nothing is known to differ
+    "How the teacher's classes differ from the learner's"
+    ours, theirs = classes_of(learn), classes_of(teacher) or learn.sskd_classes
+    if ours is None or theirs is None or ours == theirs: return ''
+    if len(ours) != len(theirs):
+        return f"the teacher knows {len(theirs):,} classes, the learner {len(ours):,}"
+    first = next(i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b)
+    return f"class {first} of the teacher is {theirs[first]!r}, of the learner {ours[first]!r}"
+
 # %% ../../nbs/distill/12b_learners.ipynb #a174d36a
 def are_staged(
     learn: Learner,
@@ -49,8 +72,18 @@ def are_staged(
     nets = learn.model, network_of(teacher)
     return all(isinstance(net, StagedNet) for net in nets) and teacher_input_of(teacher, learn) is None
 
-def _check_own_head(learn, head_epochs):
-    if head_epochs > 0 or isinstance(learn.model, StagedNet): return
+def check_own_head(
+    learn: Learner,
+    teacher: Any,
+    head_epochs: int,
+) -> None:
+    "Without head epochs: is there a place for the teacher's head, and does it name the learner's classes?"
+    if head_epochs > 0: return
+    if why := other_classes(learn, teacher):
+        raise ValueError(f"head_epochs=0 gives the student the teacher's head, but {why}; pass head_epochs=1 "
+                         "or more, or give both learners one vocab. If the classes mean the same, pass the "
+                         "network alone: teacher.model")
+    if isinstance(learn.model, StagedNet): return
     raise ValueError("head_epochs=0 gives the student the teacher's head, and learn.model, a "
                      f"{type(learn.model).__name__}, has no place for it; pass head_epochs=1 or more, "
                      "or make the student a StagedNet: pair = pair_stages(teacher, learn.model, learn.dls); "
@@ -89,14 +122,14 @@ def cut_and_paired(
     head_epochs: int,    # likewise
 ) -> Iterator[Pairing]:
     "Meanwhile the learner's model is its own, in stages that fit the teacher's"
-    _check_own_head(learn, head_epochs)
+    check_own_head(learn, teacher, head_epochs)
     own = learn.model
     _check_student(own)
     with kept(own):
         pairing, frozen = _paired(learn, teacher, adapter)
         say(learn, pairing)
         if frozen: say(learn, f"{', '.join(frozen)}: frozen by learn.freeze(); they learn in this run")
-        with learner_with(learn, model=pairing.student): yield pairing
+        with learner_with(learn, model=pairing.student, sskd_classes=classes_of(teacher)): yield pairing
     if isinstance(own, StagedNet): own.head = pairing.student.head   # perhaps the teacher's
 
 # %% ../../nbs/distill/12b_learners.ipynb #f6e2e2b6

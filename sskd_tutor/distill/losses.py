@@ -134,6 +134,8 @@ def as_loss(
 ) -> Callable:             # (pred, hint) -> scalar, or a `NeedsTeacher`
     "A mimic loss from its name: `as_loss('mse')`"
     if isinstance(loss, str): return losses[loss].function
+    if isinstance(loss, type):
+        raise TypeError(f"loss is the class {loss.__name__}; call it first: {loss.__name__}()")
     if not callable(loss):
         raise TypeError(f"loss is {loss!r}; expected a function of (pred, hint), or one of {list(losses)}")
     return loss

@@ -9,6 +9,7 @@ __all__ = ['expects', 'wanted', 'ImageConverter', 'make_converter']
 
 # %% ../../nbs/nets/06_converter.ipynb #01d7b550
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -44,6 +45,12 @@ def _preset(given: Any) -> Any:
     if hasattr(given, 'crop_size'): return dict(size=given.crop_size, mean=given.mean, std=given.std)
     return given
 
+def _check_size(size: Any) -> None:
+    "Pixels: one number, or height and width"
+    sides = size if isinstance(size, (tuple, list)) else [size]
+    if len(sides) in (1, 2) and all(isinstance(side, Integral) and side > 0 for side in sides): return
+    raise ValueError(f"the size in teacher_input is {size!r}; expected pixels, e.g. 224 or (224, 224)")
+
 def _plain(value: Any) -> Any: return list(value) if isinstance(value, (tuple, list)) else value
 
 # %% ../../nbs/nets/06_converter.ipynb #f5dda5f6
@@ -53,7 +60,11 @@ def wanted(
 ) -> dict[str, Any]:    # as `expects`; {} for False
     "The images to give to a network, e.g. `wanted(net, dict(size=224))`"
     if given is False: return {}
-    given = _preset(given) or {}
+    given = {} if given is None else _preset(given)
+    if not isinstance(given, dict):
+        raise TypeError(f"teacher_input is {given!r}; expected e.g. dict(size=224, mean=..., std=...), "
+                        "torchvision's weights, or False for the learner's own images")
+    if given.get('size') is not None: _check_size(given['size'])
     for key in given:
         if key not in _input_keys: raise ValueError(f"teacher_input has {key!r}; {nearest(key, _input_keys)}")
     wants = {key: _plain(value) for key, value in (expects(net) | given).items() if value is not None}

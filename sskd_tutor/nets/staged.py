@@ -202,5 +202,8 @@ def from_modules(cls: StagedNet,
     head: str | Callable | Sequence, # likewise
 ) -> StagedNet:                      # shares its modules with `model`
     "A staged network from a hand-written list of a model's modules"
+    if not isinstance(stages, dict):
+        raise TypeError(f"stages is a {type(stages).__name__}; expected a dict, name -> names of modules, "
+                        "e.g. dict(stage1=['conv1', 'layer1'], stage2='layer2')")
     named = {name: _chain(model, parts) for name, parts in stages.items()}
     return cls(named, _chain(model, head))

@@ -10,7 +10,7 @@ __all__ = ['commands', 'Command', 'command', 'to_stderr', 'colored', 'nobody', '
            'as_typed', 'plan_values', 'print_json', 'carry_out', 'resume_line', 'new_folder', 'now', 'complete_files']
 
 # %% ../../nbs/runs/11_commands.ipynb #989d2234
-import argparse, difflib, json, re, sys
+import argparse, difflib, json, re, shlex, sys
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -159,7 +159,8 @@ def carry_out(
         return 130
     result = replace(result, path=as_typed(result.path))
     page = f"{result.info['seconds']:.0f} s. Open {result.path/'report.html'}"
-    if (result.path/'alignment.json').exists(): page += f", or play it: sskd_tutor explore {result.path}"
+    if (result.path/'alignment.json').exists():
+        page += f", or play it: sskd_tutor explore {shlex.quote(str(result.path))}"
     colored(f"\n{result}\n\n{end(result)}\n\n{page}", file=sys.stderr if a.json else sys.stdout)
     if a.json: print_json(result.summary())
     return 0
@@ -169,7 +170,7 @@ def resume_line(a, job, folder) -> str:
     from sskd_tutor.nets.words import names_code
     words = [getattr(job.settings, name, None) for name in ('teacher', 'student')]
     yours = getattr(a, 'allow_code', False) or any(map(names_code, words))
-    return f"sskd_tutor {a.command} --resume {folder}{' --allow-code' if yours else ''}"
+    return f"sskd_tutor {a.command} --resume {shlex.quote(str(folder))}{' --allow-code' if yours else ''}"
 
 def new_folder(a, name: str) -> Path:
     "Where the run is saved"

@@ -129,15 +129,33 @@ def _difference(answers, net, x):
     return worst
 
 # %% ../../nbs/runs/03_export.ipynb #e997255b
+def _check_stats(stats, x):
+    "A mean and a deviation above 0, for all channels or for each"
+    if not isinstance(stats, (tuple, list)) or len(stats) != 2:
+        raise TypeError(f"stats is {stats!r}; expected a pair (mean, std), e.g. ([.485, .456, .406], "
+                        "[.229, .224, .225])")
+    for what, values in zip(('mean', 'std'), stats):
+        values = torch.as_tensor(values, dtype=torch.float32).flatten()
+        if len(values) not in (1, x.shape[1]):
+            raise ValueError(f"stats has a {what} for {len(values)} channels; the images have {x.shape[1]}")
+        if what == 'std' and not (values > 0).all():
+            raise ValueError(f"the std in stats is {values.tolist()}; expected numbers above 0")
+
 def _ready(net, x, stats):  # a copy on the CPU, with its normalization in front; at least two images
     if not isinstance(x, Tensor) or x.dim() < 2:
         given = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"x is {given}; expected a batch of images, (b,c,h,w)")
     net = copy.deepcopy(net).cpu().float().eval().requires_grad_(False)
-    x = torch.Tensor(x.detach().cpu().float())
+    shape, x = tuple(x.shape), torch.Tensor(x.detach().cpu().float())
     if len(x) == 1: x = x.repeat(2, *[1]*(x.dim() - 1))  # a batch of one would be taken for a constant
-    if stats: net = FromPixels(net, *stats)
-    with torch.no_grad(): y = net(x)
+    if stats:
+        _check_stats(stats, x)
+        net = FromPixels(net, *stats)
+    try:
+        with torch.no_grad(): y = net(x)
+    except RuntimeError as e:
+        raise ValueError(f"the network does not take x of shape {shape}; expected a batch of its "
+                         f"own images, (b,c,h,w). PyTorch says: {e}") from e
     if not isinstance(y, Tensor) or len(y) != len(x):
         raise TypeError(f"the network gives a {type(y).__name__}; expected one tensor with an answer for "
                         "each image")
@@ -174,6 +192,7 @@ def export_student(
 ) -> pd.DataFrame:         # one row per format: file, MB, largest difference of an answer, relative
     "Write a student without its teacher, each file checked, all or nothing"
     folder = Path(folder).absolute()
+    if isinstance(formats, str): formats = [formats]
     for f in formats:
         if f not in export_formats: raise ValueError(f"no format {f!r}; {nearest(f, export_formats)}")
     if not formats: raise ValueError(f"formats is empty; expected some of {list(export_formats)}")

@@ -3,11 +3,15 @@ import gzip, pickle
 
 import pytest
 import torch
-from fastai.vision.all import Callback, DataLoader, DataLoaders, Learner, OptimWrapper
+from fastai.vision.all import (Callback, CrossEntropyLossFlat, DataLoader, DataLoaders, Learner, OptimWrapper, accuracy,
+                               top_k_accuracy)
 from torch import nn
 
 from sskd_tutor.data.images import Images, balanced, full_fashion, read_idx
 from sskd_tutor.data.loaders import ImageSet, fashion_dls
+from sskd_tutor.distill.cache import CacheFeatures
+from sskd_tutor.distill.check import try_task
+from sskd_tutor.distill.checkpoint import Checkpoint
 from sskd_tutor.distill.losses import StitchedLoss, mimic_mse
 from sskd_tutor.nets.staged import StagedNet
 from sskd_tutor.nets.weights import load_weights, save_weights
@@ -28,10 +32,11 @@ class Moved(Callback):
     "Fails when a training step is made"
     def before_step(self): raise AssertionError("training began")
 
-def refused(error, match, teacher=None, student=None, dls=None, opt_func=None, **kwargs):
+def refused(error, match, teacher=None, student=None, dls=None, own=None, **kwargs):
+    "`own`: of the learner, e.g. its `opt_func`"
     default_teacher, default_student = pair()
     teacher, student = teacher if teacher is not None else default_teacher, student if student is not None else default_student
-    learn = new_learner(student, dls, **(dict(opt_func=opt_func) if opt_func else {}))
+    learn = new_learner(student, dls, **(own or {}))
     nets = [n for n in (student, teacher) if isinstance(n, nn.Module)]
     before, states, was = snapshot(*nets), state(*nets), (learn.model, learn.loss_func, learn.splitter, list(learn.metrics),
             learn.opt)
@@ -120,7 +125,11 @@ def test_adapter_that_cannot_take_the_tap(): refused(ValueError, "stage1", adapt
 def test_bound_optimizer():
     student = staged(4)
     refused(ValueError, "already bound.*partial", student=student,
-            opt_func=OptimWrapper(opt=torch.optim.SGD(student.parameters(), lr=.1)))
+            own=dict(opt_func=OptimWrapper(opt=torch.optim.SGD(student.parameters(), lr=.1))))
+
+@pytest.mark.parametrize('opt', [torch.optim.SGD, torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=.1)])
+def test_optimizer_of_pytorch(opt):
+    refused(ValueError, r"learn.opt_func is PyTorch's SGD.*partial\(OptimWrapper, opt=torch.optim.SGD\)", own=dict(opt_func=opt))
 
 def test_losses():
     with pytest.raises(ValueError, match='loss.bind'): StitchedLoss()(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))
@@ -154,6 +163,52 @@ def test_no_labels():
 def test_labels_do_not_matter_without_a_head_phase():
     teacher, student = pair()
     assert new_learner(student, relabeled(10)).fit_sskd(teacher, epochs=1, head_epochs=0)
+
+# --- the learner's own loss and metrics, which the head meets only after all stages have trained
+
+def for_each_image(pred, y): return nn.functional.cross_entropy(pred, y.long(), reduction='none')
+def of_three(pred, y, z): return pred.mean()
+def detached(pred, y): return nn.functional.cross_entropy(pred.detach(), y.long())
+
+@pytest.mark.parametrize('loss, error, match', [
+    (CrossEntropyLossFlat(weight=torch.ones(3)), ValueError,
+     r"learn.loss_func, CrossEntropyLossFlat, fails on the student's answers \(50, 10\) and the labels \(50,\) .RuntimeError: weight"),
+    (of_three, ValueError, r"learn.loss_func, of_three, fails .*missing 1 required"),
+    (for_each_image, TypeError, r"learn.loss_func, for_each_image, gives a tensor of shape .*loss.mean"),
+    (detached, TypeError, "learn.loss_func, detached, gives a number that no weight moves")])
+def test_a_loss_that_does_not_fit_the_labels(loss, error, match): refused(error, match, own=dict(loss_func=loss))
+
+def test_a_metric_that_does_not_fit_the_labels():
+    def top_20(pred, y): return top_k_accuracy(pred, y, k=20)
+    refused(ValueError, r"the metric top_20 of learn.metrics fails on the student's answers .*out of range", own=dict(metrics=[accuracy, top_20]))
+
+class InTens(Callback):
+    "Labels as the loss below wants them"
+    def before_batch(self): self.learn.yb = (self.yb[0]//10, self.yb[0] % 10)
+
+def tens(pred, tens, ones): return nn.functional.cross_entropy(pred, ones.long())
+
+def test_a_callback_may_bring_the_labels_in_order():
+    learn = new_learner(staged(4), loss_func=tens, metrics=None)
+    assert learn.fit_sskd(staged(8), 1, 1, cbs=InTens()).stages.epochs.tolist() == [1]*4
+
+class Counts(nn.Module):
+    "A loss with a state of its own, and a metric that draws random numbers"
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('n', torch.zeros(()))
+    def forward(self, pred, y):
+        self.n += 1
+        return nn.functional.cross_entropy(pred, y.long())
+
+def test_the_trial_leaves_nothing_behind():
+    calls, loss = [], Counts()
+    def noisy(pred, y): return calls.append(torch.rand(())) or calls[-1]
+    learn, x = new_learner(staged(4), loss_func=loss, metrics=noisy), torch.rand(4, 1, 10, 10)
+    before, modes, weights = torch.get_rng_state(), state(learn.model), snapshot(learn.model)
+    try_task(learn, x, [torch.arange(4)])
+    assert calls and torch.equal(before, torch.get_rng_state()) and loss.n == 0
+    assert state(learn.model) == modes and not moved(weights, learn.model) and all(p.grad is None for p in learn.model.parameters())
 
 # --- NaN
 
@@ -372,5 +427,21 @@ class Loud(nn.Module):
     (dict(epoch=3), TypeError, "takes no 'epoch'; did you mean 'epochs'"),
     (dict(loss=3), TypeError, 'loss is 3; expected a function'), (dict(loss=Loud()), TypeError, r'shape \(\d+,\), perhaps a number for each image'),
     (dict(loss=lambda p, h: 3.), TypeError, 'the loss gives a float; expected a scalar tensor'),
-    (dict(loss=lambda p, h: (p - h).square().mean().detach()), TypeError, 'a number that no weight moves')])
+    (dict(loss=lambda p, h: (p - h).square().mean().detach()), TypeError, 'a number that no weight moves'),
+    (dict(loss=nn.SmoothL1Loss), TypeError, r'loss is the class SmoothL1Loss; call it first: SmoothL1Loss\(\)'),
+    (dict(lr=-.1), ValueError, 'the lr of stage1 is -0.1; expected a positive number'),
+    (dict(lr=float('nan')), ValueError, 'the lr of stage1 is nan; expected a positive number'),
+    (dict(valid_every=-1), ValueError, 'valid_every is -1; expected a whole number, 0 or more'),
+    (dict(valid_every=1.5), ValueError, 'valid_every is 1.5'), (dict(valid_every='2'), ValueError, "valid_every is '2'"),
+    (dict(plan='mine'), TypeError, "plan is a str; expected what learn.sskd_plan gives"),
+    (dict(fit='fit_flat_cos'), TypeError, "fit is 'fit_flat_cos'; expected one of fastai's fits, e.g. fit=Learner.fit_flat_cos"),
+    (dict(adapter=nn.Conv2d(4, 8, 1)), TypeError, 'stage1: adapter is a Conv2d that is made already; expected .*function')])
 def test_settings_of_another_type(kwargs, error, match): refused(error, match, **kwargs)
+
+@pytest.mark.parametrize('every', ['2m', -1, None, float('nan')])
+def test_seconds_between_checkpoints(every, tmp_path):
+    with pytest.raises(ValueError, match=f'every is {every!r}; expected seconds'): Checkpoint(tmp_path/'c', every=every)
+
+@pytest.mark.parametrize('views', ['4', 1.5, 0, None])
+def test_views_to_remember(views):
+    with pytest.raises(ValueError, match=f'views is {views!r}; expected a whole number'): CacheFeatures(views)

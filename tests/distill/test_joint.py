@@ -1,8 +1,9 @@
 """Joint training: what is remembered, what it costs, what an interrupt leaves."""
 import pytest
 import torch
-from fastai.callback.all import ChannelsLast
+from fastai.callback.all import ChannelsLast, EarlyStoppingCallback
 from fastai.learner import Callback, Learner
+from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from fastai.torch_core import set_seed
 
@@ -75,3 +76,31 @@ def test_weight_zero_is_labels_alone(dls, teacher):
     a, _ = fitted(dls, teacher, [Term(soft_kl, weight=0.)])
     b, _ = fitted(dls, None, [])
     for p, q in zip(a.model.parameters(), b.model.parameters()): torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
+
+# --- bad input is refused before the first batch
+
+class Moved(Callback):
+    "Fails when a training step is made"
+    def before_step(self): raise AssertionError("training began")
+
+def vague(pred, y): return (pred.argmax(1) == y).float().mean()
+
+@pytest.mark.parametrize('kwargs, error, match', [
+    (dict(epochs='2'), ValueError, "epochs is '2'; expected a whole number"), (dict(epochs=terms), ValueError, "expected a whole number.*terms="),
+    (dict(terms=[Term('mse', 'every', adapter='conv')]), TypeError, "the loss of a term is 'mse'; expected a function"),
+    (dict(terms=[Term(mimic_mse, 'every')]), ValueError, r"Term.mimic_mse, at='every'.: the loss fails on .*adapter='conv'"),
+    (dict(terms=[Term(dkd_loss)]), ValueError, r"Term.dkd_loss, at='logits'.*labels=True"),
+    (dict(cbs='GradientClip'), TypeError, "cbs holds 'GradientClip'; expected"),
+    (dict(cbs=[EarlyStoppingCallback(monitor='acc'), Moved()]), ValueError, "EarlyStoppingCallback watches 'acc', which joint does not measure"),
+    (dict(loss_func=CrossEntropyLossFlat(weight=torch.ones(3))), ValueError, 'learn.loss_func, CrossEntropyLossFlat, fails on'),
+    (dict(loss_func=vague), TypeError, 'learn.loss_func, vague, gives a number that no weight moves')])
+def test_refused(kwargs, error, match, dls, teacher):
+    loss = kwargs.pop('loss_func', CrossEntropyLossFlat())
+    learn = Learner(dls, tutorial_resnet(width=8, blocks=1), metrics=accuracy, loss_func=loss)
+    before = {name: value.clone() for name, value in learn.model.state_dict().items()}
+    with pytest.raises(error, match=match): learn.fit_joint(teacher, **{**dict(epochs=1, terms=terms, cbs=Moved()), **kwargs})
+    assert all(torch.equal(value, before[name]) for name, value in learn.model.state_dict().items()) and learn.loss_func is loss
+
+def test_a_student_without_stages_and_without_a_teacher(dls):
+    learn = Learner(dls, torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10)))
+    with pytest.raises(TypeError, match=r'learn.model is a Sequential; expected a StagedNet.*as_stages'): learn.fit_joint(None, 1)

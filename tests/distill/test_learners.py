@@ -148,6 +148,31 @@ def test_the_teachers_own_normalization(folder):
     mean, std = (torch.tensor(v)[None, :, None, None] for v in imagenet_stats)
     with torch.no_grad(): assert torch.allclose(run.teacher.eval()(x), teacher.model.eval()((x - mean)/std), atol=1e-4)
 
+# --- a teacher whose classes stand in another order
+
+def other_order(folder, n_out=2):
+    teacher = plain(folder, small_net(16, n_out))
+    teacher.dls = loaders(folder, item_tfms=None)
+    teacher.dls.vocab = ['1', '0', 'x'][:n_out]
+    return teacher
+
+def test_classes_in_another_order_are_not_stitched(folder, capsys):
+    learn = plain(folder)
+    learn.logger = lambda *_: None
+    run = learn.fit_sskd(other_order(folder), epochs=1, head_epochs=1)
+    assert "not defined, because class 0 of the teacher is '1', of the learner '0'" in capsys.readouterr().out
+    assert run.stages.stitched.isna().all() and not learn.sskd_plan(other_order(folder), 1, 1, timed=False).stitched
+    with quiet(learn): assert learn.fit_sskd(other_order(folder).model, 1, 1).stages.stitched[:-1].notna().all()   # a bare network says nothing
+
+def test_a_head_of_classes_in_another_order_is_refused(folder):
+    learn = plain(folder, as_stages(small_net(), (3, 64, 64)))
+    teacher, before = other_order(folder), snapshot(learn.model)
+    with pytest.raises(ValueError, match="class 0 of the teacher is '1'.*head_epochs=1 or more.*teacher.model"): learn.fit_sskd(teacher, 1, 0)
+    teacher.model = as_stages(teacher.model, (3, 64, 64))
+    with pytest.raises(ValueError, match="class 0 of the teacher is '1'"): learn.fit_sskd(teacher, 1, 0)
+    assert not moved(before, learn.model)
+    with quiet(learn): learn.fit_sskd(teacher.model, 1, 0)
+
 # --- heads
 
 def test_the_teachers_head_needs_a_staged_student(folder):

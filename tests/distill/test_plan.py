@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
+from sskd_tutor.core.state import rng_state
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.data.loaders import ImageSet, fashion_dls
 from sskd_tutor.data.images import balanced, embedded_fashion
@@ -85,6 +86,7 @@ from fastai.vision.all import Learner
 import sskd_tutor.distill.fit
 from sskd_tutor.core.device import peak_memory, quiet
 from sskd_tutor.data.loaders import fashion_dls
+from sskd_tutor.core.state import rng_state
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.nets.small import tutorial_resnet
 from sskd_tutor.nets.weights import fashion_teacher
@@ -101,3 +103,18 @@ def test_memory_is_what_a_run_holds():
     assert p.returncode == 0, p.stderr
     planned, remembered, held = map(float, p.stdout.split())
     assert remembered > .2*held and planned == pytest.approx(held, rel=.2)
+
+@pytest.mark.parametrize('timed', [False, True])
+def test_a_plan_draws_nothing(timed):
+    "A run that was planned is the run that was not"
+    learn, teacher = new_learner(pair()[1]), pair()[0]
+    state = rng_state(learn.dls.train)
+    learn.sskd_plan(teacher, 1, 1, adapter='conv_bn', cbs=CacheFeatures(2, '1 MB'), timed=timed)
+    after = rng_state(learn.dls.train)
+    assert all(torch.equal(after[name], state[name]) for name in ('torch', 'python', 'loader'))
+    assert (after['numpy'][1] == state['numpy'][1]).all() and after['numpy'][2] == state['numpy'][2]
+
+@pytest.mark.parametrize('kwargs, match', [(dict(epochs='8'), "epochs is '8'"), (dict(head_epochs=-1), '0 or more for the head'),
+                                           (dict(epoch=3), "takes no 'epoch'; did you mean 'epochs'"), (dict(valid_every=-1), 'valid_every is -1')])
+def test_a_plan_refuses_what_the_run_would(kwargs, match):
+    with pytest.raises((ValueError, TypeError), match=match): new_learner(pair()[1]).sskd_plan(pair()[0], timed=False, **kwargs)

@@ -13,6 +13,7 @@ from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
+from sskd_tutor.nets.converter import wanted
 from sskd_tutor.nets.cut import CannotCut, as_stages, image_shape
 from sskd_tutor.nets.tapped import as_taps
 from sskd_tutor.cli import main
@@ -518,3 +519,15 @@ def test_without_timm(monkeypatch, capsys):
     with pytest.raises(ImportError, match=r'sskd_tutor\[nets\]'): build_net('timm:regnety_002')
     assert main(['info', 'timm:regnety_002']) == 2 and 'sskd_tutor[nets]' in capsys.readouterr().err
     assert isinstance(build_net('torchvision:resnet18', (3, 64, 64)), StagedNet)
+
+# --- settings of another type
+
+def test_stages_as_a_list():
+    with pytest.raises(TypeError, match='stages is a list; expected a dict'): StagedNet.from_modules(Own(), ['stem'], 'head')
+
+@pytest.mark.parametrize('given, error, match', [
+    ('imagenet', TypeError, "teacher_input is 'imagenet'; expected e.g. dict"), (True, TypeError, 'teacher_input is True; expected'),
+    (dict(size='32'), ValueError, "the size in teacher_input is '32'; expected pixels"), (dict(size=0), ValueError, 'size in teacher_input is 0'),
+    (dict(size=(8, -1)), ValueError, 'expected pixels'), (dict(sice=8), ValueError, "has 'sice'; did you mean 'size'")])
+def test_images_that_no_teacher_can_want(given, error, match):
+    with pytest.raises(error, match=match): wanted(Own(), given)

@@ -241,3 +241,17 @@ def test_space_is_an_option(run_folder, tmp_path, capsys):
     assert (about['size'], about['mode'], len(about['classes'])) == (28, 'L', 10)
     assert main(['export', str(run_folder), '--out', str(tmp_path/'b'), '--space', '--formats', 'torch']) == 2
     assert '--space' in capsys.readouterr().err and not (tmp_path/'b').exists()
+
+@pytest.mark.parametrize('change, error, match', [
+    (dict(x=images[0]), ValueError, r'the network does not take x of shape \(1, 28, 28\); expected a batch of its own images'),
+    (dict(x=torch.rand(2, 3, 28, 28)), ValueError, r'does not take x of shape \(2, 3, 28, 28\)'),
+    (dict(stats=([.1]*3, [.2]*3)), ValueError, 'stats has a mean for 3 channels; the images have 1'),
+    (dict(stats=(.1, 0.)), ValueError, r'the std in stats is \[0.0\]; expected numbers above 0'),
+    (dict(stats=dict(mean=.1, std=.2)), TypeError, r'expected a pair \(mean, std\)'),
+    (dict(formats='onxx'), ValueError, "no format 'onxx'; did you mean 'onnx'")])
+def test_input_that_no_file_can_come_of(change, error, match, tmp_path):
+    with pytest.raises(error, match=match): export_student(**{**dict(net=net(), x=images, folder=tmp_path/'out', formats=['torch']), **change})
+    assert not list(tmp_path.iterdir())
+
+def test_one_format_by_its_name(tmp_path):
+    assert list(export_student(net(), images, tmp_path/'out', 'torch').index) == ['torch']
