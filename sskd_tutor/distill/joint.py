@@ -316,12 +316,12 @@ def _ready(learn, teacher, terms, taps, hints):
         found.append(_built(c, taps, hints, n_images) if c.learned else _told(c, teacher))
     return found
 
-def _put_together(learn, teacher, terms, task, upto, cbs):
+def _put_together(learn, teacher, terms, task, upto, cbs=None):
     "Check everything: (the network that learns, its callback)"
     student, device = learn.model, learner_device(learn)
     _check_terms(teacher, terms, task)
     if teacher is None: _check_staged_alone(student)
-    shapes = None if teacher is None else checked_shapes(learn, teacher, task > 0, L(cbs))
+    shapes = None if teacher is None else checked_shapes(learn, teacher, task > 0, cbs)
     taps, hints = (shapes.taps, shapes.hints) if shapes else (None, None)
     comparisons = _ready(learn, teacher, terms, taps, hints) if terms else []
     if teacher is not None: _check_upto(student, comparisons, task, upto)
@@ -436,7 +436,7 @@ def fit_joint(self: Learner,
     check_monitors(self, cbs, dict(joint=list(self.metrics.attrgot('name'))), every)
     _check_mixing(self, cbs, terms)
     check_layout(self, self.model, cbs)
-    net, own = _put_together(self, teacher, terms, task, upto, cbs)
+    net, own = _put_together(self, teacher, terms, task, upto, L(cbs))
     with kept(self.model) if teacher is None else kept(self.model, teacher):
         if cache is not None and not (terms and cache.ready(self, cbs, teacher)): cache = None
         costs = _joint_costs(self, own, net)
