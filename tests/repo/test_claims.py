@@ -397,7 +397,7 @@ claims = {
         Claim(results, 'its projector, which has {59} % as many parameters as the student and takes {24} % as many multiply-adds', lambda c: added_by_simkd()),
         Claim(results, 'but at 16 times the best rival is already ahead', lambda c: interval(ahead_at(c, 'sskd_teacher_head', 'normalized', 16))[2] < 0),
         Claim(faster, 'labels alone are {4.0} and {1.5} points above KD', lambda c: [gap(curve(c, times), 'labels', 'kd', 'accuracy') for times in (1, 4)]),
-        Claim(faster, 'At sixteen times, KD has caught up: {92.0} % against {91.9} %', lambda c: [mean(curve(c, 16), m, 'accuracy') for m in ('kd', 'sskd_teacher_head')]),
+        Claim(faster, 'KD has caught up: {92.0} % against {91.9} %', lambda c: [mean(curve(c, 16), m, 'accuracy') for m in ('kd', 'sskd_teacher_head')]),
         Claim(faster, 'For 90 % it needs {3,837} GMACs and KD {13,445}; for 88 % it needs {1,622} and KD {8,866}', lambda c: [cost_of(c, m, level) for level in (90, 88) for m in ('sskd_teacher_head', 'kd')]),
         Claim(results, "{18} % for 88 %, {29} % for 90 %, {38} % for 91 %", lambda c: [100*cost_of(c, 'sskd_teacher_head', level)/cost_of(c, 'kd', level) for level in (88, 90, 91)]),
         *(Claim(page, 'read at equal cost: {1.37} points ahead ({1.07} to {1.67}) at about 1,300 GMACs', lambda c: interval(ahead_at(c, 'sskd_teacher_head', 'all_at_once_teacher_head', 1))) for page in (recipe, reference)),
