@@ -30,11 +30,12 @@ from ..distill.cache import CacheFeatures
 from ..distill.callbacks import StopOnNaN
 from ..distill.check import first_batch
 from ..distill.costs import step_macs, total_gmacs
-from ..distill.fit import planned, teachers_head
+from ..distill.fit import teachers_head
 from ..distill.joint import joint_gmacs
 from ..distill.losses import mimic_nmse
 from ..distill.phase import ValidEvery
 from ..distill.plan import make_plan
+from ..distill.planning import planned
 from ..nets.staged import StagedNet
 
 # %% ../../nbs/compare/00a_phases.ipynb #c7ce290a

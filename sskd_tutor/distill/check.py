@@ -8,14 +8,11 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/distill/check.html.md"""
 __all__ = ['plain_batch', 'first_batch', 'check_float', 'frozen_parts', 'check_trainable', 'check_pair']
 
 # %% ../../nbs/distill/05_check.ipynb #388d66e7
-import copy
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from fastai.callback.channelslast import ChannelsLast
-from fastai.learner import AvgMetric, Learner
-from fastai.losses import BaseLoss, CrossEntropyLossFlat
+from fastai.learner import Learner
 from fastai.torch_core import norm_bias_params
 from fastcore.all import L
 from torch import Tensor, nn
@@ -23,6 +20,7 @@ from torch import Tensor, nn
 from ..core.device import learner_device
 from ..core.state import kept, same_rng
 from .precision import layout_fault
+from .task import check_labels, try_task
 from ..nets.maps import channels_of
 from ..nets.staged import StagedNet
 
@@ -82,137 +80,6 @@ def _shapes(net, what, x):
         answer = _run(net.head, net.head_input(taps), f"{what}'s head", net)
     shapes = [tuple(tap.shape[1:]) for tap in taps]
     return shapes, tuple(answer.shape[1:]) if isinstance(answer, Tensor) else ()
-
-# %% ../../nbs/distill/05_check.ipynb #98971d31
-def _ignored_label(loss):
-    "The label that a loss leaves out; PyTorch's default if it does not say"
-    for f in (loss, getattr(loss, 'func', None)):
-        ignored = getattr(f, 'ignore_index', None)
-        if ignored is None: ignored = getattr(f, 'keywords', {}).get('ignore_index')
-        if ignored is not None: return ignored
-    return -100
-
-# %% ../../nbs/distill/05_check.ipynb #0e0cf107
-def _label_range(learn, y):
-    "(lowest, highest) class that the batch, the data sets or the vocabulary hold"
-    labels = [y]
-    sets = [dl.dataset for dl in learn.dls.loaders if hasattr(dl.dataset, 'images')]
-    if y.dim() == 1: labels += [ds.images.y for ds in sets]
-    ignored = _ignored_label(learn.loss_func)
-    counted = [some[some != ignored] for some in labels]
-    counted = [some for some in counted if len(some)]
-    low = min((int(some.min()) for some in counted), default=0)
-    high = max((int(some.max()) for some in counted), default=0)
-    n_classes = getattr(learn.dls, 'c', None) or 0
-    return low, max(high, n_classes - 1)
-
-_class_losses = CrossEntropyLossFlat, nn.CrossEntropyLoss, nn.NLLLoss
-_class_functions = nn.functional.cross_entropy, nn.functional.nll_loss
-
-def _picks_a_class(loss):
-    "Does a loss take the number of a class among the outputs? One output is then one class"
-    inner = getattr(loss, 'func', loss)
-    return isinstance(loss, _class_losses) or isinstance(inner, _class_losses) or inner in _class_functions
-
-def _are_classes(y, answer_shape, loss):
-    "Does each image, or each pixel, have a class?"
-    if y.dim() != len(answer_shape) or y.is_floating_point(): return False
-    if answer_shape[0] > 1: return True
-    is_map = len(answer_shape) > 1
-    return not is_map and _picks_a_class(loss)
-
-# %% ../../nbs/distill/05_check.ipynb #76187e3a
-def _check_labels(learn, y, answer_shape):
-    "`answer_shape`: of the head's answer to one image, classes first"
-    if y is None:
-        raise ValueError("the learner's batches have no labels, so the head cannot be trained; "
-                         "pass head_epochs=0 to keep the teacher's head")
-    if not isinstance(y, Tensor):
-        if not _picks_a_class(learn.loss_func): return   # a loss of one's own may take anything
-        raise TypeError(f"the labels of a batch are a {type(y).__name__}; expected a tensor with the number "
-                        "of a class for each image")
-    if not _are_classes(y, answer_shape, learn.loss_func): return
-    n_out, (low, high) = answer_shape[0], _label_range(learn, y)
-    if low >= 0 and high < n_out: return
-    raise ValueError(f"labels run from {low} to {high}, but the head has {n_out} outputs; "
-                     f"expected 0 to {n_out - 1}")
-
-# %% ../../nbs/distill/05_check.ipynb #ecf29e95
-def check_scalar(
-    value: Any,          # what a loss gives
-    what: str = 'the loss',
-) -> None:
-    "Refuse what a loss gives if no step can follow from it"
-    if not isinstance(value, Tensor): given = f"a {type(value).__name__}"
-    elif value.dim(): given = f"a tensor of shape {tuple(value.shape)}, perhaps a number for each image"
-    elif not value.requires_grad: given = "a number that no weight moves, perhaps by a detach()"
-    else: return
-    raise TypeError(f"{what} gives {given}; expected a scalar tensor with a gradient, e.g. loss.mean()")
-
-def _of_answers(f: Callable, what: str, answers: Tensor, labels: list) -> Any:
-    "What a loss or a metric gives, or a sentence about why it gives nothing"
-    try: return f(answers, *labels)
-    except Exception as e:  # it is the user's, so it may raise anything
-        shapes = ' and '.join(str(tuple(y.shape)) for y in labels)
-        error = f"{type(e).__name__}: {str(e).strip()}"
-        raise ValueError(f"{what} fails on the student's answers {tuple(answers.shape)} and the labels "
-                         f"{shapes} ({error.splitlines()[0]}); change it, or give the learner another") from e
-
-# %% ../../nbs/distill/05_check.ipynb #8d430846
-def _copied(loss):
-    "A loss that may have a state of its own as a copy; anything else as it is"
-    if not isinstance(loss, (nn.Module, BaseLoss)): return loss
-    try: return copy.deepcopy(loss)
-    except Exception: return loss   # then it sees a batch more
-
-def _name(f): return getattr(f, '__name__', type(f).__name__)
-
-def _try_loss(learn, answers, labels):
-    what, loss = f"learn.loss_func, {_name(learn.loss_func)},", _copied(learn.loss_func)
-    if isinstance(loss, (nn.Module, BaseLoss)): loss.to(answers.device)
-    pred = answers.detach().requires_grad_()
-    with torch.enable_grad():
-        value = _of_answers(loss, what, pred, labels)
-        check_scalar(value, what)
-        def gradient(pred, *_): return torch.autograd.grad(value, pred, allow_unused=True)
-        _of_answers(gradient, what, pred, labels)
-
-def _try_metrics(learn, answers, labels):
-    "Those that are averaged over batches; others may need all of the images"
-    for metric in learn.metrics:
-        if isinstance(metric, AvgMetric):
-            _of_answers(metric.func, f"the metric {metric.name} of learn.metrics", answers, labels)
-
-# %% ../../nbs/distill/05_check.ipynb #7fcffad6
-_before_the_loss = ('before_fit', 'before_epoch', 'before_train', 'before_validate', 'before_batch',
-                    'after_pred')
-
-def _may_change_batches(cb):
-    "Could a callback that is neither fastai's nor ours change what the loss is given?"
-    kind = cb if isinstance(cb, type) else type(cb)
-    if kind.__module__.split('.')[0] in ('fastai', 'sskd_tutor'): return False
-    return any(hasattr(kind, event) or event in vars(cb) for event in _before_the_loss)
-
-def _try_on(learn, x, labels):
-    net = learn.model
-    with kept(net), torch.no_grad(): answers = net.eval()(x.to(next(net.parameters()).device))
-    if not isinstance(answers, Tensor): return
-    labels = [y.to(answers.device) for y in labels]
-    _try_loss(learn, answers, labels)
-    _try_metrics(learn, answers, labels)
-
-def try_task(
-    learn: Learner,
-    x: Tensor,      # images (b,c,h,w)
-    labels: list,   # of these images, as the loss takes them
-    cbs: Any = (),  # callbacks of the fit
-) -> None:
-    "Refuse a loss, or a metric, of the learner's that fails on the student's answers"
-    if any(_may_change_batches(cb) for cb in [*learn.cbs, *L(cbs)]): return
-    if not all(isinstance(y, Tensor) and y.dim() and len(y) == len(x) for y in labels): return
-    with same_rng():
-        try: _try_on(learn, x[:2], [y[:2] for y in labels])
-        except (TypeError, ValueError): _try_on(learn, x, labels)   # some need a whole batch
 
 # %% ../../nbs/distill/05_check.ipynb #3d6a766d
 def check_float(
@@ -393,7 +260,7 @@ def checked_shapes(
     _check_shared_buffers(student, x[:2])
     classes = answer_shape
     if student.n_identities is not None and answer_shape: classes = (student.n_identities,)
-    if head and classes: _check_labels(learn, labels[0] if labels else None, classes)
+    if head and classes: check_labels(learn, labels[0] if labels else None, classes)
     if head and cbs is not None and student.n_identities is None: try_task(learn, x, labels, cbs)
     return PairShapes(taps, hints, answer_shape, teachers_answer)
 

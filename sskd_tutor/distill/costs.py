@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from ..core.device import autocast_of, learner_device, seconds_of
 from ..core.state import kept
-from .check import check_scalar, first_batch, plain_batch
+from .check import first_batch, plain_batch
 from .losses import bound, mimic_nmse
+from .task import check_scalar
 from ..nets.staged import StagedNet, count_macs
 
 # %% ../../nbs/distill/06_costs.ipynb #7ac9c82d

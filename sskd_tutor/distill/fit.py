@@ -9,34 +9,31 @@ __all__ = ['Run', 'SSKDRun']
 
 # %% ../../nbs/distill/13_fit.ipynb #55c7469c
 import copy
-import inspect
-import math
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from numbers import Integral, Number
+from numbers import Number
 from typing import Any
 
 import pandas as pd
 import torch
 from fastai.learner import Learner, mk_metric
-from fastai.optimizer import OptimWrapper
 from fastcore.all import delegates, patch
 from torch import nn
 
-from ..core.device import kind_of, learner_device, peak_memory
-from ..core.errors import nearest
+from ..core.device import learner_device
 from ..core.events import RunCallback
-from ..core.state import described, kept, rng_state, set_rng_state
+from ..core.state import described
 from ..core.tables import columns
 from ..core.units import counted, in_units
 from .adapters import by_stage, default_adapter, make_adapters
+from .arguments import (check_fit, check_head_epochs, check_lengths, check_optimizer,
+                                          check_rates, check_valid_every, check_words)
 from .cache import CacheFeatures
 from .callbacks import at_rest
 from .check import check_layout, checked_shapes
-from .costs import stage_costs, total_gmacs, valid_seconds
+from .costs import stage_costs, total_gmacs
 from .learners import (are_staged, check_own_head, cut_and_paired, network_of,
                                           other_classes)
 from .losses import as_loss, mimic_nmse
@@ -44,6 +41,7 @@ from .phase import cache_in, learner_with, mimic_metrics, plan_of, say, why_unst
 from .phase_cbs import (all_given, callbacks_of, check_decoding, check_monitors,
                                           check_phases, own_files)
 from .plan import Plan
+from .planning import planned, same_draws
 from .several import together
 from .teacher_fed import Feed, entered, join
 from ..nets.staged import StagedNet
@@ -124,55 +122,11 @@ def stages(self: SSKDRun) -> pd.DataFrame:
     return table[shown].fillna({'seconds': 0.})
 
 # %% ../../nbs/distill/13_fit.ipynb #8ce6dd3a
-def _check_optimizer(learn):
-    kind = learn.opt_func if isinstance(learn.opt_func, type) else type(learn.opt_func)
-    if issubclass(kind, torch.optim.Optimizer):
-        raise ValueError(f"learn.opt_func is PyTorch's {kind.__name__}, and fastai wants it wrapped: "
-                         f"opt_func=partial(OptimWrapper, opt=torch.optim.{kind.__name__})")
-    if not isinstance(learn.opt_func, OptimWrapper): return
-    raise ValueError("learn.opt_func is an optimizer already bound to parameters; each stage needs its own: "
-                     "opt_func=partial(OptimWrapper, opt=torch.optim.SGD)")
-
-def _check_head_epochs(n):
-    if isinstance(n, Integral): return
-    raise ValueError(f"head_epochs is {n!r}; expected a whole number, 0 or more")
-
-def _check_lengths(lengths, epochs, head_epochs):
-    whole = all(isinstance(n, Integral) for n in [*lengths.values(), head_epochs])
-    if whole and min(lengths.values()) >= 1 and head_epochs >= 0: return
-    raise ValueError(f"epochs is {epochs!r}, head_epochs {head_epochs!r}; "
-                     "expected whole numbers, at least 1 a stage, 0 or more for the head")
-
-def _check_rates(lrs):
-    for phase, lr in lrs.items():
-        if lr is None or isinstance(lr, slice): continue
-        if not isinstance(lr, Number):
-            raise TypeError(f"the lr of {phase} is {lr!r}; expected a number, e.g. 5e-3")
-        if not 0 < lr < math.inf:
-            raise ValueError(f"the lr of {phase} is {lr}; expected a positive number, e.g. 5e-3")
-
-def _check_valid_every(n):
-    if isinstance(n, Integral) and n >= 0: return
-    raise ValueError(f"valid_every is {n!r}; expected a whole number, 0 or more (0: never)")
-
-def _check_fit(fit):
-    if callable(fit): return
-    raise TypeError(f"fit is {fit!r}; expected one of fastai's fits, e.g. fit=Learner.fit_flat_cos")
-
-def _check_words(fit, words):
-    "Does the fit take these arguments?"
-    known = inspect.signature(fit).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in known.values()): return
-    known = [*known, 'valid_every', 'fit', 'epochs', 'head_epochs', 'adapter', 'loss', 'feed', 'plan']
-    for word in words:
-        if word not in known: raise TypeError(f"fit_sskd takes no {word!r}; {nearest(word, known)}")
-
 def _for_json(setting):
     if isinstance(setting, dict): return {name: _for_json(value) for name, value in setting.items()}
     is_plain = setting is None or isinstance(setting, (Number, str))
     return setting if is_plain else described(setting)
 
-# %% ../../nbs/distill/13_fit.ipynb #755fb34e
 def _check_callbacks(learn, run, cbs, valid_every):
     "Does each phase exist, and measure what its callbacks watch?"
     phases = [phase for phase, epochs in run.schedule.items() if epochs]
@@ -343,7 +297,7 @@ def fit_sskd(self: Learner,
     **kwargs: Any,                      # `fit=` any of fastai's fits, and what it takes: wd, pct_start, ...
 ) -> SSKDRun:                           # history, a table of the stages, adapters, costs
     "Stage-by-stage knowledge distillation (Gao et al., 2018, arXiv 1812.01819)"
-    _check_head_epochs(head_epochs)
+    check_head_epochs(head_epochs)
 
     # cut and pair networks that are not in stages, and begin again
     if not are_staged(self, teacher):
@@ -354,20 +308,20 @@ def fit_sskd(self: Learner,
         return run
 
     # check
-    _check_optimizer(self)
+    check_optimizer(self)
     check_own_head(self, teacher, head_epochs)
     unlike, teacher, loss = other_classes(self, teacher), network_of(teacher), as_loss(loss)
     valid_every = kwargs.get('valid_every', 1)
-    _check_valid_every(valid_every)
+    check_valid_every(valid_every)
     shapes = checked_shapes(self, teacher, head_epochs > 0, all_given(cbs))
     student, names = self.model, self.model.stage_names
     check_layout(self, student, all_given(cbs))
     lengths, lrs = by_stage(epochs, names, 'epochs'), by_stage(lr, [*names, 'head'], 'lr')
-    _check_lengths(lengths, epochs, head_epochs)
-    _check_rates(lrs)
+    check_lengths(lengths, epochs, head_epochs)
+    check_rates(lrs)
     fit = kwargs.get('fit', Learner.fit_one_cycle)
-    _check_fit(fit)
-    _check_words(fit, kwargs)
+    check_fit(fit)
+    check_words(fit, kwargs)
     adapters = make_adapters(names, shapes.taps, shapes.hints, adapter)
     settings = dict(epochs=epochs, head_epochs=head_epochs, lr=lr, adapter=adapter, loss=loss,
                     opt_func=self.opt_func, **kwargs)
@@ -404,73 +358,6 @@ def fit_sskd(self: Learner,
     self.opt = None
     return run
 
-# %% ../../nbs/distill/13_fit.ipynb #a0705539
-@contextmanager
-def _same_draws(learn: Learner) -> Iterator[None]:
-    "Afterward every random generator is as it was, that of the training loader too: looking changes no run"
-    state = rng_state(learn.dls.train)
-    try: yield
-    finally: set_rng_state(learn.dls.train, state)
-
-def _byte_seconds(place, device, size=1 << 26):
-    "How long it takes to read one remembered byte: half the rows of `size` bytes, in random order"
-    row = 1 << 12
-    where = device if place == 'device' else 'cpu'
-    rows = torch.empty(size//row, row, dtype=torch.uint8, device=where).zero_()
-    idx = torch.randperm(len(rows), device=rows.device)[:len(rows)//2]
-    start = time.perf_counter()
-    rows.index_select(0, idx).to(device)[0, 0].item()
-    return (time.perf_counter() - start)/(len(idx)*row)
-
-def _memory_in_all(plan, cache, device):
-    "The most that was held so far, with each step tried, and what will be remembered beside it"
-    place = cache.place(device)[0] if cache else 'device'
-    elsewhere = place == 'disk' or (place == 'host' and kind_of(device).separate_memory)
-    return peak_memory(device) + (0 if elsewhere else plan.bytes)
-
-# %% ../../nbs/distill/13_fit.ipynb #5275db60
-def planned(
-    learn: Learner,
-    teacher: nn.Module | Learner,
-    epochs: Any,
-    head_epochs: int,
-    adapter: Any,
-    loss: Any,
-    cbs: Any,
-    valid_every: int,
-    feed: Feed,
-    timed: bool,
-) -> Plan:
-    "`sskd_plan`; it draws random numbers, as a study that plans before it trains always has"
-    if not are_staged(learn, teacher):
-        with cut_and_paired(learn, teacher, adapter, head_epochs) as pair:
-            return planned(learn, pair.teacher, epochs, head_epochs, pair.adapter, loss, cbs, valid_every,
-                           feed, timed)
-    check_own_head(learn, teacher, head_epochs)
-    unlike, teacher, cbs = other_classes(learn, teacher), network_of(teacher), all_given(cbs)
-    _check_valid_every(valid_every)
-    shapes = checked_shapes(learn, teacher, head_epochs > 0, cbs)
-    names, cache, device = learn.model.stage_names, cache_in(learn, cbs), learner_device(learn)
-    adapters = make_adapters(names, shapes.taps, shapes.hints, adapter)
-    lengths = by_stage(epochs, names, 'epochs')
-    _check_lengths(lengths, epochs, head_epochs)
-    schedule = lengths | dict(head=head_epochs)
-    half = cache is not None and cache.half
-    as_in_the_run = entered(learn.model, teacher, adapters, shapes.taps, shapes.hints, feed,
-                            leave=True)
-    with as_in_the_run, kept(learn.model, teacher), torch.random.fork_rng():
-        learn.model.to(device)
-        teacher.to(device)
-        costs = stage_costs(learn, teacher, adapters, as_loss(loss), half, timed, feed)
-        if timed and len(learn.dls.valid): costs = costs.assign(**valid_seconds(learn, teacher))
-    if cache and not cache.ready(learn, cbs, teacher): cache = None
-    plan = plan_of(learn, teacher, cache, costs, schedule, valid_every, feed)
-    why = why_unstitched(learn.model, teacher, shapes, getattr(learn.dls, 'c', None)) or unlike
-    plan.stitched = not why
-    if timed: plan.memory = _memory_in_all(plan, cache, device)
-    if timed and cache: plan.byte_seconds = _byte_seconds(cache.place(device)[0], device)
-    return plan
-
 # %% ../../nbs/distill/13_fit.ipynb #b2273582
 @patch
 @delegates(Learner.fit_sskd, but='lr,fit,plan')
@@ -487,8 +374,8 @@ def sskd_plan(self: Learner,
     **kwargs: Any,
 ) -> Plan:                              # what is remembered and computed, bytes, multiply-adds, seconds
     "What `fit_sskd` would do, and what that would cost"
-    _check_head_epochs(head_epochs)
-    _check_fit(kwargs.get('fit', Learner.fit_one_cycle))
-    _check_words(kwargs.get('fit', Learner.fit_one_cycle), kwargs.keys() - {'lr', 'plan'})
-    with _same_draws(self):
+    check_head_epochs(head_epochs)
+    check_fit(kwargs.get('fit', Learner.fit_one_cycle))
+    check_words(kwargs.get('fit', Learner.fit_one_cycle), kwargs.keys() - {'lr', 'plan'})
+    with same_draws(self):
         return planned(self, teacher, epochs, head_epochs, adapter, loss, cbs, valid_every, feed, timed)

@@ -10,7 +10,7 @@ from torch import nn
 from sskd_tutor.data.images import Images, balanced, full_fashion, read_idx
 from sskd_tutor.data.loaders import ImageSet, fashion_dls
 from sskd_tutor.distill.cache import CacheFeatures
-from sskd_tutor.distill.check import try_task
+from sskd_tutor.distill.task import try_task
 from sskd_tutor.distill.checkpoint import Checkpoint
 from sskd_tutor.distill.losses import StitchedLoss, mimic_mse
 from sskd_tutor.nets.staged import StagedNet
