@@ -36,6 +36,7 @@ from .losses import bound
 from .phase import EpochRows, ValidEvery, cache_in, learner_with
 from .phase_cbs import check_monitors
 from .plan import Remember
+from .task import name_of
 from ..nets.staged import StagedNet
 
 # %% ../../nbs/distill/14_joint.ipynb #476c47e2
@@ -333,8 +334,6 @@ def _put_together(learn, teacher, terms, task, upto, cbs=None):
     return net.to(device), DistillJointly(teacher, comparisons, task)
 
 # %% ../../nbs/distill/14_joint.ipynb #045d3a46
-def _name(loss): return getattr(loss, '__name__', type(loss).__name__)
-
 def _add_up(own, task, seen, hints, y):
     "The sum of the terms, or a sentence about the one that cannot be computed"
     try: return own.add_up(task, seen, hints, y)
@@ -347,7 +346,7 @@ def _add_up(own, task, seen, hints, y):
 def _explain(own, c, seen, hints, y):
     try: own.compare(c, seen[c.key], hints, y)
     except (RuntimeError, TypeError) as e:
-        loss, error = _name(c.term.loss), f"{type(e).__name__}: {e}".splitlines()[0]
+        loss, error = name_of(c.term.loss), f"{type(e).__name__}: {e}".splitlines()[0]
         shapes = [tuple(seen[c.key].shape), tuple(hints[c.places[0]].shape)]
         raise ValueError(f"Term({loss}, at={c.term.at!r}): the loss fails on shapes {shapes[0]} of the "
                          f"student and {shapes[1]} of the teacher ({error}). If they must agree, pass "

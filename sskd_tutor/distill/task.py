@@ -106,10 +106,14 @@ def _copied(loss):
     try: return copy.deepcopy(loss)
     except Exception: return loss   # then it sees a batch more
 
-def _name(f): return getattr(f, '__name__', type(f).__name__)
+def name_of(
+    f: Any,   # a function or an object
+) -> str:
+    "Its name, or that of its class"
+    return getattr(f, '__name__', type(f).__name__)
 
 def _try_loss(learn, answers, labels):
-    what, loss = f"learn.loss_func, {_name(learn.loss_func)},", _copied(learn.loss_func)
+    what, loss = f"learn.loss_func, {name_of(learn.loss_func)},", _copied(learn.loss_func)
     if isinstance(loss, (nn.Module, BaseLoss)): loss.to(answers.device)
     pred = answers.detach().requires_grad_()
     with torch.enable_grad():
