@@ -61,7 +61,7 @@ def planned(
     feed: Feed,
     timed: bool,
 ) -> Plan:
-    "`sskd_plan`; it draws random numbers, as a study that plans before it trains always has"
+    "The plan of a run. Timing draws random numbers; within `same_draws` they are put back"
     if not are_staged(learn, teacher):
         with cut_and_paired(learn, teacher, adapter, head_epochs) as pair:
             return planned(learn, pair.teacher, epochs, head_epochs, pair.adapter, loss, cbs, valid_every,
