@@ -24,28 +24,35 @@ function dark(fig) {
 }
 
 // On a phone a figure is wider than the page and scrolls; its title is in lines that can be read without
-function lines(text, letters) {
-  const out = []
-  for (const line of text.split('<br>')) {
-    if (line.includes('<')) { out.push(line); continue }   // its tags are no letters
-    let now = ''
-    for (const word of line.split(' ')) {
-      if (now && now.length + 1 + word.length > letters) { out.push(now); now = word } else now += (now && ' ') + word
-    }
-    out.push(now)
+function wrapped(text, letters) {
+  const out = ['']
+  for (const word of text.split(' ')) {
+    const now = out.at(-1)
+    if (now && now.length + 1 + word.length > letters) out.push(word)
+    else out[out.length - 1] = now + (now && ' ') + word
   }
   return out
+}
+
+// A title's lines for `width` pixels: each is plain text, or text within one tag of its own size, as in <span style="font-size:13px">
+function lines(text, width, size) {
+  return text.split('<br>').flatMap(line => {
+    const [, open = '', words, close = ''] = line.match(/^(<[^>]+>)?(.*?)(<\/[^>]+>)?$/)
+    if (words.includes('<')) return [line]   // words of several looks stay together
+    const px = +(open.match(/font-size: *(\d+)px/)?.[1] ?? size)
+    return wrapped(words, Math.floor((width - 8)/(.56*px))).map(part => open + part + close)
+  })
 }
 
 function onPhone(fig, width) {
   const { title, margin, height = 450, sliders, ...layout } = fig.layout
   if (!title?.text) return fig
-  const size = title.font?.size ?? 17, letters = Math.floor((width - 8)/(.56*size))
-  const broken = title => title?.text ? { ...title, text: lines(title.text, letters).join('<br>'), x: 0, xref: 'container', pad: { ...title.pad, l: 4 } } : title
-  const more = Math.ceil(1.3*size*(lines(title.text, letters).length - title.text.split('<br>').length))
+  const size = title.font?.size ?? 17, inLines = text => lines(text, width, size)
+  const broken = title => title?.text ? { ...title, text: inLines(title.text).join('<br>'), x: 0, xref: 'container', pad: { ...title.pad, l: 4 } } : title
+  const more = Math.ceil(1.3*size*(inLines(title.text).length - title.text.split('<br>').length))
   const stops = sliders?.map(s => ({ ...s, steps: s.steps.map(step => {
     const [data, look] = step.args ?? []
-    return look?.['title.text'] ? { ...step, args: [data, { ...look, 'title.text': lines(look['title.text'], letters).join('<br>') }] } : step
+    return look?.['title.text'] ? { ...step, args: [data, { ...look, 'title.text': inLines(look['title.text']).join('<br>') }] } : step
   }) }))
   const frames = fig.frames?.map(f => f.layout?.title ? { ...f, layout: { ...f.layout, title: broken(f.layout.title) } } : f)
   return { ...fig, frames, layout: { ...layout, title: broken(title), height: height + more, margin: { ...margin, t: (margin?.t ?? 100) + more }, ...(stops ? { sliders: stops } : {}) } }

@@ -5,7 +5,7 @@ const sskdMoments = (() => {
   const now = { mode: 'immediate', frame: { duration: 0, redraw: true }, transition: { duration: 0 } }
 
   function controls(plot, stops, prefix, first) {
-    if (plot.moments) return plot.moments
+    if (plot.moments) return Object.assign(plot.moments, { stops })   // drawn again, for another width or theme
     const play = make('button', { type: 'button', textContent: '▶', ariaLabel: 'Play' })
     const range = make('input', { type: 'range', min: 0, max: stops.length - 1, step: 1, value: first, ariaLabel: 'moment of the training' })
     const said = make('output', {})
