@@ -295,6 +295,8 @@ def _refuse_code(s):
 def _read_config(config):
     "name -> settings, from a file or a dict"
     if not isinstance(config, Mapping):
+        if not Path(config).is_file():
+            raise FileNotFoundError(f"no file {str(config)!r}; give a TOML file with one table a study")
         try: config = tomllib.loads(bounded_text(config))
         except (ValueError, RecursionError) as e: raise ValueError(f"{config} is not TOML: {e}") from e
     if not config: raise ValueError("the config holds no study; begin one with a line [name]")

@@ -165,6 +165,17 @@ def _check_shared_buffers(student, x):
                          f"{tuple(buffer.shape)} that changes in training, so a frozen stage would not stand "
                          "still; give each its own, or make them one stage")
 
+# %% ../../nbs/distill/05_check.ipynb #c05a0002
+def _check_shared_parameters(student):
+    owners = {}   # id of a parameter -> the first part that holds it
+    for part_name, part in student.parts.items():
+        for name, parameter in part.named_parameters():
+            owner = owners.setdefault(id(parameter), part_name)
+            if owner == part_name: continue
+            raise ValueError(f"{owner} and {part_name} of the student share the parameter {name} of "
+                             f"{part_name}, so a frozen stage would not stand still; give each its own, "
+                             "or make them one stage")
+
 # %% ../../nbs/distill/05_check.ipynb #a98237dd
 def _check_staged(student, teacher):
     for what, net in (('learn.model', student), ('the teacher', teacher)):
@@ -257,6 +268,7 @@ def checked_shapes(
     x, labels = _checked_batch(learn)
     taps, answer_shape = _shapes(student, 'the student', x[:2])
     hints, teachers_answer = _shapes(teacher, 'the teacher', x[:2])
+    _check_shared_parameters(student)
     _check_shared_buffers(student, x[:2])
     classes = answer_shape
     if student.n_identities is not None and answer_shape: classes = (student.n_identities,)

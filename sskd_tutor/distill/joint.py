@@ -28,6 +28,7 @@ from ..core.units import ceil_div
 from .adapters import make_adapters
 from .cache import CacheFeatures
 from .callbacks import MimicFeatures, Reversible, StopOnNaN, at_rest
+from .arguments import check_rates
 from .check import check_layout, checked_shapes, first_batch
 from .costs import images_per_epoch, step_macs, total_gmacs
 from .fit import Run
@@ -431,6 +432,7 @@ def fit_joint(self: Learner,
     "Train the whole student on the task loss and weighted distillation losses at once"
     terms, cache, diary = L(terms), cache_in(self, cbs), EpochRows('joint', 'all')
     _check_epochs(epochs)
+    check_rates({'the joint training': lr})
     every = 0 if upto is not None else valid_every
     check_monitors(self, cbs, dict(joint=list(self.metrics.attrgot('name'))), every)
     _check_mixing(self, cbs, terms)

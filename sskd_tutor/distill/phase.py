@@ -28,6 +28,7 @@ from ..core.units import ceil_div
 from .cache import CacheFeatures, FromMemory
 from .callbacks import (AllLearn, FreezeStages, MimicFeatures, Reversible,
                                           StitchedAccuracy, StopOnNaN, mimic_net)
+from .arguments import check_rates
 from .check import PairShapes
 from .costs import images_per_epoch, mean_square, stage_costs
 from .losses import as_loss, bound, mimic_nmse
@@ -294,6 +295,7 @@ def fit_stage(self: Learner,
     student, k = self.model, self.model.stage_index(stage)
     name = student.stage_names[k]
     check_feed(feed, student, teacher, k, self.dls.train)
+    check_rates({name: lr})
     adapter = (nn.Identity() if adapter is None else adapter).to(learner_device(self))
     schedule = {n: epochs if n == name else 0 for n in student.stage_names} | dict(head=0)
     diary = _watched(self, EpochRows('mimic', name))
@@ -329,6 +331,7 @@ def fit_head(self: Learner,
     **kwargs: Any,
 ) -> list:                                  # tidy rows: phase, stage, epoch, measure, value
     "Let the head alone learn the learner's own task, on a frozen backbone"
+    check_rates(dict(head=lr))
     diary = _watched(self, EpochRows('head', 'head'))
     with kept(self.model):
         model, dls, from_memory = _head_alone(self, cache_in(self, cbs))

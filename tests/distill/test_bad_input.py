@@ -438,6 +438,13 @@ class Loud(nn.Module):
     (dict(adapter=nn.Conv2d(4, 8, 1)), TypeError, 'stage1: adapter is a Conv2d that is made already; expected .*function')])
 def test_settings_of_another_type(kwargs, error, match): refused(error, match, **kwargs)
 
+@pytest.mark.parametrize('lr, error, match', [(-1, ValueError, 'is -1; expected a positive number'), ('.1', TypeError, "is '.1'; expected a number")])
+def test_the_rate_of_one_phase(lr, error, match):
+    learn, before = new_learner(student := staged(4)), snapshot(student)
+    with pytest.raises(error, match='the lr of stage1 ' + match): learn.fit_stage(staged(8), 'stage1', 1, lr=lr)
+    with pytest.raises(error, match='the lr of head ' + match): learn.fit_head(1, lr=lr)
+    assert not moved(before, student)
+
 @pytest.mark.parametrize('every', ['2m', -1, None, float('nan')])
 def test_seconds_between_checkpoints(every, tmp_path):
     with pytest.raises(ValueError, match=f'every is {every!r}; expected seconds'): Checkpoint(tmp_path/'c', every=every)

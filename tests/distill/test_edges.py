@@ -342,6 +342,23 @@ def test_a_moving_buffer_shared_by_stages():
     for name in ('stage1', 'stage3'): student.stages[name][-1] = Center(torch.zeros(()))
     one_each(learn, teacher)
 
+def test_a_parameter_shared_by_stages():
+    teacher, student = pair()
+    extra = nn.Conv2d(1, 1, 1)
+    for name in ('stage1', 'stage3'): student.stages[name].append(ForAll(extra))
+    learn, before = new_learner(student), snapshot(student)
+    with pytest.raises(ValueError, match='stage1 and stage3 of the student share the parameter'): one_each(learn, teacher)
+    assert not moved(before, student)
+    student.stages['stage3'][-1] = ForAll(nn.Conv2d(1, 1, 1))
+    one_each(learn, teacher)
+
+class ForAll(nn.Module):
+    "One filter for every channel"
+    def __init__(self, conv):
+        super().__init__()
+        self.conv = conv
+    def forward(self, x): return self.conv(x.flatten(0, 1)[:, None]).view_as(x)
+
 def plain_dls(n=60, classes=10):
     "fastai's plain `DataLoader` over a list"
     torch.manual_seed(0)

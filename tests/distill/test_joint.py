@@ -87,6 +87,7 @@ def vague(pred, y): return (pred.argmax(1) == y).float().mean()
 
 @pytest.mark.parametrize('kwargs, error, match', [
     (dict(epochs='2'), ValueError, "epochs is '2'; expected a whole number"), (dict(epochs=terms), ValueError, "expected a whole number.*terms="),
+    (dict(lr=-1), ValueError, 'the lr of the joint training is -1; expected a positive number'),
     (dict(terms=[Term('mse', 'every', adapter='conv')]), TypeError, "the loss of a term is 'mse'; expected a function"),
     (dict(terms=[Term(mimic_mse, 'every')]), ValueError, r"Term.mimic_mse, at='every'.: the loss fails on .*adapter='conv'"),
     (dict(terms=[Term(dkd_loss)]), ValueError, r"Term.dkd_loss, at='logits'.*labels=True"),
