@@ -159,9 +159,9 @@ class Reached(NamedTuple):
     of: int        # seeds with a whole curve
     says: str      # in words
 
-def _reached_words(found):
-    "In words; `found` has no words yet"
-    if np.isnan(found.gmacs): return 'not reached'
+def _reached_words(found, last):
+    "In words; `found` has no words yet, `last` is the largest cost, in GMACs"
+    if np.isnan(found.gmacs): return f'not within {last:,.0f} GMACs'
     says = f'{found.gmacs:,.0f} GMACs'
     if not np.isnan(found.low): says += f' ({found.low:,.0f} to {found.high:,.0f})'
     never = found.of - found.above - found.crossed
@@ -179,7 +179,7 @@ def _reached(means, curves, level):
     low, high = _log_interval(crossed) if every else (np.nan, np.nan)
     found = Reached(gmacs, low, high, int(above), len(crossed), len(curves), '')
     starts_above = means[1][0] > level
-    says = 'above it at the smallest budget' if starts_above else _reached_words(found)
+    says = 'above it at the smallest budget' if starts_above else _reached_words(found, means[0][-1])
     return found._replace(says=says)
 
 # %% ../../nbs/compare/06_curves.ipynb #08962b89

@@ -269,7 +269,7 @@ def verdict(
         size = _how_much(r, sign=-1 if r.mean < 0 else 1)
         return _said(r, 'better' if better else 'worse', size)
     size = _how_much(r, sign=1)
-    if r.p < alpha: size += f', one of {among} comparisons'
+    if r.p < alpha: size += f'; on its own it would be shown, but not as one of {among} comparisons'
     return _said(r, 'no difference shown', size)
 
 # %% ../../nbs/compare/04_verdicts.ipynb #f03e5778

@@ -38,11 +38,11 @@ def runs_of_five() -> pd.DataFrame:
 
 # %% ../../nbs/course/10_lesson_09.ipynb #c5211dea
 @exercise('9.1', 'Guess first', wants='a list of the five names, best first', hints=[
-    "How many numbers an image does each method hear? One label, ten probabilities, "
+    "How many numbers per image does each method get? One label, ten probabilities, "
     "or some tens of thousands of features.",
     "The budget is small and the teacher must be paid. A method that reads the teacher's ten numbers has "
     "fewer epochs than one that reads the labels; is each of them worth more?",
-    "Softening the labels costs nothing and harms nobody much."])
+    "Softening the labels costs nothing and rarely hurts."])
 def check_ranking(answer):
     is_list = isinstance(answer, (list, tuple))
     need(is_list and sorted(map(str, answer)) == sorted(five), f'these five, best first: {five}', answer)
@@ -106,9 +106,9 @@ def interval_slips(
         Slip(t_interval(mean, d.std(ddof=0)/n**.5, n - 1), 'The spread is that of a sample: '
             'divide the squares by n - 1 (`ddof=1`), not by n.'),
         Slip(t_interval(mean, sd, n - 1), "That is how far one seed's difference may lie from the mean; "
-            "the mean of n of them is surer, by the root of n."),
-        Slip(_welch(a, b), 'You compare two heaps of runs. Take the difference within each seed first: '
-            'what the seed is worth cancels there.')]
+            "the mean of n of them is more precise, by a factor of the root of n."),
+        Slip(_welch(a, b), 'You compare two separate groups of runs. Take the difference within each '
+            "seed first, so that the seed's own effect cancels.")]
 
 # %% ../../nbs/course/10_lesson_09.ipynb #1ada5169
 def _check_interval(f, a, b):
@@ -188,7 +188,7 @@ def check_adjusted(answer):
     ps = stats.ttest_1samp(x[:, 1:] - x[:, :1], 0, axis=2).pvalue
     adjusted = np.array([run(answer, p.copy()) for p in ps])
     before, after = (100*(q < .05).any(1).mean() for q in (ps, adjusted))
-    return ("Compared with the definition. And 400 tables in which 22 methods and yours are all the same: "
+    return ("Compared with the definition. And in 400 tables, 23 methods are all equally good, and 22 are compared with the first: "
         f"without adjusting, {before:.0f} % of them "
             f"have a winner or loser below 0.05; adjusted, {after:.0f} %.")
 
@@ -325,10 +325,10 @@ def means_of_five() -> pd.DataFrame:
 
 # %% ../../nbs/course/10_lesson_09.ipynb #9a0c0004
 @exercise('9.6', 'Where do the lines cross?', wants='a dict {1: name, 4: name, 16: name}', hints=[
-    "At the smallest budget, a method that hears many numbers an image and learns them in short, "
+    "At the smallest budget, a method that gets many numbers per image and learns them in short, "
     "simple steps has an advantage.",
-    "An advantage of learning fast shrinks with time. Which of the five loses nothing else: "
-    "it copies features as well, and lets all stages move together?"])
+    "An advantage of learning fast shrinks with time. Which of the five also "
+    "copies features, but lets all stages keep moving together?"])
 def check_winners(answer):
     expected = f'a dict with the keys 1, 4 and 16, and as values three of {on_curves}'
     need(isinstance(answer, Mapping) and set(answer) == {1, 4, 16}, expected, answer)

@@ -232,7 +232,7 @@ def differences(
     fig.add_vline(0, line=dict(color=method_colors['teacher'], width=2))
     more, less = ('better', 'worse') if m.better > 0 else ('worse', 'better')
     span = around(m.scale*table.low, m.scale*table.high, m.scale*table.difference, 0)
-    fig.update_xaxes(title=f'← {less}   {m.words}, {m.gap}   {more} →', range=span)
+    fig.update_xaxes(title=f'← {less}   {m.words}, minus {named(against)}, {m.gap}   {more} →', range=span)
     right = [_verdict_words(t, m) for t in table.itertuples()]
     margin = 24 + 6.6*max(len(words) for words in right)
     return _ladder(fig, _tally(table, against), list(table.a), right, theme, margin)

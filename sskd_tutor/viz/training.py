@@ -47,6 +47,7 @@ def _add_loss(fig, stage, rows, color, measure=None):
         x=rows.x, y=rows.value, name=f"{stage}, {'validation' if measure else 'training loss'}",
         showlegend=False, opacity=1 if measure else .45, mode='lines+markers' if measure else 'lines',
         line=dict(color=color, width=3 if measure else 1.5),
+        cliponaxis=False,   # the last point lies on the edge
         hovertemplate=f"{stage}, epoch %{{x}}<br>{what} %{{y:.4f}}<extra></extra>")
 
 # %% ../../nbs/viz/02_training.ipynb #da25b610
@@ -77,7 +78,7 @@ def stage_timeline(
     colors, fig = color_of(spans), go.Figure()
     for (stage, what), rows in table.groupby(['stage', 'measure'], sort=False):
         _add_loss(fig, stage, rows, colors[stage], None if what == 'train_loss' else measure)
-    fig.update_yaxes(title=mimic_names[measure], **log_ticks())
+    fig.update_yaxes(title=f'{mimic_names[measure]} (thin: training loss)', **log_ticks())
     return shade(styled(fig, _hint_title(table, measure), theme), spans, colors, theme=theme)
 
 # %% ../../nbs/viz/02_training.ipynb #14bc5171
@@ -86,7 +87,7 @@ def _add_accuracy(fig, stage, rows, color):
     what = "the student's own accuracy" if stage == 'head' else 'stitched accuracy'
     fig.add_scatter(
         x=rows.x, y=100*rows.value, mode='lines+markers', name=stage, showlegend=False,
-        line=dict(color=color, width=3),
+        line=dict(color=color, width=3), cliponaxis=False,
         hovertemplate=f'{stage}, epoch %{{x}}<br>{what} %{{y:.2f}} %<extra></extra>')
 
 # %% ../../nbs/viz/02_training.ipynb #c1a10001
