@@ -188,8 +188,9 @@ def check_adjusted(answer):
     ps = stats.ttest_1samp(x[:, 1:] - x[:, :1], 0, axis=2).pvalue
     adjusted = np.array([run(answer, p.copy()) for p in ps])
     before, after = (100*(q < .05).any(1).mean() for q in (ps, adjusted))
-    return ("Compared with the definition. And in 400 tables, 23 methods are all equally good, and 22 are compared with the first: "
-        f"without adjusting, {before:.0f} % of them "
+    return ("Compared with the definition. In 400 tables, 22 methods are compared with one more, and all are "
+            "equally good: "
+        f"without adjusting, {before:.0f} % of the tables "
             f"have a winner or loser below 0.05; adjusted, {after:.0f} %.")
 
 # %% ../../nbs/course/10_lesson_09.ipynb #b5bd0773
