@@ -5,13 +5,14 @@ on held-out training images, all others on the test images. `settings` holds wha
 in it is the method with its knob, as `sskd_tutor compare` takes it. `cpu_seconds` is what the process itself
 computed, on one thread.
 """
-import argparse, csv, json, time, tomllib
+import argparse, json, time, tomllib
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import pandas as pd
 import torch
+from rows import append_rows
 
 from sskd_tutor.compare.curves import whole_rows
 from sskd_tutor.compare.methods import parsed, schedule, train
@@ -93,18 +94,6 @@ def read_rows(path):
     rows = {}
     for row in found: rows.setdefault(tuple(row[name] for name in KEY), row)
     return rows
-
-def append_row(path, row):
-    "Add a row; one that was cut off before it stays on a line of its own"
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cut_off = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b'\n')
-    is_new = not path.exists() or not path.stat().st_size
-    with open(path, 'a', newline='') as f:
-        if cut_off: f.write('\n')
-        writer = csv.DictWriter(f, COLUMNS, lineterminator='\n')
-        if is_new: writer.writeheader()
-        writer.writerow(row)
 
 # --- choosing, on held-out images
 
@@ -256,7 +245,7 @@ def make_runs(config, path, most):
     made = 0
     while (run := next_run(config, read_rows(path))) and (most is None or made < most):
         row = make(config, run)
-        append_row(path, row)
+        append_rows(Path(path), COLUMNS, [row])
         made += 1
         setting = run.setting
         print(f"{run.study} {setting.name} lr {setting.lr} bs {setting.bs}, {run.budget} x, "

@@ -13,7 +13,7 @@ of its own; and the same student trained on names alone, for as many multiply-ad
 run took. Both learn by the same margin loss. The last epoch is measured, never the best; nothing was chosen
 on the strangers.
 """
-import argparse, csv, hashlib, time
+import argparse, hashlib, time
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from fastai.callback.all import ChannelsLast
 from fastai.vision.all import Learner, set_seed
-from rows import read_rows
+from rows import append_rows, read_rows
 
 import sskd_tutor.distill.fit  # noqa: F401, adds Learner.fit_sskd
 from sskd_tutor.distill.cache import CacheFeatures
@@ -197,12 +197,6 @@ def row_of(a, seed, student):
                 date=str(date.today()))
     return {name: as_text(name, row[name]) for name in FIELDS}
 
-def write_rows(path, fields, rows):
-    with path.open('w', newline='') as f:
-        w = csv.DictWriter(f, fields, lineterminator='\n')
-        w.writeheader()
-        w.writerows(rows)
-
 def compare(a):
     "The runs that are not there yet"
     rows = read_rows(a.csv)
@@ -219,7 +213,7 @@ def known(rows, method, seed):
 def note(a, rows, seed, student):
     "Add a student to the rows and to the file"
     rows.append(row_of(a, seed, student))
-    write_rows(a.csv, FIELDS, rows)
+    append_rows(a.csv, FIELDS, rows[-1:])
     print({name: rows[-1][name] for name in PRINTED}, flush=True)
 
 # --- classes as persons
@@ -231,7 +225,9 @@ def classes(a):
         for row in class_rows(a, [vocab[i] for i in held]):
             rows.append(row)
             print(row, flush=True)
-    write_rows(a.csv.with_name('faces_classes.csv'), list(rows[0]), rows)
+    path = a.csv.with_name('faces_classes.csv')
+    path.unlink(missing_ok=True)   # they are few, and made anew
+    append_rows(path, list(rows[0]), rows)
 
 def class_rows(a, strangers):
     "(of the network, of the pixels) with these classes held out"

@@ -7,7 +7,7 @@ bccd.csv), a row a try in results/lfw_tuning.csv, points of the curves in result
 the folder that holds the sets. What is in a file is not made again; teachers, backbones and students are kept
 in --folder. One thread; bfloat16 where the processor has it.
 """
-import argparse, csv, json, os, resource, time, tomllib
+import argparse, json, os, resource, time, tomllib
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import product
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from fastai.callback.all import ChannelsLast
 from fastai.vision.all import Learner, set_seed
-from rows import append_new, read_rows
+from rows import append_new, append_rows, read_rows
 from sklearn.metrics import roc_auc_score
 from torch.utils.data import Subset
 
@@ -368,12 +368,9 @@ metrics = dict(lfw='accuracy, mean of ten folds', camvid='mIoU', bccd='COCO mAP'
 # --- files
 
 def add(path, row):
-    old = read_rows(path)
-    names = list(old[0]) if old else list(row)
-    with path.open('a', newline='') as f:
-        w = csv.DictWriter(f, names, lineterminator='\n')
-        if not old: w.writeheader()
-        w.writerow(row)
+    "Add a row to the file, and print it"
+    there = read_rows(path)
+    append_rows(path, list(there[0] if there else row), [row])
     print(*(value for name, value in row.items() if name != 'settings'), flush=True)
 
 def shared(s, **known):

@@ -1,5 +1,5 @@
 """Rows of a study's file: read, and added to as runs are finished."""
-import csv
+import csv, fcntl
 from pathlib import Path
 
 def read_rows(
@@ -8,11 +8,15 @@ def read_rows(
     return list(csv.DictReader(path.open())) if path.exists() else []
 
 def append_rows(path: Path, columns: list, rows: list):
-    "Add rows; a new file begins with its head"
-    is_new = not path.exists()
+    """Add rows; a new file begins with its head. Several processes may write to one file.
+    A row that was cut off stays on a line of its own"""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open('a', newline='') as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        text = path.read_text()
+        if text and not text.endswith('\n'): f.write('\n')
         writer = csv.DictWriter(f, columns, lineterminator='\n')
-        if is_new: writer.writeheader()
+        if not text: writer.writeheader()
         writer.writerows(rows)
 
 def append_new(path: Path, columns: list, rows: list, key: list):

@@ -6,7 +6,7 @@ that many remembered views an image; 'fresh' (only if asked for) is our engine w
 rows of one seed are paired; last epoch, never the best. With E epochs a stage, R >= E views never come again,
 so only R < E is a question.
 """
-import argparse, csv, fcntl, os, sys, time
+import argparse, os, sys, time
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -20,7 +20,7 @@ sys.path[:0] = [str(here), str(here.parent)]
 from jobs import run_cells
 from pairs import adapters_of, embedded
 from plain import Precision, plain_macs, plain_sskd
-from rows import read_rows
+from rows import append_rows, read_rows
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
 from sskd_tutor.core.device import Bf16
@@ -49,13 +49,6 @@ def key(views, seed, a):
 def done(a):
     "The keys of the rows that are there"
     return {tuple(row[name] for name in KEY) for row in read_rows(a.csv)}
-
-def append(path, row):
-    with path.open('a', newline='') as f:
-        fcntl.flock(f, fcntl.LOCK_EX)  # the jobs write to one file
-        w = csv.DictWriter(f, FIELDS, lineterminator='\n')
-        if f.tell() == 0: w.writeheader()
-        w.writerow(row)
 
 # --- a run
 
@@ -108,7 +101,7 @@ def run_cell(a, views, seed):
                evaluated_on='official-10000' if is_official else 'official-2000', lr=LR, teacher='full',
                width=32, precision=precision.name, threads=torch.get_num_threads(),
                machine=f'{os.cpu_count()} CPU cores', date=date.today())
-    append(a.csv, row)
+    append_rows(a.csv, FIELDS, [row])   # the jobs write to one file
     print(*(f'{name} {row[name]}' for name in FIELDS[:6]), flush=True)
 
 # --- the command

@@ -78,8 +78,9 @@ def stage_timeline(
     colors, fig = color_of(spans), go.Figure()
     for (stage, what), rows in table.groupby(['stage', 'measure'], sort=False):
         _add_loss(fig, stage, rows, colors[stage], None if what == 'train_loss' else measure)
-    fig.update_yaxes(title=f'{mimic_names[measure]} (thin: training loss)', **log_ticks())
-    return shade(styled(fig, _hint_title(table, measure), theme), spans, colors, theme=theme)
+    fig.update_yaxes(title=mimic_names[measure], **log_ticks())
+    return shade(styled(fig, _hint_title(table, measure), theme), spans, colors,
+                 'epochs, all stages (thin lines: training loss)', theme=theme)
 
 # %% ../../nbs/viz/02_training.ipynb #14bc5171
 def _add_accuracy(fig, stage, rows, color):

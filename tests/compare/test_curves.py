@@ -9,6 +9,7 @@ from sskd_tutor.compare.methods import methods, parsed, phases_of
 from sskd_tutor.core.files import pkg_data
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT/'benchmarks'))   # for `rows`
 spec = importlib.util.spec_from_file_location('curves', ROOT/'benchmarks/curves.py')
 curves = importlib.util.module_from_spec(spec)
 sys.modules["curves"] = curves   # dataclasses look their module up
@@ -62,24 +63,24 @@ def test_the_better_rival_goes_on(config):
 
 def test_what_is_there_is_not_made_again(config, tmp_path):
     first = curves.next_run(config, {})
-    curves.append_row(tmp_path/'a.csv', row_of(config, first, 50))
+    curves.append_rows(tmp_path/'a.csv', curves.COLUMNS, [row_of(config, first, 50)])
     assert curves.next_run(config, curves.read_rows(tmp_path/'a.csv')) != first
     other = replace(first, setting=replace(first.setting, lr=.1))
-    curves.append_row(tmp_path/'b.csv', row_of(config, other, 50))
+    curves.append_rows(tmp_path/'b.csv', curves.COLUMNS, [row_of(config, other, 50)])
     assert curves.next_run(config, curves.read_rows(tmp_path/'b.csv')) == first   # another setting is another run
 
 def test_a_row_that_was_cut_off_is_made_again(config, tmp_path):
     path, first = tmp_path/'a.csv', curves.next_run(config, {})
-    curves.append_row(path, row_of(config, first, 50))
+    curves.append_rows(path, curves.COLUMNS, [row_of(config, first, 50)])
     path.write_text(path.read_text()[:-20])
     with pytest.warns(UserWarning, match='line 2: cut off'): assert curves.read_rows(path) == {}
-    curves.append_row(path, row_of(config, first, 50))
+    curves.append_rows(path, curves.COLUMNS, [row_of(config, first, 50)])
     with pytest.warns(UserWarning, match='line 2: cut off'): assert len(curves.read_rows(path)) == 1
 
 @pytest.mark.parametrize('column, value', [('accuracy', '940'), ('accuracy', 'good'), ('agreement', '1.2'), ('kl', '-1'), ('gmacs', '')])
 def test_a_row_that_no_run_wrote_is_refused(config, tmp_path, column, value):
     path = tmp_path/'a.csv'
-    curves.append_row(path, row_of(config, curves.next_run(config, {}), 50) | {column: value})
+    curves.append_rows(path, curves.COLUMNS, [row_of(config, curves.next_run(config, {}), 50) | {column: value}])
     with pytest.raises(ValueError, match=f'line 2: {column} is'): curves.read_rows(path)
 
 def test_another_file_is_refused(tmp_path):
