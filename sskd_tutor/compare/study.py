@@ -340,7 +340,7 @@ def budget_words(
 ) -> str:           # '5200 gmacs'
     "A budget as it stands in the table"
     (unit, amount), = budget.items()
-    return f'{amount:g} {unit}'
+    return f'{amount:.15g} {unit}'   # `g` alone rounds to six digits, and two budgets would be one
 
 # %% ../../nbs/compare/02_study.ipynb #db1dd76c
 @dataclass(frozen=True)

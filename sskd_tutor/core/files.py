@@ -219,7 +219,9 @@ def pack(
     if isinstance(o, dict):
         return {'$dict': [[key, pack(value, tensors, f'{name}/{key}')] for key, value in o.items()]}
     if isinstance(o, (list, tuple, L)):
-        if _are_scalars(o): return _keep(torch.stack(list(o)), '$scalars', tensors, name)
+        if _are_scalars(o):
+            device = o[-1].device   # losses of a resumed fit begin on the CPU
+            return _keep(torch.stack([tensor.to(device) for tensor in o]), '$scalars', tensors, name)
         parts = [pack(value, tensors, f'{name}/{i}') for i, value in enumerate(o)]
         return {'$tuple': parts} if isinstance(o, tuple) else parts
     raise TypeError(f"{name or 'the state'} holds a {type(o).__name__}; expected tensors, arrays, numbers, "

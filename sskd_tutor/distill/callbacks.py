@@ -45,6 +45,8 @@ class Reversible(Callback):
 # %% ../../nbs/distill/02_callbacks.ipynb #ab4f76ca
 @patch
 def before_fit(self: Reversible) -> None:
+    is_validation = self.learn.lock.locked()   # a `validate`, perhaps inside a fit
+    if not is_validation: self.undo()          # a fit that ended with an error has not called `after_fit`
     self._depth += 1
     if self._depth > 1: return
     self._undo = ExitStack()
@@ -123,11 +125,14 @@ def at_rest(
     net: nn.Module,   # the teacher
     learn: Learner,   # says on which device, in which memory layout
 ) -> Iterator[None]:
-    "The teacher on the learner's device, frozen, in eval mode; both come back at the end"
+    "The teacher on the learner's device, frozen, in eval mode; modes and memory layout come back at the end"
+    was_contiguous = all(p.is_contiguous() for p in net.parameters())
     with kept(net):
         net.to(learner_device(learn)).eval().requires_grad_(False)
         if hasattr(learn, 'channels_last'): net.to(memory_format=torch.channels_last)
-        yield
+        try: yield
+        finally:
+            if was_contiguous: net.to(memory_format=torch.contiguous_format)
 
 # %% ../../nbs/distill/02_callbacks.ipynb #0ab53a4f
 class MimicFeatures(Reversible):

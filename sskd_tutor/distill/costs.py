@@ -44,11 +44,13 @@ def step_macs(
 
     gradients = [p.grad for p in net.parameters()]
     for p in net.parameters(): p.grad = None  # else backward adds to the tensors that are put back
-    with kept(net), torch.enable_grad():
-        net.eval()
-        for name, part in net.parts.items(): part.requires_grad_(name in train)
-        macs = count_macs(step) if any(p.requires_grad for p in net.parameters()) else 0
-    for p, gradient in zip(net.parameters(), gradients): p.grad = gradient
+    try:
+        with kept(net), torch.enable_grad():
+            net.eval()
+            for name, part in net.parts.items(): part.requires_grad_(name in train)
+            macs = count_macs(step) if any(p.requires_grad for p in net.parameters()) else 0
+    finally:
+        for p, gradient in zip(net.parameters(), gradients): p.grad = gradient
     return macs/(images or len(x))
 
 # %% ../../nbs/distill/06_costs.ipynb #a90c0de1
@@ -233,5 +235,6 @@ def valid_seconds(
 ) -> dict[str, list[float]]:  # student_valid_seconds, teacher_valid_seconds: of stages and head
     "How long a forward takes, an image, in a batch of the validation"
     x = first_batch(learn.dls.valid)[0]
-    return dict(student_valid_seconds=_forward_seconds(learn, learn.model.eval(), x),
-                teacher_valid_seconds=_forward_seconds(learn, teacher.eval(), x))
+    with kept(learn.model, teacher):
+        return dict(student_valid_seconds=_forward_seconds(learn, learn.model.eval(), x),
+                    teacher_valid_seconds=_forward_seconds(learn, teacher.eval(), x))

@@ -276,6 +276,7 @@ def fill(self: FrozenTaps, which: TapView) -> None:
 
 @patch
 def _fill_rows(self: FrozenTaps, which: TapView, missing: np.ndarray, counted: bool) -> None:
+    if not len(missing): return   # `split` makes one empty piece of nothing
     store, bs = self.stores[which], self.dl.bs
     for rows in torch.from_numpy(missing).split(bs):
         padded = torch.cat([rows, torch.arange(bs) % len(store.filled)])[:bs]

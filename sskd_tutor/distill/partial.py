@@ -54,12 +54,15 @@ def partial_answers(
     check_temperature(T)
     n_classes = logits.shape[1]
     _check_keep(keep, n_classes)
-    p = (logits.float()/T).softmax(1)
+    scaled = logits.float()/T
+    p = scaled.softmax(1)
     own = p.gather(1, y[:, None])
     if right is not None: own = torch.full_like(own, _softened(right, n_classes, T))
     places = wrong_classes(y, n_classes)
     wrong = p.gather(1, places)
-    wrong = wrong/wrong.sum(1, keepdim=True)*(1 - own)
+    total = wrong.sum(1, keepdim=True)
+    of_logits = scaled.gather(1, places).softmax(1)   # the same shares, also where `total` is 0 in float32
+    wrong = torch.where(total > 0, wrong/total, of_logits)*(1 - own)
     if shuffle: wrong = _moved(wrong)
     wrong = _leveled(wrong, keep)
     return p.scatter(1, places, wrong).scatter(1, y[:, None], own)

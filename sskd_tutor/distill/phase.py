@@ -71,9 +71,9 @@ def learner_with(
         for name, value in attrs.items(): setattr(learn, name, value)
         try: yield
         finally:
-            for name, value in old.items(): setattr(learn, name, value)
             for cb in learn.cbs:  # the learner's own, which an interrupt does not take off
                 if isinstance(cb, Reversible): cb.undo()
+            for name, value in old.items(): setattr(learn, name, value)   # last: `undo` may set one of them
 
 # %% ../../nbs/distill/12_phase.ipynb #7f7acb76
 def say(

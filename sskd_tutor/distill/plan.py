@@ -8,9 +8,9 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/distill/plan.html.md"""
 __all__ = ['networks', 'macs_per_byte', 'Work', 'n_validations', 'Route', 'Remember', 'Plan', 'make_plan', 'shown']
 
 # %% ../../nbs/distill/08_plan.ipynb #1d683f6a
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import combinations, product
+from itertools import combinations
+from operator import attrgetter
 
 import pandas as pd
 from fastcore.all import patch
@@ -123,23 +123,35 @@ class _Choice:
     cost: float
     peak: float     # bytes
 
+@dataclass
+class _Priced:
+    "One way through a run for one network, and what it takes"
+    kept: frozenset   # places of the taps that are remembered
+    cost: float       # in multiply-adds
+    peaks: list       # bytes held in each phase
+
 @patch
-def _choices(self: Work, kept_views: int, price: float) -> Iterator[_Choice]:
-    "Every choice of taps for both networks"
+def _priced(self: Work, network: str, kept_views: int, price: float) -> list[_Priced]:
+    "Every way through a run for one network, the cheapest first"
     every = _subsets(len(self.costs) - 1) if kept_views else [frozenset()]
-    found = {}
-    for network in networks:
-        routes = [self.route(network, kept, kept_views) for kept in every]
-        found[network] = [(route.kept, self._cost(route, price), self._peaks(route)) for route in routes]
-    for (s_kept, s_cost, s_peaks), (t_kept, t_cost, t_peaks) in product(*found.values()):
-        peak = max(s + t for s, t in zip(s_peaks, t_peaks))
-        yield _Choice(kept_views, dict(student=s_kept, teacher=t_kept), s_cost + t_cost, peak)
+    routes = [self.route(network, kept, kept_views) for kept in every]
+    found = [_Priced(route.kept, self._cost(route, price), self._peaks(route)) for route in routes]
+    return sorted(found, key=attrgetter('cost'))
 
 @patch
 def _cheapest(self: Work, kept_views: int, price: float, budget: float) -> _Choice | None:
-    "The cheapest choice that fits, or None"
-    fitting = [choice for choice in self._choices(kept_views, price) if choice.peak <= budget]
-    return min(fitting, key=lambda choice: choice.cost, default=None)
+    "The cheapest choice for both networks that fits, or None"
+    students, teachers = [self._priced(network, kept_views, price) for network in networks]
+    best = None
+    for student in students:
+        for teacher in teachers:
+            cost = student.cost + teacher.cost
+            if best is not None and cost >= best.cost: break   # the teachers that follow cost more
+            peak = max(s + t for s, t in zip(student.peaks, teacher.peaks))
+            if peak > budget: continue
+            best = _Choice(kept_views, dict(student=student.kept, teacher=teacher.kept), cost, peak)
+            break
+    return best
 
 # %% ../../nbs/distill/08_plan.ipynb #dabfb15c
 def _halvings(n): return [n >> i for i in range(n.bit_length())]

@@ -41,8 +41,10 @@ class CompileStage(Reversible):
     def change(self, stack):
         if self.opt is None: return  # `validate` alone
         self.compiled = {}   # module -> its compiled call
+        self.plain = {}      # module -> the call before: the user's own, or None
         stack.callback(self.drop)
         for module in self.learning():
+            self.plain[module] = module._compiled_call_impl
             self.compiled[module] = torch.compile(_calling(module), **self.kwargs)
         self.use(True)
 
@@ -55,10 +57,11 @@ class CompileStage(Reversible):
 # %% ../../nbs/distill/03_precision.ipynb #fd446194
 @patch
 def use(self: CompileStage,
-    on: bool,   # call what was compiled; False: the plain modules
+    on: bool,   # call what was compiled; False: the modules as they were
 ) -> None:
-    "Switch between the compiled calls and the plain ones"
-    for module, call in self.compiled.items(): module._compiled_call_impl = call if on else None
+    "Switch between the compiled calls and those before"
+    calls = self.compiled if on else self.plain
+    for module, call in calls.items(): module._compiled_call_impl = call
 
 @patch
 def drop(self: CompileStage) -> None:
@@ -92,7 +95,9 @@ class LossOnDevice(Reversible):
 
     def fetch(self):
         losses = getattr(self.recorder, 'losses', None)
-        if losses: self.recorder.losses = list(torch.stack(losses).cpu())
+        if not losses: return
+        device = losses[-1].device   # those of a resumed fit begin on the CPU
+        self.recorder.losses = list(torch.stack([loss.to(device) for loss in losses]).cpu())
 
 # %% ../../nbs/distill/03_precision.ipynb #3713c4c2
 def _decays(p): return p.ndim > 1   # norms and biases do not

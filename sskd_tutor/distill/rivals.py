@@ -26,8 +26,8 @@ def standardized(
     "Logits as z-scores, image by image"
     logits = logits.float()
     centered = logits - logits.mean(1, keepdim=True)
-    spread = centered.square().mean(1, keepdim=True).sqrt()
-    return centered/spread.clamp(min=1e-7)
+    variance = centered.square().mean(1, keepdim=True)
+    return centered/variance.clamp(min=1e-14).sqrt()   # clamped first: at 0 the root has no gradient
 
 # %% ../../nbs/distill/01a_rivals.ipynb #d27240ed
 @in_float32

@@ -10,7 +10,7 @@ from sskd_tutor.compare.results import append_run, read_runs, run_columns
 from sskd_tutor.compare.runner import compare, examine, start, train_cell, valid_accuracy
 from sskd_tutor.data.images import Images, embedded_fashion
 from sskd_tutor.compare.methods import add_method, methods, phases_of, schedule, sources, train
-from sskd_tutor.compare.study import Pair, cells, fashion_folder, guard, overlap, remarks, run_key, split_images, studies, study
+from sskd_tutor.compare.study import Pair, budget_words, cells, fashion_folder, guard, overlap, remarks, run_key, split_images, studies, study
 from sskd_tutor.compare.boards import boards, leaderboard_md
 from sskd_tutor.core.device import quiet
 from sskd_tutor.distill.losses import losses
@@ -309,3 +309,7 @@ def test_workers_do_not_outlive_their_parent(tmp_path):
         time.sleep(.2)
     os.kill(worker, signal.SIGKILL)
     pytest.fail(f'worker {worker} waits for nobody')
+
+def test_budgets_of_many_digits_are_two_runs():
+    assert budget_words(dict(gmacs=1234567)) != budget_words(dict(gmacs=1234568))
+    assert budget_words(dict(gmacs=1300)) == '1300 gmacs' and budget_words(dict(gmacs=.1)) == '0.1 gmacs'

@@ -22,6 +22,8 @@ from sskd_tutor.distill.losses import StitchedLoss, mimic_mse
 from sskd_tutor.distill.plan import macs_per_byte
 from sskd_tutor.distill.precision import CompileStage
 from sskd_tutor.core.files import pack, read_snapshot, snapshots, unpack, write_snapshot
+from sskd_tutor.data.loaders import fashion_dls
+from sskd_tutor.nets.small import tutorial_resnet
 from helpers.pairs import gap, new_learner, pair, small_dls
 from conftest import root
 
@@ -585,6 +587,25 @@ def test_two_processes_go_on(tmp_path):
         whole, resumed = (torch.load(tmp_path/f'{w}{r}.pt') for w in ('whole', 'resume'))
         for part in ('student', 'history'): assert gap(whole['out'][part], resumed['out'][part]) == 0
         assert resumed['batches'] == dict(stage2=2, stage3=4, head=4)
+
+@pytest.mark.parametrize('batches', [10, 30])
+def test_costs_where_all_is_remembered(batches, tmp_path):
+    "Nothing is missing in the memory of a resumed phase, so nothing is computed and counted for it"
+    def go(*cbs):
+        torch.manual_seed(0)
+        nets = [tutorial_resnet(width=8, blocks=1) for _ in range(2)]
+        return distill([CacheFeatures(views=1), *cbs], dls=fashion_dls(n=500, bs=64), nets=nets, epochs=3,
+                       head_epochs=1, valid_every=0)
+    whole = go()
+    with pytest.raises(KeyboardInterrupt): go(Checkpoint(tmp_path/'c', every=0), Interrupt(batches))
+    same(whole, go(Checkpoint(tmp_path/'c', resume=True)))
+
+@pytest.mark.gpu
+def test_scalars_of_two_devices():
+    "Losses that were restored lie on the CPU, those since on the GPU"
+    losses = [torch.tensor(1.), torch.tensor(2., device='cuda')]
+    tensors = {}
+    assert torch.equal(torch.stack(unpack(pack(losses, tensors), tensors)), torch.tensor([1., 2.]))
 
 if __name__ == '__main__':
     if sys.argv[1] == 'ranks': ranks(sys.argv[2], Path(sys.argv[3]))

@@ -217,3 +217,11 @@ def test_mixing_that_is_refused(teacher):
     with pytest.raises(ValueError, match='wants the label of one'): fitted(teacher, Term(dkd_loss, labels=True), MixUp())
     with pytest.raises(ValueError, match='blend an image twice'): fitted(teacher, Term(soft_kl), [MixUp(), CutMix()])
     with pytest.raises(ValueError, match='which images'), pytest.warns(UserWarning): fitted(teacher, Term(CRD(), -1), [MixUp(), CacheFeatures(views=1)])
+
+@pytest.mark.parametrize('right', [None, .9])
+def test_a_teacher_without_any_doubt(right):
+    "Its probabilities of the wrong classes are zero in float32; their shares are still known"
+    logits = torch.zeros(1, 10)
+    logits[0, 0] = 120.
+    answers = partial_answers(logits, torch.tensor([0]), T=1., right=right)
+    assert torch.allclose(answers.sum(), torch.tensor(1.)) and torch.allclose(answers[0, 1:], answers[0, 1])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from fastai.vision.all import Adam, Callback, GradientAccumulation, accuracy
 
+from sskd_tutor.compare.light import SoftLoss
 from sskd_tutor.core.device import Bf16
 from sskd_tutor.distill.callbacks import FreezeStages, Reversible
 from sskd_tutor.distill.joint import Term
@@ -236,3 +237,27 @@ def test_device_loader_is_not_worn():
         learn.fit_sskd(staged(8), epochs=1, head_epochs=1, cbs=Look())
         orders.append(seen)
     assert orders[0] == orders[1]
+
+def test_the_next_plain_fit_begins_anew():
+    "`after_fit` is not called when a fit ends with an error: what was frozen learns again in the end"
+    learn = new_learner(staged(4), cbs=[FreezeStages('head')])
+    before = state(learn.model)
+    class Once(Callback):
+        def after_batch(self):
+            if self.training and not hasattr(self, 'stopped'):
+                self.stopped = True
+                raise KeyboardInterrupt
+    learn.add_cb(Once())
+    with pytest.raises(KeyboardInterrupt): learn.fit(1)
+    learn.fit(1)
+    assert state(learn.model)[1] == before[1]
+
+def test_the_loss_of_the_learner_comes_back():
+    "Also where a callback of its own exchanges the loss during a fit"
+    class Twice(SoftLoss):
+        def loss(self, pred, y): return 2*self.own_loss(pred, y)
+    learn = new_learner(staged(4), cbs=[Twice()])
+    loss = learn.loss_func
+    with pytest.raises(KeyboardInterrupt):
+        learn.fit_sskd(staged(8), epochs=1, head_epochs=1, cbs=Stop('after_step', 0, KeyboardInterrupt(), 0))
+    assert learn.loss_func is loss

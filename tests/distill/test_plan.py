@@ -1,5 +1,6 @@
 """What a run will take, on paper: every multiply-add and second beside a naive count, every device a price."""
-import subprocess, sys, time
+import random, subprocess, sys, time
+from itertools import product
 
 import pandas as pd
 import pytest
@@ -11,7 +12,8 @@ from sskd_tutor.core.state import rng_state
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.data.loaders import ImageSet, fashion_dls
 from sskd_tutor.data.images import balanced, embedded_fashion
-from sskd_tutor.distill.plan import make_plan
+from sskd_tutor.distill.costs import valid_seconds, whole_step_macs
+from sskd_tutor.distill.plan import Work, _subsets, make_plan
 from sskd_tutor.nets.staged import count_macs
 from sskd_tutor.nets.weights import fashion_teacher
 from sskd_tutor.nets.small import tutorial_resnet
@@ -118,3 +120,49 @@ def test_a_plan_draws_nothing(timed):
                                            (dict(epoch=3), "takes no 'epoch'; did you mean 'epochs'"), (dict(valid_every=-1), 'valid_every is -1')])
 def test_a_plan_refuses_what_the_run_would(kwargs, match):
     with pytest.raises((ValueError, TypeError), match=match): new_learner(pair()[1]).sskd_plan(pair()[0], timed=False, **kwargs)
+
+def costs_of(n, draw):
+    "A made table of n stages and a head"
+    rows = dict(stage=[*(f's{i}' for i in range(n)), 'head'])
+    for column in ('student_macs', 'teacher_macs', 'train_macs', 'student_bytes', 'teacher_bytes'):
+        rows[column] = [10**draw.uniform(3, 6) for _ in range(n + 1)]
+    return pd.DataFrame(rows).set_index('stage')
+
+def naive_cheapest(work, kept_views, price, budget):
+    "The cost of the cheapest pair of routes that fits, every pair priced by itself; None if none fits"
+    kept = _subsets(len(work.costs) - 1) if kept_views else [frozenset()]
+    found = []
+    for student, teacher in product(kept, kept):
+        routes = work.route('student', student, kept_views), work.route('teacher', teacher, kept_views)
+        peak = max(a + b for a, b in zip(*map(work._peaks, routes)))
+        if peak <= budget: found.append(sum(work._cost(route, price) for route in routes))
+    return min(found, default=None)
+
+@pytest.mark.parametrize('seed', range(8))
+def test_the_cheapest_of_all_choices(seed, monkeypatch):
+    draw, asked, cheapest = random.Random(seed), [], Work._cheapest
+    def spy(work, kept_views, price, budget):
+        choice = cheapest(work, kept_views, price, budget)
+        asked.append((choice, naive_cheapest(work, kept_views, price, budget), budget))
+        return choice
+    monkeypatch.setattr(Work, '_cheapest', spy)
+    costs = costs_of(3, draw)
+    make_plan(costs, {name: 4 for name in costs.index}, 500, 100, views=4, budget=10**draw.uniform(6, 10))
+    assert any(choice is not None and any(choice.kept.values()) for choice, _, _ in asked) or seed
+    for choice, naive, budget in asked:
+        assert (choice is None) == (naive is None)
+        if choice: assert choice.cost == pytest.approx(naive) and choice.peak <= budget
+
+def test_a_loss_that_fails_loses_no_gradients():
+    net = tutorial_resnet(width=8, blocks=1)
+    net(torch.randn(2, 1, 28, 28)).sum().backward()
+    before = [p.grad for p in net.parameters()]
+    def fails(pred, y): raise RuntimeError('mine')
+    with pytest.raises(RuntimeError, match='mine'): whole_step_macs(net, torch.randn(2, 1, 28, 28), fails)
+    assert all(p.grad is old for p, old in zip(net.parameters(), before))
+
+def test_timing_changes_no_mode():
+    teacher, student = pair()
+    teacher.eval()
+    valid_seconds(new_learner(student), teacher)
+    assert student.training and not teacher.training

@@ -115,3 +115,19 @@ def test_teacher_stays_on_the_device():
     learn = new_learner(student, small_dls(device=torch.device('cuda', 0)))
     learn.fit_sskd(teacher, epochs=1, head_epochs=1)
     assert {p.device.type for p in teacher.parameters()} == {"cuda"}
+
+def test_the_teacher_keeps_its_layout():
+    "`learn.tuned()` trains in channels_last; the teacher can be saved afterward as before"
+    teacher = staged(8)
+    learn = new_learner(staged(4)).tuned('bf16')
+    learn.fit_sskd(teacher, epochs=1, head_epochs=1)
+    assert all(p.is_contiguous() for p in teacher.parameters())
+
+def test_a_compilation_of_the_users_own():
+    learn = new_learner(staged(4))
+    stage = learn.model.stages['stage1']
+    stage.compile(backend='eager')
+    own = stage._compiled_call_impl
+    learn.tuned('fp32', compile=dict(backend='eager'))
+    learn.fit_sskd(staged(8), epochs=1, head_epochs=1)
+    assert stage._compiled_call_impl is own

@@ -311,3 +311,9 @@ def test_what_is_refused(dls, teacher):
         Learner(dls, tutorial_resnet(width=8, blocks=1)).fit_joint(teacher, 1, terms=[Term(CRD(), -1)])
     with pytest.raises(ValueError, match='compares maps'): fitted(dls, teacher, [Term(CRD())])
     with pytest.raises(ValueError, match='at=-1'): fitted(dls, teacher, [Term(SoftmaxRegression(), 'stage1', adapter='conv')])
+
+def test_logits_that_are_all_equal():
+    "The first answers of a network whose head begins at zero, as a vision transformer's"
+    logits = torch.zeros(3, 4, requires_grad=True)
+    standardized_kl(logits, t[:3, :4]).backward()
+    assert logits.grad.isfinite().all() and logits.grad.abs().max() > 0
