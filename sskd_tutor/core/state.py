@@ -144,7 +144,7 @@ def differences(
 
 # %% ../../nbs/core/03_state.ipynb #3131ddb0
 def _python_state(r):
-    "A Python generator as a tensor of 625 numbers; the second number that `gauss` keeps for later is left out"
+    "A Python generator as a tensor of 625 numbers; what `gauss` keeps for its next call is left out"
     return torch.tensor(r.getstate()[1])
 
 def _set_python_state(r, numbers):
