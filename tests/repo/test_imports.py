@@ -10,7 +10,9 @@ from packaging.utils import canonicalize_name
 
 from conftest import root
 
-rooms = ['core', 'data', 'nets', 'measure', 'distill', 'compare', 'tasks', 'viz', 'runs', 'course']
+sys.path.insert(0, str(root/'docs'))
+from pages import rooms
+
 may_not = {('tasks', 'compare')}  # neighbors that do not need each other
 top = len(rooms)                  # of `all` and `cli`, which import everything
 
@@ -171,3 +173,9 @@ def test_all_modules_import_without_what_is_optional(run, tmp_path, core, extras
     assert {'accelerate', 'timm', 'onnx', 'pycocotools', 'pytorch_metric_learning', 'tensorboard', 'kaleido'} <= set(away)
     hide = f"import sys; sys.modules.update(dict.fromkeys({away})); import "
     run(sys.executable, '-c', hide + ', '.join(f'sskd_tutor.{m}' for m in modules), cwd=tmp_path, package=root)
+
+def test_make_knows_the_rooms():
+    "`make test ROOM=viz` checks the name against a list of its own"
+    line = re.search(r'^rooms := (.*)$', (root/'Makefile').read_text(), re.M)
+    assert line[1].split() == rooms
+    assert {p.name for p in (root/'nbs').iterdir() if p.is_dir()} >= set(rooms)
