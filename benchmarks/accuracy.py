@@ -28,7 +28,7 @@ from sskd_tutor.data.views import Views
 from sskd_tutor.distill.adapters import make_adapters
 from sskd_tutor.distill.callbacks import mimic_net
 from sskd_tutor.distill.check import check_pair
-from sskd_tutor.distill.costs import step_macs
+from sskd_tutor.distill.costs import mean_square, step_macs
 from sskd_tutor.distill.joint import Term
 from sskd_tutor.distill.losses import StitchedLoss, mimic_mse, mimic_nmse, soft_kl
 from sskd_tutor.measure.alignment import dl_accuracy
@@ -151,12 +151,8 @@ def run_cell(a, method, teacher, seed):
 
 # --- multiply-adds
 
-def mean_square(answers, _):
-    "Any loss will do to count a step"
-    return answers.float().square().mean()
-
 def head_macs(net, x):
-    "Of a step of the head, an image"
+    "Of a step of the head, an image; any loss will do to count it"
     return step_macs(net, ['head'], mean_square, lambda x: None, x)
 
 def macs_of_whole_network(cell, teacher, x):

@@ -23,9 +23,8 @@ from rows import append_rows, read_rows
 from sskd_tutor.tasks.boxes import CocoSet, detection_dls
 from sskd_tutor.core.files import pkg_data
 from sskd_tutor.tasks.detection import (StagedDetector, detection_learner, detection_map, detection_teacher,
-    small_detector, staged_pair)
+    detector_macs, small_detector, staged_pair)
 from sskd_tutor.distill.phase import ValidEvery
-from sskd_tutor.distill.costs import step_macs
 from sskd_tutor.core.state import environment
 from sskd_tutor.data.made import make_scenes, write_coco
 from sskd_tutor.nets.weights import load_weights, save_weights
@@ -38,6 +37,7 @@ BS = 8
 E, H = 10, 10                # epochs of each stage, and of neck and heads
 LR = 5e-3
 TRIED = {2e-3, 5e-3, 1e-2}   # learning rates of labels only
+# as stored rows have them
 TEST, HOLDOUT = '500 scenes of test pictures', '300 scenes of training pictures'
 
 CARD = """# Teacher `teacher_detection`
@@ -46,19 +46,19 @@ CARD = """# Teacher `teacher_detection`
 | --- | --- |
 | network | `small_detector(width={width}, blocks=2)`: Faster R-CNN with a pyramid of 32 channels \
 on a three-stage ResNet, {params:,} parameters |
-| data it has seen | {n:,} labeled scenes, `make_scenes({n})`, made of the embedded training pictures \
-of Fashion-MNIST; no test picture |
+| data it has seen | {n:,} labeled scenes, `make_scenes({n})`, made of the embedded training images \
+of Fashion-MNIST; no test image |
 | COCO mean average precision | **{map:.1f} %** (IoU 0.50 to 0.95), {map_50:.1f} % at IoU 0.50, \
-{map_75:.1f} % at 0.75, on 500 scenes of test pictures, `make_scenes(500, 'valid')` \
+{map_75:.1f} % at 0.75, on 500 scenes of test images, `make_scenes(500, 'valid')` \
 (half-precision weights, last epoch) |
 | recipe | AdamW, one cycle to {lr}, batch {bs}, {epochs} epochs, the detector's own losses, \
-half of the pictures mirrored |
+half of the images mirrored |
 | precision | float32, weights stored as float16 |
 | seed | {seed} |
 | sha256 | `{sha}` |
 | command | `python benchmarks/detection.py teacher --scenes {n} --epochs {epochs}` |
 | trained | {day}, {minutes:.0f} minutes on {threads} CPU thread(s), torch {torch} |
-| license | Apache-2.0 (weights); pictures: MIT, Zalando SE |
+| license | Apache-2.0 (weights); images: MIT, Zalando SE |
 
 This teacher has seen five times as many labeled scenes as the student of the comparison.
 """
@@ -120,11 +120,8 @@ class Trained:
     lr: float
 
 def epoch_gmacs(learn):
-    "Of an ordinary training of the whole detector"
-    x, sizes, targets = learn.dls.train.one_batch()
-    def loss(answers, _): return learn.loss_func(answers, sizes, targets)
-    macs = step_macs(learn.model, [*learn.model.stages, 'head'], loss, lambda x: None, x)
-    return macs*len(learn.dls.train)*BS/1e9
+    "Of labels-only training, of the whole detector"
+    return detector_macs(learn)*len(learn.dls.train)*BS/1e9
 
 def student(a, seed, holdout=False):
     "The learner of a fresh student"

@@ -25,7 +25,7 @@ from rows import append_rows, read_rows
 
 import sskd_tutor.distill.fit  # noqa: F401, adds Learner.fit_sskd
 from sskd_tutor.distill.cache import CacheFeatures
-from sskd_tutor.core.device import Bf16
+from sskd_tutor.core.device import Bf16, quiet
 from sskd_tutor.compare.runner import loaders
 from sskd_tutor.data.views import Views
 from sskd_tutor.data.images import embedded_fashion, mean, std, vocab
@@ -54,12 +54,12 @@ CARD = """# Teacher `teacher_faces`
 | --- | --- |
 | network | `face_net(width={width}, blocks=2, n_identities={people})`: three stages and a head that gives \
 embeddings of 64 numbers |
-| data it has seen | {n:,} pictures of {people} made-up persons (numbers {first} to {last}, {each} each), \
-composed of the 8,000 embedded training pictures of Fashion-MNIST; no piece from a test picture, \
+| data it has seen | {n:,} images of {people} made-up persons (numbers {first} to {last}, {each} each), \
+composed of the 8,000 embedded training images of Fashion-MNIST; no piece from a test image, \
 no person of the student's crowd or of the test |
 | verification | TAR {tar_01:.2f} % at FAR 0.1, **{tar_001:.2f} %** at FAR 0.01, \
 {tar_0001:.2f} % at FAR 0.001; AUC {auc:.4f} |
-| tested on | 800 pictures of 40 strangers, pieces from the embedded test pictures: every two of them, \
+| tested on | 800 images of 40 strangers, pieces from the embedded test images: every two of them, \
 {impostors:,} impostor pairs (half-precision weights, last epoch) |
 | recipe | AdamW, one cycle to {lr}, weight decay {wd}, batch {bs}, {epochs} epochs, ArcFace (margin 28.6 \
 degrees, scale 16), views: {views} |
@@ -70,7 +70,7 @@ degrees, scale 16), views: {views} |
 | trained | {day}, {minutes:.1f} minutes on {threads} CPU thread(s), torch {torch} |
 | license | Apache-2.0 (weights); images: MIT, Zalando SE |
 
-This teacher has seen {people} persons in {n:,} pictures, its student {students} others in {student_n:,}. \
+This teacher has seen {people} persons in {n:,} images, its student {students} others in {student_n:,}. \
 Its margin's directions are in the file, one a
 person; `embedder` drops them.
 """
@@ -89,10 +89,6 @@ def dls_of(who, seed, bs):
     return dls
 
 def learner(net, dls): return Learner(dls, net, loss_func=net.head.loss, cbs=[Bf16(), ChannelsLast()])
-
-def quietly(learn, what, *args, **kwargs):
-    "Call a method of a Learner without its table, and without validating"
-    with learn.no_bar(), learn.no_logging(): return getattr(learn, what)(*args, valid_every=0, **kwargs)
 
 def measured(net):
     "Verification of the strangers, by one image of each and by the mean of several"
@@ -157,18 +153,18 @@ def start(a, seed):
 def head_macs(net, head, dl):
     "Multiply-adds an image when the head alone learns, forward and backward"
     x, y = [part[:2] for part in first_batch(dl)]
-    with torch.enable_grad(): return step_macs(net, ['head'], head.loss, lambda _: y, x)
+    return step_macs(net, ['head'], head.loss, lambda _: y, x)
 
 def stage_by_stage(a, seed):
     "The student with a copy of the teacher's head; then, trained further, with a head of its own"
     net, learn = start(a, seed)
     head, begin = net.head, time.time()
     remember = CacheFeatures(4, '2 GB', half=True)
-    run = quietly(learn, 'fit_sskd', faces_teacher(), a.epochs, 0, a.lr, cbs=remember)
+    with quiet(learn): run = learn.fit_sskd(faces_teacher(), a.epochs, 0, a.lr, cbs=remember, valid_every=0)
     yield Trained('sskd_teacher_head', net, run.gmacs, time.time() - begin, f'{a.epochs} a stage')
     net.head = head
     macs = head_macs(net, head, learn.dls.train)
-    quietly(learn, 'fit_head', a.head_epochs, a.lr)
+    with quiet(learn): learn.fit_head(a.head_epochs, a.lr, valid_every=0)
     gmacs = run.gmacs + macs*a.head_epochs*len(learn.dls.train)*learn.dls.train.bs/1e9
     yield Trained('sskd', net, gmacs, time.time() - begin, f'{a.epochs} a stage + {a.head_epochs}')
 
@@ -177,7 +173,7 @@ def labels_only(a, seed, gmacs):
     net, learn = start(a, seed)
     epochs = max(1, round(gmacs/joint_gmacs(learn, None)(1)))
     begin = time.time()
-    run = quietly(learn, 'fit_joint', None, epochs, a.lr)
+    with quiet(learn): run = learn.fit_joint(None, epochs, a.lr, valid_every=0)
     return Trained('labels', net, run.gmacs, time.time() - begin, epochs)
 
 def as_text(name, value):
@@ -192,6 +188,7 @@ def row_of(a, seed, student):
     row = dict(method=student.method, gmacs=student.gmacs, seconds=student.seconds, epochs=student.epochs)
     row |= measured(student.net)
     row |= dict(seed=seed, images=len(crowds['student'])*EACH['student'], width=a.width, lr=a.lr,
+                # as stored rows have it
                 tested_on=f'800 pictures of {len(crowds["strangers"])} strangers',
                 machine=f"{environment('cpu')['device_name']}, {torch.get_num_threads()} threads, bfloat16",
                 date=str(date.today()))
@@ -238,7 +235,7 @@ def class_rows(a, strangers):
     seen = identities(embedded_fashion('valid'), known_classes)
     unseen = identities(embedded_fashion('valid'), strangers)
     learn = learner(face_net(16, 2, len(known_classes)), normalized_loaders(train, seen, 0, 64))
-    quietly(learn, 'fit_joint', None, a.epochs, a.lr)
+    with quiet(learn): learn.fit_joint(None, a.epochs, a.lr, valid_every=0)
     for who in ('network', 'pixels'):
         row = dict(strangers=' + '.join(strangers), who=who)
         for place, images in (('known', seen), ('strangers', unseen)):

@@ -30,8 +30,8 @@ def write_folder(folder, n):
     for name in vocab: (folder/name).mkdir(parents=True, exist_ok=True)
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
     for i in order[:n].tolist():
-        picture = Image.fromarray(x[i, 0].numpy()).resize((SIDE, SIDE))
-        picture.save(folder/vocab[int(y[i])]/f'{i:05d}.jpg', quality=90)
+        image = Image.fromarray(x[i, 0].numpy()).resize((SIDE, SIDE))
+        image.save(folder/vocab[int(y[i])]/f'{i:05d}.jpg', quality=90)
 
 def anonymous():
     "Bytes of this process that no file backs"
@@ -109,15 +109,16 @@ def run_of(n, a, folder):
 
 def add_rows(table, a, small, large):
     "The figures of two runs, on a part of the images and on all"
+    # the words of a pair and of a figure are keys of the stored rows, so they stay
     pair = f"{large['n']} training pictures of 64 px from disk, {a.budget} of disk"
-    pictures = large['n']*a.epochs*STAGES
+    images = large['n']*a.epochs*STAGES
     table.add('folder: seconds', pair, large['seconds'], remembered=large['remembered'], gmacs=large['gmacs'],
-              reading=large['reading'], pictures_a_second=pictures/large['seconds'])
+              reading=large['reading'], images_a_second=images/large['seconds'])
     table.add('folder: largest anonymous memory above the libraries, MB', pair, large['anonymous']/1e6,
               libraries=large['libraries']/1e6)
-    per_picture = (large['anonymous'] - small['anonymous'])/(large['n'] - small['n'])
+    per_image = (large['anonymous'] - small['anonymous'])/(large['n'] - small['n'])
     table.add('folder: growth of anonymous memory with n, bytes a further picture over 12,288 '
-              '(one as uint8 RGB)', pair, per_picture/RGB_BYTES, target='<= 0.5', n=[small['n'], large['n']],
+              '(one as uint8 RGB)', pair, per_image/RGB_BYTES, target='<= 0.5', n=[small['n'], large['n']],
               anonymous=[small['anonymous'], large['anonymous']])
     table.add('folder: largest size of the cache on disk over the budget', pair,
               large['disk']/large['budget'], target='<= 1.1')

@@ -6,14 +6,15 @@ import gc, time
 from dataclasses import dataclass
 
 import torch
-from fastai.vision.all import DataLoaders, IntToFloatTensor, Learner, Normalize, TensorImage, set_seed
+from fastai.vision.all import DataLoaders, Learner, set_seed
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from plain import Precision, bare_fill, bare_stage, ordinary, plain_macs, plain_sskd
+from plain import Precision, bare_fill, bare_stage, labels_only, plain_macs, plain_sskd
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.distill.callbacks import mimic_net
-from sskd_tutor.data.loaders import DeviceDL, ImageSet, fashion_dls
+from sskd_tutor.data.formats import ColorSet
+from sskd_tutor.data.loaders import ImageSet, fashion_dls, set_dls
 from sskd_tutor.data.images import Images, balanced, embedded_fashion
 from sskd_tutor.data.views import Views
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
@@ -25,18 +26,12 @@ from sskd_tutor.nets.staged import StagedNet
 from sskd_tutor.nets.weights import fashion_teacher
 from sskd_tutor.nets.small import tutorial_resnet
 
-class ColorSet(ImageSet): image_type = TensorImage
-
 def synthetic_dls(n, side, bs, n_out=10, views=Views(), device='cpu', seed=0):
     "Random color images: for time, never for accuracy"
     rng = torch.Generator().manual_seed(seed)
-    device = torch.device(device)
-    after_batch = [IntToFloatTensor(), Normalize.from_stats([0.5]*3, [0.29]*3, cuda=False)]
-    both = dict(bs=bs, after_batch=after_batch, device=device)
-    train_set = ColorSet(random_images(n, side, n_out, rng))
-    train = DeviceDL(train_set, shuffle=True, drop_last=True, views=views, seed=seed, **both)
-    valid = DeviceDL(ColorSet(random_images(n_out, side, n_out, rng), 1), **both)
-    return DataLoaders(train, valid, device=device)
+    train = ColorSet(random_images(n, side, n_out, rng))
+    valid = ColorSet(random_images(n_out, side, n_out, rng), 1)
+    return set_dls(train, valid, ([0.5]*3, [0.29]*3), bs, views, seed=seed, device=device)
 
 def random_images(n, side, n_out, rng):
     "Random pixels; the classes take turns"
@@ -67,7 +62,7 @@ class Pair:
     views: int        # remembered: R
     precision: Precision
     budget: object = None
-    # the stage that learns: in ours, in the floor and in ordinary training; the plain way stays eager
+    # the stage that learns: in ours, in the floor and in labels-only training; the plain way stays eager
     compile: bool = False
 
     def make(self, n=None):
@@ -84,12 +79,12 @@ class Pair:
         return tuple(table.macs.iloc[:-1].tolist() for table in tables)   # without the head
 
     def formula(self):
-        "Speed-up over the plain way and wall time over ordinary training, as the cost formulas give them"
+        "Speed-up over the plain way and wall time over labels-only training, as the cost formulas give them"
         teacher_macs, student_macs = self.macs()
         t, s = float(sum(teacher_macs)), float(sum(student_macs))
         E, R, K = self.epochs, self.views, len(teacher_macs)
         ours = R*(t + s) + 3*E*s
-        return dict(speedup=E*(K*(t + s) + 3*s)/ours, over_ordinary=ours/(3*E*s))
+        return dict(speedup=E*(K*(t + s) + 3*s)/ours, over_labels_only=ours/(3*E*s))
 
     def counted_speedup(self):
         """The speed-up with every multiply-add of the real steps counted.
@@ -156,9 +151,9 @@ def published(pair, epochs, n=None):
     return clock(dls.device, whole_run)[0]
 
 def labels(pair, epochs, n=None):
-    "Seconds of ordinary training"
+    "Seconds of labels-only training"
     dls, student, _ = pair.make(n)
-    def whole_run(): return ordinary(student, dls, epochs, precision=pair.precision, compile=pair.compile)
+    def whole_run(): return labels_only(student, dls, epochs, precision=pair.precision, compile=pair.compile)
     return clock(dls.device, whole_run)[0]
 
 @dataclass

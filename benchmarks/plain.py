@@ -1,9 +1,9 @@
-"""What stage-by-stage distillation is compared with: the plain published way, the floor, ordinary training.
+"""What stage-by-stage distillation is compared with: the plain published way, the floor, labels only.
 
 `plain_sskd` is the reference: the whole teacher and the whole student in each step of each stage, fresh
 views, a torch loop. `bare_stage` is the floor: the current stage's forward, backward and optimizer step on
 tensors that are there already.
-`ordinary` trains the same student on labels through fastai's Learner. None of them validates.
+`labels_only` trains the same student on labels through fastai's Learner. None of them validates.
 """
 import copy, math
 from contextlib import nullcontext
@@ -27,7 +27,7 @@ class Precision:
         self.name, self.low = name, name == 'bfloat16'
 
     def tune(self, learn, compile=False):
-        "The Learner in this precision; our way and ordinary training are tuned alike"
+        "The Learner in this precision; our way and labels-only training are tuned alike"
         return learn.tuned('bf16' if self.low else 'fp32', compile=compile)
 
     def autocast(self, device):
@@ -163,7 +163,7 @@ def bare_fill(stage, batches, precision=Precision('float32')) -> list:
         with precision.autocast(x.device): out.append(stage(x))
     return out
 
-def ordinary(student, dls, epochs, lr=5e-3, precision=Precision('float32'), compile=False):
+def labels_only(student, dls, epochs, lr=5e-3, precision=Precision('float32'), compile=False):
     "The same student on labels, through fastai's Learner"
     learn = Learner(dls, student, loss_func=nn.CrossEntropyLoss(), cbs=ValidEvery(0))
     learn = precision.tune(learn, compile)

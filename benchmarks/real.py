@@ -387,8 +387,11 @@ def tune(s, what):
     path, rates = RESULTS/f'{what}_tuning.csv', {}
     for part, method in product(s.parts, s.how['methods']):
         if method == 'sskd+ft': continue     # it takes the rate of sskd
-        while lr := next_rate(s.how['lr'], tries_of(path, part, method)):
-            add(path, try_row(s, method, part, lr, budget_of(tries_of(path, part, 'sskd'))))
+        lr = next_rate(s.how['lr'], tries_of(path, part, method))
+        while lr is not None:
+            budget = budget_of(tries_of(path, part, 'sskd'))
+            add(path, try_row(s, method, part, lr, budget))
+            lr = next_rate(s.how['lr'], tries_of(path, part, method))
         rates[method, part] = best_rate(tries_of(path, part, method))
     return rates
 
@@ -414,6 +417,7 @@ def next_rate(registered, tried):
     best = best_rate(tried)
     if best == max(rates): return float(f'{2.4*best:.3g}')
     if best == min(rates): return float(f'{.4*best:.3g}')
+    return None
 
 def try_row(s, method, part, lr, budget):
     "The row of a try"
@@ -438,8 +442,10 @@ def run(s, what):
         done = {r['method']: r for r in read_rows(path) if (r['seed'], r['labeled']) == mine}
         if method in done: continue
         rates = {part: lrs[method.partition('+')[0], part] for part in s.parts}
-        budgets = done['sskd']['gmacs_by_part'].split('/') if 'sskd' in done else [0]*len(s.parts)
-        budgets = dict(zip(s.parts, map(float, budgets)))
+        budgets = dict.fromkeys(s.parts, 0.)
+        if 'sskd' in done:
+            spent = done['sskd']['gmacs_by_part'].split('/')
+            budgets = dict(zip(s.parts, map(float, spent)))
         add_run(s, what, row_of(s, what, method, Case(seed, labeled), rates, budgets))
 
 def add_run(s, what, row):

@@ -28,6 +28,7 @@ from fastai.vision.all import Learner
 
 import sskd_tutor.distill.precision  # noqa: F401, patches Learner.tuned
 from sskd_tutor.tasks.masks import scene_dls
+from sskd_tutor.core.device import quiet
 from sskd_tutor.core.files import pkg_data
 from sskd_tutor.distill.phase import ValidEvery
 from sskd_tutor.distill.joint import joint_gmacs
@@ -84,10 +85,6 @@ def masked(a, dls, seed):
 
 def learner(a, dls, unet): return Learner(dls, segment_stages(unet)).tuned(a.precision)
 
-def quietly(learn, what, *args, **kwargs):
-    "Call a method of a Learner without its table"
-    with learn.no_bar(), learn.no_logging(): return getattr(learn, what)(*args, **kwargs)
-
 def percent(net, dls):
     found = scores(net.float(), dls.valid)
     return dict(miou=round(100*found['miou'], 2), pixel_accuracy=round(100*found['pixel_accuracy'], 2))
@@ -99,7 +96,7 @@ def teacher(a):
     a.n = a.n or TEACHER_SCENES
     dls, start = loaders(a, a.seed), time.time()
     learn = learner(a, dls, small_unet())
-    quietly(learn, 'fit_one_cycle', a.teacher_epochs, a.teacher_lr, cbs=ValidEvery(0))
+    with quiet(learn): learn.fit_one_cycle(a.teacher_epochs, a.teacher_lr, cbs=ValidEvery(0))
     minutes = (time.time() - start)/60
     publish(a, dls, learn.model.float().to(memory_format=torch.contiguous_format).plain(), minutes)
 
@@ -137,15 +134,15 @@ def student(a, dls, seed):
 def by_stages(a, dls, seed, epochs, head_epochs):
     learn = student(a, dls, seed)
     own_head = learn.model.head
-    run = quietly(learn, 'fit_sskd', segmentation_teacher(), epochs, 0 if a.masks else head_epochs, a.lr,
-                  valid_every=0)
+    now = 0 if a.masks else head_epochs   # with few masks the head learns afterwards, from those
+    with quiet(learn): run = learn.fit_sskd(segmentation_teacher(), epochs, now, a.lr, valid_every=0)
     if not a.masks: return Trained(learn, run.gmacs, f'{epochs} a stage + {head_epochs}')
     under_teacher = percent(learn.model, dls) | dict(gmacs=round(run.gmacs), epochs=f'{epochs} a stage')
     learn.model.head, learn.dls = own_head, masked(a, dls, seed)
     # as many steps as with all masks
     masked_epochs = head_epochs*len(dls.train)//len(learn.dls.train)
     spent = head_gmacs(learn, masked_epochs, a.bs)
-    quietly(learn, 'fit_head', masked_epochs, a.lr, valid_every=0)
+    with quiet(learn): learn.fit_head(masked_epochs, a.lr, valid_every=0)
     return Trained(learn, run.gmacs + spent, f'{epochs} a stage + {masked_epochs}', under_teacher)
 
 def head_gmacs(learn, epochs, bs):
@@ -157,7 +154,8 @@ def head_gmacs(learn, epochs, bs):
 def on_labels(learn, gmacs, lr):
     "Everything on labels, for about so many multiply-adds: (10^9 multiply-adds, epochs)"
     epochs = round(gmacs/joint_gmacs(learn, None)(1))
-    return quietly(learn, 'fit_joint', None, epochs, lr, valid_every=0).gmacs, epochs
+    with quiet(learn): run = learn.fit_joint(None, epochs, lr, valid_every=0)
+    return run.gmacs, epochs
 
 def labels_only(a, dls, seed, budget):
     learn = student(a, masked(a, dls, seed), seed)

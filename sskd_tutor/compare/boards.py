@@ -69,8 +69,10 @@ _shared_words = dict(study='study {}', pair='teacher and student `{}`', width='w
 def _what_was_compared(runs):
     "What all runs share, as a sentence"
     shared = [c for c in must_agree if c in _shared_words and c in runs and runs[c].notna().any()]
-    told = ', '.join(_shared_words[c].format(runs[c].iloc[0]) for c in shared).replace('gmacs', 'GMACs')
-    return told[:1].upper() + told[1:] + '.' if told else ''
+    if not shared: return ''
+    parts = [_shared_words[c].format(runs[c].iloc[0]) for c in shared]
+    sentence = ', '.join(parts).replace('gmacs', 'GMACs') + '.'
+    return sentence[0].upper() + sentence[1:]
 
 # %% ../../nbs/compare/04a_boards.ipynb #f561d084
 def _with_sources(board):

@@ -87,13 +87,18 @@ def add_method(
 
 # %% ../../nbs/compare/01_methods.ipynb #5fb0b157
 @add_method('labels only', 'labels', 'circle', 'no teacher')
-def labels(): return [Joint()]
+def labels():
+    "Labels only: `labels`"
+    return [Joint()]
 
 @add_method('label smoothing', 'labels', 'hexagon', 'Szegedy et al., 2016, arXiv 1512.00567')
-def label_smoothing(eps=.1): return [Joint(loss=LabelSmoothingCrossEntropyFlat(eps))]
+def label_smoothing(eps=.1):
+    "Labels that leave something for the other classes: `label_smoothing[eps=.2]`"
+    return [Joint(loss=LabelSmoothingCrossEntropyFlat(eps))]
 
 @add_method('teacher-free KD', 'labels', 'octagon', 'Yuan et al., 2020, arXiv 1909.11723')
 def tf_kd(alpha=.1, T=20., a=.99):
+    "A made-up teacher that is always right: `tf_kd[T=10]`"
     def teacher(n_classes): return VirtualTeacher(n_classes, a=a, T=T, alpha=alpha)
     return [FromCallback(teacher)]
 
@@ -103,56 +108,75 @@ def _hinton(T=4., alpha=.9):
     return dict(terms=[Term(partial(soft_kl, T=T), weight=alpha)], task=1 - alpha)
 
 @add_method('KD', 'logits', 'triangle-up', 'Hinton et al., 2015, arXiv 1503.02531')
-def kd(T=4., alpha=.9): return [Joint(**_hinton(T, alpha))]
+def kd(T=4., alpha=.9):
+    "KD: `kd[T=2.]`"
+    return [Joint(**_hinton(T, alpha))]
 
 @add_method('KD, soft targets only', 'logits', 'triangle-down', 'Hinton et al., 2015, arXiv 1503.02531')
-def kd_soft(T=4.): return [Joint(**_hinton(T, 1.), labels=False)]
+def kd_soft(T=4.):
+    "KD without a label: `kd_soft[T=2.]`"
+    return [Joint(**_hinton(T, 1.), labels=False)]
 
 @add_method('DKD', 'logits', 'triangle-left', 'Zhao et al., 2022, arXiv 2203.08679')
 def dkd(T=4., alpha=1., beta=8., task=1.):
+    "KD in two parts, with a weight for each: `dkd[beta=2.]`"
     loss = partial(dkd_loss, T=T, alpha=alpha, beta=beta)
     return [Joint(terms=[Term(loss, labels=True)], task=task)]
 
 @add_method('logit standardization', 'logits', 'triangle-right', 'Sun et al., 2024, arXiv 2403.01427')
 def logit_standardization(T=2., weight=9., task=.1):
+    "KD of standardized logits: `logit_standardization[weight=4.]`"
     return [Joint(terms=[Term(partial(standardized_kl, T=T), weight=weight)], task=task)]
 
 @add_method('DIST', 'logits', 'triangle-ne', 'Huang et al., 2022, arXiv 2205.10536')
-def dist(weight=1., T=1.): return [Joint(terms=[Term(partial(dist_loss, T=T), weight=weight)])]
+def dist(weight=1., T=1.):
+    "Correlations of the answers, within images and within classes: `dist[T=4.]`"
+    return [Joint(terms=[Term(partial(dist_loss, T=T), weight=weight)])]
 
 @add_method('LW-KD', 'logits', 'triangle-se', 'Liu et al., 2020, arXiv 2005.09163')
 def lw_kd(alpha=.5, T=4., adversarial=.1):
+    "LW-KD: `lw_kd[T=2.]`"
     def teacher(n_classes): return LightTeacher(n_classes, alpha=alpha, T=T, adversarial=adversarial)
     return [FromCallback(teacher)]
 
 @add_method('KD, assistant', 'logits', 'triangle-sw', 'Mirzadeh et al., 2020, arXiv 1902.03393')
 def assistant(width=24, blocks=2):
+    "KD into a network of a size in between, then from that one: `assistant[width=16]`"
     def between(teacher, student): return tutorial_resnet(width, blocks)
     return [NewTeacher(between, .5, **_hinton()), Joint(.5, **_hinton())]
 
 @add_method('KD, early teacher', 'logits', 'triangle-nw', 'Cho and Hariharan, 2019, arXiv 1910.01348')
 def early_teacher(share=.3):
+    "KD from a teacher that was trained for a short time: `early_teacher[share=.5]`"
     def untrained(teacher, student): return fresh(teacher)
     return [NewTeacher(untrained, share), Joint(1 - share, **_hinton())]
 
 # %% ../../nbs/compare/01_methods.ipynb #8d3ac28b
 @add_method('partial KD', 'logits', 'circle-cross', 'Tang et al., 2020, arXiv 2002.03532')
 def partial_kd(keep=0, shuffle=0, right=0., T=4., alpha=.9):
+    "KD from a part of the teacher's answer: `partial_kd[keep=3]`"
     loss = partial(partial_kl, keep=keep, shuffle=bool(shuffle), right=right or None, T=T)
     return [Joint(terms=[Term(loss, weight=alpha, labels=True)], task=1 - alpha)]
 
 @add_method('KD with mixup', 'logits', 'circle-x', 'Mishra et al., 2023, arXiv 2302.11472')
-def kd_mixup(T=4., alpha=.9, mix=.4): return [Joint(**_hinton(T, alpha), mix=partial(MixUp, mix))]
+def kd_mixup(T=4., alpha=.9, mix=.4):
+    "KD on images that MixUp has blended: `kd_mixup[mix=1.]`"
+    return [Joint(**_hinton(T, alpha), mix=partial(MixUp, mix))]
 
 @add_method('KD with CutMix', 'logits', 'square-x', 'Mishra et al., 2023, arXiv 2302.11472')
-def kd_cutmix(T=4., alpha=.9, mix=1.): return [Joint(**_hinton(T, alpha), mix=partial(CutMix, mix))]
+def kd_cutmix(T=4., alpha=.9, mix=1.):
+    "KD on images that CutMix has put together: `kd_cutmix[mix=.5]`"
+    return [Joint(**_hinton(T, alpha), mix=partial(CutMix, mix))]
 
 @add_method('comparative KD', 'logits', 'square-cross', 'Wilf et al., 2023, arXiv 2311.02253')
-def comparative(weight=1.): return [Joint(terms=[Term(comparative_loss, weight=weight)])]
+def comparative(weight=1.):
+    "Differences between the answers to two images: `comparative[weight=10.]`"
+    return [Joint(terms=[Term(comparative_loss, weight=weight)])]
 
 # %% ../../nbs/compare/01_methods.ipynb #c3fcc82c
 @add_method('FitNets', 'features', 'square', 'Romero et al., 2015, arXiv 1412.6550')
 def fitnets(at='middle', T=4., alpha=.9):
+    "First a hint at one stage, then KD: `fitnets[at=stage2]`"
     hint = Term(mimic_mse, at, adapter='conv')
     return [Joint(share=1/3, terms=[hint], task=0., upto=at, labels=False),
             Joint(share=2/3, **_hinton(T, alpha))]
@@ -160,86 +184,116 @@ def fitnets(at='middle', T=4., alpha=.9):
 @add_method('FitNets, one phase', 'features', 'diamond',
             'after Romero et al., 2015, arXiv 1412.6550, as RepDistiller does it')
 def fitnets_joint(at='middle', weight=100.):
+    "A hint at one stage and the labels, together: `fitnets_joint[at=stage2]`"
     return [Joint(terms=[Term(mimic_mse, at, weight, adapter='conv')])]
 
 @add_method('attention transfer', 'features', 'diamond-tall',
             'Zagoruyko and Komodakis, 2017, arXiv 1612.03928')
-def attention(weight=1000.): return [Joint(terms=[Term(attention_loss, 'every', weight)])]
+def attention(weight=1000.):
+    "Attention maps of every stage: `attention[weight=100]`"
+    return [Joint(terms=[Term(attention_loss, 'every', weight)])]
 
 @add_method('similarity-preserving', 'features', 'diamond-wide', 'Tung and Mori, 2019, arXiv 1907.09682')
-def similarity(weight=3000.): return [Joint(terms=[Term(similarity_loss, -1, weight)])]
+def similarity(weight=3000.):
+    "Similarities of the images of a batch: `similarity[weight=1000]`"
+    return [Joint(terms=[Term(similarity_loss, -1, weight)])]
 
 @add_method('relational (RKD)', 'features', 'pentagon', 'Park et al., 2019, arXiv 1904.05068')
-def relational(weight=1.): return [Joint(terms=[Term(relational_loss, -1, weight)])]
+def relational(weight=1.):
+    "Distances and angles within a batch: `relational[weight=2.]`"
+    return [Joint(terms=[Term(relational_loss, -1, weight)])]
 
 @add_method('PKT', 'features', 'hexagon2', 'Passalis and Tefas, 2018, arXiv 1803.10837')
-def pkt(weight=3e4): return [Joint(terms=[Term(pkt_loss, -1, weight)])]
+def pkt(weight=3e4):
+    "Who is a neighbor of whom within a batch: `pkt[weight=1e4]`"
+    return [Joint(terms=[Term(pkt_loss, -1, weight)])]
 
 @add_method('CRD', 'features', 'star', 'Tian et al., 2020, arXiv 1910.10699')
-def crd(weight=.8): return [Joint(terms=[Term(CRD(), -1, weight)])]
+def crd(weight=.8):
+    "Contrast with remembered images of other classes: `crd[weight=.4]`"
+    return [Joint(terms=[Term(CRD(), -1, weight)])]
 
 @add_method('ReviewKD', 'features', 'star-triangle-up', 'Chen et al., 2021, arXiv 2104.09044')
-def reviewkd(weight=1., widest=512): return [Joint(terms=[Term(ReviewKD(widest), 'every', weight)])]
+def reviewkd(weight=1., widest=512):
+    "Each stage, fused with the deeper ones: `reviewkd[widest=256]`"
+    return [Joint(terms=[Term(ReviewKD(widest), 'every', weight)])]
 
 @add_method('SemCKD', 'features', 'star-triangle-down', 'Chen et al., 2021, arXiv 2012.03236')
 def semckd(weight=400., T=4.):
+    "KD, and each stage from all of the teacher's: `semckd[weight=100.]`"
     answers, maps = Term(partial(soft_kl, T=T)), Term(SemCKD(), 'every', weight)
     return [Joint(terms=[answers, maps])]
 
 @add_method('relational representations (RRD)', 'features', 'diamond-x',
             'Giakoumoglou and Stathaki, 2024, arXiv 2407.12073')
-def rrd(weight=1.): return [Joint(terms=[Term(RRD(), -1, weight)])]
+def rrd(weight=1.):
+    "Similarities to a queue of the teacher's vectors: `rrd[weight=2.]`"
+    return [Joint(terms=[Term(RRD(), -1, weight)])]
 
 @add_method('matched channels (KCD)', 'features', 'diamond-cross', 'Han, Gao et al., 2021, arXiv 2103.16844')
-def kcd(weight=100., every=50): return [Joint(terms=[Term(ChannelMatch(every), 'every', weight)])]
+def kcd(weight=100., every=50):
+    "The teacher's channels that fit best, without an adapter: `kcd[every=10]`"
+    return [Joint(terms=[Term(ChannelMatch(every), 'every', weight)])]
 
 @add_method('SRRL', 'features', 'star-square', 'Yang et al., ICLR 2021')
 def srrl(weight=1., logits=1.):
+    "The last tap, and what the teacher's head makes of it: `srrl[logits=.5]`"
     return [Joint(terms=[Term(SoftmaxRegression(logits), -1, weight, adapter='conv_bn')])]
 
 @add_method('SimKD', 'features', 'star-diamond', 'Chen et al., 2022, arXiv 2203.14001')
 def simkd(factor=2):
+    "The last tap, then the teacher's head, without a label: `simkd[factor=4]`"
     hint = Term(mimic_mse, -1, adapter=partial(simkd_projector, factor=factor))
     return [Joint(terms=[hint], task=0., upto=-1, labels=False, keep_head=True)]
 
 @add_method('all at once, with labels', 'features', 'cross',
             "hints of Romero et al., 2015, arXiv 1412.6550, at every stage")
 def simultaneous(weight=1.):
+    "Hints at every stage and the labels, together: `simultaneous[weight=10.]`"
     return [Joint(terms=[Term(mimic_mse, 'every', weight, adapter=default_adapter)])]
 
 @add_method('all at once, normalized, with labels', 'features', 'x',
             'ours: hints of Romero et al., 2015, at every stage, each in units of its variance')
 def normalized(weight=1.):
+    "The same, with each hint in units of its variance: `normalized[weight=10.]`"
     return [Joint(terms=[Term(mimic_nmse, 'every', weight, adapter=default_adapter)])]
 
 @add_method('all at once, then head', 'features', 'bowtie',
             'ours, a control: the losses of stage by stage, without the stages')
 def all_at_once(adapter=default_adapter):
+    "All stages together without a label, then the head: `all_at_once[adapter=conv_bn]`"
     hints = Term(mimic_nmse, 'every', adapter=adapter)
     return [Joint(share=2/3, terms=[hints], task=0., labels=False), Head(share=1/3)]
 
 @add_method("all at once, teacher's head", 'features', 'hourglass',
             'ours, a control: the head as in Chen et al., 2022, without the stages')
 def all_at_once_teacher_head(loss=default_loss, adapter=default_adapter):
+    "All stages together, then the teacher's head: `all_at_once_teacher_head[loss=mse]`"
     hints = Term(as_loss(loss), 'every', adapter=adapter)
     return [Joint(terms=[hints], task=0., upto=-1, labels=False, keep_head=True)]
 
 # %% ../../nbs/compare/01_methods.ipynb #9f87a334
 @add_method('stage by stage', 'stage by stage', 'circle', 'Gao et al., 2018, arXiv 1812.01819')
-def sskd(loss=default_loss, adapter=default_adapter): return [Stages(2/3, as_loss(loss), adapter), Head(1/3)]
+def sskd(loss=default_loss, adapter=default_adapter):
+    "Stage by stage, then the head on labels: `sskd[loss=mse]`"
+    return [Stages(2/3, as_loss(loss), adapter), Head(1/3)]
 
 @add_method("stage by stage, teacher's head", 'stage by stage', 'square',
             'Gao et al., 2018, with the head as in Chen et al., 2022, arXiv 2203.14001')
 def sskd_teacher_head(loss=default_loss, adapter=default_adapter):
+    "Stage by stage, then the teacher's head: `sskd_teacher_head[adapter=conv_bn]`"
     return [Stages(1., as_loss(loss), adapter, keep_head=True)]
 
 @add_method('stage by stage, stitched', 'stage by stage', 'diamond',
             'the auxiliary networks of Wang, Zhao, Li and Tan, IJCAI 2018')
-def sskd_stitched(ahead=1): return [Stages(1., StitchedLoss(ahead), keep_head=True)]
+def sskd_stitched(ahead=1):
+    "Stage by stage, with the loss after the teacher's next stages as well: `sskd_stitched[ahead=2]`"
+    return [Stages(1., StitchedLoss(ahead), keep_head=True)]
 
 @add_method("fed by the teacher, teacher's head", 'stage by stage', 'triangle-up',
             'the feed of Koratana et al., 2019, arXiv 1810.01937')
 def teacher_fed(loss=default_loss, adapter=default_adapter):
+    "Stage by stage, each reading the teacher's tap before it: `teacher_fed[loss=mse]`"
     return [Stages(1., as_loss(loss), adapter, keep_head=True, feed='teacher')]
 
 # %% ../../nbs/compare/01_methods.ipynb #5cda3d1a

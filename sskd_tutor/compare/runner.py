@@ -42,7 +42,9 @@ from .study import Cell, Study, cells, load_data, run_key, split_images, studies
 def stats_of(
     images: Images,
 ) -> tuple:          # lists: mean and standard deviation of each channel, in [0,1]
-    "What images are normalized with"
+    """What images are normalized with.
+
+    Not `channel_stats`, whose last bits differ: stored runs repeat to the bit."""
     x = images.x.float()/255
     return x.mean((0, 2, 3)).tolist(), x.std((0, 2, 3)).tolist()
 
@@ -192,9 +194,10 @@ def plans(
         kind = tuple(str(value) for name, value in cell.row.items() if name != 'seed')
         kinds.setdefault(kind, cell)
     for cell in kinds.values():
-        images = tuple(str(cell.row[name]) for name in ('pair', 'labels', 'images', 'settings'))
-        if images not in trials: trials[images] = start(cell)
-        phases, gmacs = schedule(cell.method, trials[images], cell.budget)
+        # cells that differ in method and budget alone share a trial
+        shared = tuple(str(cell.row[name]) for name in ('pair', 'labels', 'images', 'settings'))
+        if shared not in trials: trials[shared] = start(cell)
+        phases, gmacs = schedule(cell.method, trials[shared], cell.budget)
         yield cell, phases, gmacs
 
 # %% ../../nbs/compare/03_runner.ipynb #2402cfaa

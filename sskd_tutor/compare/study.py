@@ -197,8 +197,9 @@ def _is_augment(value):
     return isinstance(value, Mapping) and all(name in known and name != 'seed' for name in value)
 
 def _is_budget(value):
-    if not isinstance(value, Mapping) or list(value) not in (['epochs'], ['gmacs']): return False
-    return _is_positive(*value.values())
+    if not isinstance(value, Mapping) or len(value) != 1: return False
+    (unit, amount), = value.items()
+    return unit in ('epochs', 'gmacs') and _is_positive(amount)
 
 # %% ../../nbs/compare/02_study.ipynb #59ca1f1c
 @dataclass

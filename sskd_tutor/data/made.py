@@ -235,7 +235,7 @@ def write_coco(
         for box, label in zip(boxes.tolist(), labels.tolist()):
             annotations.append(_annotation(len(annotations) + 1, i + 1, box, label))
     categories = [dict(id=2*(i + 1), name=name, supercategory='fashion') for i, name in enumerate(vocab)]
-    info = dict(description='scenes of Fashion-MNIST pictures (Zalando SE, MIT license)')
+    info = dict(description='scenes of Fashion-MNIST images (Zalando SE, MIT license)')
     content = dict(info=info, images=images, annotations=annotations, categories=categories)
     return write_whole(folder/'annotations.json', json.dumps(content))
 

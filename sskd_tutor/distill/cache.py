@@ -78,8 +78,10 @@ class IndexDL(DeviceDL):
     cpu: Tensor | None = None   # the numbers of the latest batch, on the CPU
     def create_batches(self, samps):
         labels = self.dataset.images.y.to(self.device)
-        on_cpu = torch.tensor(list(samps), dtype=torch.long)
-        for self.cpu, idx in zip(on_cpu.split(self.bs), on_cpu.to(self.device).split(self.bs)):
+        numbers = torch.tensor(list(samps), dtype=torch.long)
+        on_device = numbers.to(self.device)   # once, not once a batch
+        for cpu, idx in zip(numbers.split(self.bs), on_device.split(self.bs)):
+            self.cpu = cpu
             if self.drop_last and len(idx) < self.bs: return
             yield idx, TensorCategory(labels[idx])
 

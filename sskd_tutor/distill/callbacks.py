@@ -163,7 +163,11 @@ class MimicFeatures(Reversible):
 @patch
 def before_train(self: MimicFeatures) -> None:
     for cb in self.learn.cbs:
-        if isinstance(cb, MixHandler): cb.stack_y, cb.old_lf = True, self.learn.loss_func
+        if not isinstance(cb, MixHandler): continue
+        # the hint is that of the mixed image, so MixUp must not blend two targets: with `stack_y`
+        # it leaves them
+        cb.stack_y = True
+        cb.old_lf = self.learn.loss_func   # which it puts back after the epoch
 
 @patch
 def after_pred(self: MimicFeatures) -> None:

@@ -33,7 +33,9 @@ def comparative_loss(
     pred: Tensor,     # the student's logits, (b,n), b >= 2
     logits: Tensor,   # the teacher's, (b,n)
 ) -> Tensor:          # scalar, float32, >= 0
-    "Mean squared difference of differences, over all pairs of images (Wilf et al., 2023, arXiv 2311.02253)"
+    """Mean squared difference of differences, over all pairs of images (Wilf et al., 2023, arXiv 2311.02253).
+
+    `Term(comparative_loss)`; alone, `comparative_loss(student(x), teacher(x))`"""
     _check_pairs(pred)
     gap = pred - logits
     return 2*(gap - gap.mean(0)).square().mean()
@@ -41,7 +43,9 @@ def comparative_loss(
 # %% ../../nbs/distill/01d_comparing.ipynb #d0a37cd9
 @dataclass(frozen=True)
 class RRD:
-    "Relational representation distillation (arXiv 2407.12073), from its formula; at one stage"
+    """Relational representation distillation (arXiv 2407.12073), from its formula; at one stage.
+
+    `Term(RRD(), at=-1)`"""
     T_student: float = .1
     T_teacher: float = .02
     size: int = 16_384       # vectors in the queue; never more than training images
@@ -128,7 +132,9 @@ def matched_channels(
 # %% ../../nbs/distill/01d_comparing.ipynb #1f14f0b6
 @dataclass(frozen=True)
 class ChannelMatch:
-    "Mimic the teacher's channels that fit best, without an adapter (arXiv 2103.16844); at any stages"
+    """Mimic the teacher's channels that fit best, without an adapter (arXiv 2103.16844); at any stages.
+
+    `Term(ChannelMatch(), at='every', weight=100.)`"""
     every: int = 50   # batches between two assignments; 0: by number, without any
 
     def build(self, shapes: Shapes) -> nn.Module:

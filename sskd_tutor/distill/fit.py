@@ -139,13 +139,13 @@ def _check_callbacks(learn, run, cbs, valid_every):
     if 'head' not in phases: check_monitors(learn, None, dict(head=own))  # `learn.validate` calls its own
 
 # %% ../../nbs/distill/13_fit.ipynb #4361523c
-def _same_run(plan, own):
+def _same_run(plan, new_plan):
     "The plan that was handed in, if it is for this run; or else the run's own"
-    if plan is None: return own
+    if plan is None: return new_plan
     if not isinstance(plan, Plan):
         raise TypeError(f"plan is a {type(plan).__name__}; expected what learn.sskd_plan gives")
     for what in ('schedule', 'n_train', 'n_valid', 'views', 'valid_every', 'feed'):
-        given, here = getattr(plan, what), getattr(own, what)
+        given, here = getattr(plan, what), getattr(new_plan, what)
         if given != here:
             raise ValueError(f"the plan is for another run: its {what} is {given}, here it is {here}; "
                              "make it with learn.sskd_plan and the arguments of fit_sskd")
@@ -158,9 +158,9 @@ def _planned(learn, run, loss, cbs, plan, valid_every, feed):
     half = cache is not None and cache.half
     costs = stage_costs(learn, run.teacher, run.adapters, loss, half, feed=feed)
     if cache and not cache.ready(learn, cbs, run.teacher): cache = None
-    own = plan_of(learn, run.teacher, cache, costs, run.schedule, valid_every, feed)
-    own.stitched = not run.unstitched
-    run.plan = _same_run(plan, own)
+    new_plan = plan_of(learn, run.teacher, cache, costs, run.schedule, valid_every, feed)
+    new_plan.stitched = not run.unstitched
+    run.plan = _same_run(plan, new_plan)
     return costs, cache
 
 # %% ../../nbs/distill/13_fit.ipynb #d405915c

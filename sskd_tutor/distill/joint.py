@@ -295,7 +295,7 @@ def _adapter(c, names, taps, hints):
     name = names[place]
     return make_adapters([name], [taps[place]], [hints[place]], c.term.adapter)[name]
 
-def _built(c, taps, hints, n_images):
+def _with_weights(c, taps, hints, n_images):
     "A comparison whose loss has its weights"
     for place in c.places:
         if place == len(taps):
@@ -304,7 +304,7 @@ def _built(c, taps, hints, n_images):
     shapes = Shapes([taps[p] for p in c.places], [hints[p] for p in c.places], n_images)
     return replace(c, term=replace(c.term, loss=c.term.loss.build(shapes)))
 
-def _told(c, teacher):
+def _bound_to(c, teacher):
     "A comparison whose loss knows the teacher, if it needs to"
     place = c.places[0]
     if place == len(teacher.stages): return c
@@ -315,10 +315,10 @@ def _ready(learn, teacher, terms, taps, hints):
     "The comparisons of all terms, each ready to be made"
     n_images, found = len(learn.dls.train.dataset), []
     for c in comparisons_of(terms, teacher):
-        found.append(_built(c, taps, hints, n_images) if c.learned else _told(c, teacher))
+        found.append(_with_weights(c, taps, hints, n_images) if c.learned else _bound_to(c, teacher))
     return found
 
-def _put_together(learn, teacher, terms, task, upto, cbs=None):
+def _checked_and_built(learn, teacher, terms, task, upto, cbs=None):
     "Check everything: (the network that learns, its callback)"
     student, device = learn.model, learner_device(learn)
     _check_terms(teacher, terms, task)
@@ -335,17 +335,17 @@ def _put_together(learn, teacher, terms, task, upto, cbs=None):
     return net.to(device), DistillJointly(teacher, comparisons, task)
 
 # %% ../../nbs/distill/14_joint.ipynb #045d3a46
-def _add_up(own, task, seen, hints, y):
+def _add_up(distiller, task, seen, hints, y):
     "The sum of the terms, or a sentence about the one that cannot be computed"
-    try: return own.add_up(task, seen, hints, y)
+    try: return distiller.add_up(task, seen, hints, y)
     except torch.OutOfMemoryError: raise
     except (RuntimeError, TypeError) as e:
-        for c in own.comparisons:
-            if not c.learned: _explain(own, c, seen, hints, y)
+        for c in distiller.comparisons:
+            if not c.learned: _explain(distiller, c, seen, hints, y)
         raise e
 
-def _explain(own, c, seen, hints, y):
-    try: own.compare(c, seen[c.key], hints, y)
+def _explain(distiller, c, seen, hints, y):
+    try: distiller.compare(c, seen[c.key], hints, y)
     except (RuntimeError, TypeError) as e:
         loss, error = name_of(c.term.loss), f"{type(e).__name__}: {e}".splitlines()[0]
         shapes = [tuple(seen[c.key].shape), tuple(hints[c.places[0]].shape)]
@@ -354,28 +354,28 @@ def _explain(own, c, seen, hints, y):
                          "adapter='conv'; if the loss wants the labels too, labels=True") from e
 
 @torch.no_grad()
-def _joint_costs(learn, own, net):
+def _joint_costs(learn, distiller, net):
     "Multiply-adds an image: (of a step of what learns, of each part of the teacher by its place)"
     x, y = first_batch(learn.dls.train)
     x = x.to(learner_device(learn))
     if y is not None: y = y.to(x.device)
     frozen, hints, nets = {}, {}, []
-    if own.teacher is not None: nets = [own.teacher]
+    if distiller.teacher is not None: nets = [distiller.teacher]
     def loss(pred, _):
-        task = own.task*learn.loss_func(pred, y) if own.task else 0.
-        return _add_up(own, task, net.seen, hints, y)
+        task = distiller.task*learn.loss_func(pred, y) if distiller.task else 0.
+        return _add_up(distiller, task, net.seen, hints, y)
     with kept(*nets):
-        if own.teacher is not None:
-            table = own.teacher.eval().requires_grad_(False).stage_table(x[:2])
+        if distiller.teacher is not None:
+            table = distiller.teacher.eval().requires_grad_(False).stage_table(x[:2])
             frozen = dict(enumerate(table.macs.tolist()))
-        if own.places: hints = own.hints_of(x)
-        own.idx = torch.arange(len(x), device=x.device)
+        if distiller.places: hints = distiller.hints_of(x)
+        distiller.idx = torch.arange(len(x), device=x.device)
         step = step_macs(StagedNet(dict(joint=net), nn.Identity()), ['joint'], loss, lambda _: None, x)
-    net.seen, own.idx = {}, None
+    net.seen, distiller.idx = {}, None
     return step, frozen
 
 # %% ../../nbs/distill/14_joint.ipynb #d21caeff
-def _teacher_forwards(learn, own, epochs, views=None):
+def _teacher_forwards(learn, distiller, epochs, views=None):
     "Place -> images that the teacher sees there; `views`: how many are remembered, None: none"
     train = learn.dls.train
     images, n = images_per_epoch(train), len(train.dataset)
@@ -385,7 +385,7 @@ def _teacher_forwards(learn, own, epochs, views=None):
         n_again = min(views, max(0, epochs - views))  # views that come again
         # a view is completed in whole batches, so the teacher sees more images than an epoch trains on
         if n_again: n_late = n_again*ceil_div(n - images, train.bs)*train.bs
-    n_places = max(own.places, default=-1) + 1
+    n_places = max(distiller.places, default=-1) + 1
     return dict.fromkeys(range(n_places), n_first + n_late)
 
 def _joint_gmacs(costs, images, forwards):
@@ -402,18 +402,18 @@ def joint_gmacs(
     upto: str | int | None = None,
 ) -> Callable:                      # (epochs, views=None) -> 10^9 multiply-adds; None: fresh views
     "What `fit_joint` would cost, as a function of the epochs"
-    net, own = _put_together(learn, teacher, L(terms), task, upto)
-    costs = _joint_costs(learn, own, net)
+    net, distiller = _checked_and_built(learn, teacher, L(terms), task, upto)
+    costs = _joint_costs(learn, distiller, net)
     def gmacs(epochs: int, views: int | None = None) -> float:
         images = images_per_epoch(learn.dls.train)*epochs
-        return _joint_gmacs(costs, images, _teacher_forwards(learn, own, epochs, views))
+        return _joint_gmacs(costs, images, _teacher_forwards(learn, distiller, epochs, views))
     return gmacs
 
 # %% ../../nbs/distill/14_joint.ipynb #7b49da21
-def _begin_cache(learn, cache, own):
-    hints = dict(student=frozenset(), teacher=frozenset(own.places))
-    cache.begin(learn, learn.model, own.teacher, Remember(hints, cache.n_views))
-    own.cache = cache
+def _begin_cache(learn, cache, distiller):
+    hints = dict(student=frozenset(), teacher=frozenset(distiller.places))
+    cache.begin(learn, learn.model, distiller.teacher, Remember(hints, cache.n_views))
+    distiller.cache = cache
 
 # %% ../../nbs/distill/14_joint.ipynb #ffe6f83b
 @patch
@@ -437,18 +437,18 @@ def fit_joint(self: Learner,
     check_monitors(self, cbs, dict(joint=list(self.metrics.attrgot('name'))), every)
     _check_mixing(self, cbs, terms)
     check_layout(self, self.model, cbs)
-    net, own = _put_together(self, teacher, terms, task, upto, L(cbs))
+    net, distiller = _checked_and_built(self, teacher, terms, task, upto, L(cbs))
     with kept(self.model) if teacher is None else kept(self.model, teacher):
         if cache is not None and not (terms and cache.ready(self, cbs, teacher)): cache = None
-        costs = _joint_costs(self, own, net)
+        costs = _joint_costs(self, distiller, net)
         try:
-            if cache is not None: _begin_cache(self, cache, own)
+            if cache is not None: _begin_cache(self, cache, distiller)
             dls = self.dls if cache is None else cache.dls
-            all_cbs = [own, StopOnNaN('joint training'), ValidEvery(every), diary] + L(cbs)
+            all_cbs = [distiller, StopOnNaN('joint training'), ValidEvery(every), diary] + L(cbs)
             with learner_with(self, model=net, dls=dls, loss_func=self.loss_func, opt=None,
                               splitter=trainable_params):
                 fit(self, epochs, lr, cbs=all_cbs, **kwargs)
-            forwards = dict.fromkeys(range(max(own.places, default=-1) + 1), diary.images)
+            forwards = dict.fromkeys(range(max(distiller.places, default=-1) + 1), diary.images)
             if cache is not None: forwards = {place: n for (_, place), n in cache.forwards().items()}
         finally:
             if cache is not None: cache.release()

@@ -39,7 +39,9 @@ class NeedsShapes(Protocol):
 # %% ../../nbs/distill/01b_learned.ipynb #f8adf1ce
 @dataclass(frozen=True)
 class CRD:
-    "Contrastive representation distillation (Tian et al., 2020, arXiv 1910.10699); at one stage, with labels"
+    """Contrastive representation distillation (Tian et al., 2020, arXiv 1910.10699); at one stage.
+
+    `Term(CRD(), at=-1, weight=.8)`; it needs labels, and `CacheFeatures`, which knows the batches"""
     dim: int = 128    # of the vectors that are compared
     T: float = .07    # temperature
     keep: float = .5  # share of the old vector when a remembered one is renewed
@@ -177,7 +179,7 @@ class Fusion(nn.Module):
 # %% ../../nbs/distill/01b_learned.ipynb #d4778648
 @dataclass(frozen=True)
 class ReviewKD:
-    "Knowledge review (Chen et al., 2021, arXiv 2104.09044); at='every'"
+    "Knowledge review (Chen et al., 2021, arXiv 2104.09044): `Term(ReviewKD(), at='every')`"
     widest: int = 512   # most channels that are handed on
 
     def build(self, shapes: Shapes) -> nn.Module:

@@ -34,7 +34,7 @@ def mimic_mse(
 def mimic_nmse(
     pred: Tensor,  # adapted student tap, (b,c,h,w)
     hint: Tensor,  # the teacher's tap, same shape
-) -> Tensor:       # scalar, float32, >= 0; 1 for the best constant map; inf for a constant hint
+) -> Tensor:       # scalar, float32, >= 0; 1 for the best constant map; inf or NaN for a constant hint
     "Mean squared difference divided by the variance of the hint: `mimic_nmse(adapter(tap), hint)`"
     hint = hint.float()
     all_but_channels = [d for d in range(hint.dim()) if d != 1]

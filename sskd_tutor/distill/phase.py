@@ -302,12 +302,12 @@ def fit_stage(self: Learner,
     with kept(student, teacher), _memory(self, cbs, teacher, name, schedule, valid_every, feed) as cache:
         model, dls, mimic = _mimicking(self, teacher, k, adapter, cache, feed)
         teacher.eval().requires_grad_(False)
-        own = [FreezeStages([name, 'head']), AllLearn(name), mimic, StopOnNaN(name),
-               ValidEvery(valid_every), diary]
+        phase_cbs = [FreezeStages([name, 'head']), AllLearn(name), mimic, StopOnNaN(name),
+                     ValidEvery(valid_every), diary]
         loss, metrics = bound(as_loss(loss), teacher, k), mimic_metrics(_unstitched_in(self, teacher))
         with learner_with(self, model=model, dls=dls, opt=None, splitter=trainable_params,
                           loss_func=loss, metrics=metrics):
-            fit(self, epochs, lr, cbs=own + L(cbs), **kwargs)
+            fit(self, epochs, lr, cbs=phase_cbs + L(cbs), **kwargs)
     return diary.rows
 
 # %% ../../nbs/distill/12_phase.ipynb #34725291
@@ -335,8 +335,8 @@ def fit_head(self: Learner,
     diary = _watched(self, EpochRows('head', 'head'))
     with kept(self.model):
         model, dls, from_memory = _head_alone(self, cache_in(self, cbs))
-        own = [FreezeStages('head'), AllLearn('head'), *from_memory, StopOnNaN('head'),
-               ValidEvery(valid_every), diary]
+        phase_cbs = [FreezeStages('head'), AllLearn('head'), *from_memory, StopOnNaN('head'),
+                     ValidEvery(valid_every), diary]
         with learner_with(self, model=model, dls=dls, opt=None, splitter=trainable_params):
-            fit(self, epochs, lr, cbs=own + L(cbs), **kwargs)
+            fit(self, epochs, lr, cbs=phase_cbs + L(cbs), **kwargs)
     return diary.rows

@@ -67,7 +67,7 @@ def same_size(
 # %% ../../nbs/distill/01c_semantic.ipynb #a6350f01
 @dataclass(frozen=True)
 class SemCKD:
-    "Semantic calibration (Chen et al., 2021, arXiv 2012.03236); at='every'"
+    "Semantic calibration (Chen et al., 2021, arXiv 2012.03236): `Term(SemCKD(), at='every', weight=400.)`"
     group: int = 64   # images that are compared with each other; best the batch size
     factor: int = 4   # queries and keys have `group` divided by this many numbers
 

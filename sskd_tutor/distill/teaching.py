@@ -31,7 +31,9 @@ def class_logits(
     sub: Tensor,      # logits of the subclasses, (b, n_classes*k), those of a class side by side
     n_classes: int,
 ) -> Tensor:          # (b,n_classes)
-    "The logits of classes from those of their subclasses (Müller et al., 2020, arXiv 2002.03936)"
+    """The logits of classes from those of their subclasses (Müller et al., 2020, arXiv 2002.03936).
+
+    `class_logits(torch.randn(8, 20), 10)` has the shape (8, 10)."""
     n = sub.shape[1]
     if n_classes < 1 or n % n_classes:
         raise ValueError(f"there are {n} subclasses for {n_classes} classes; expected as many for each")
@@ -70,7 +72,9 @@ def purity(
     groups: Tensor,   # the group of each image, (n,), int64
     hidden: Tensor,   # its true class, (n,), int64
 ) -> float:           # 0 to 1
-    "Share of images that have the commonest class of their group"
+    """Share of images that have the commonest class of their group.
+
+    `purity(torch.tensor([0, 0, 0, 1]), torch.tensor([7, 7, 5, 3]))` is .75."""
     if len(groups) == 0: raise ValueError("there is no image; purity needs one or more")
     table = torch.zeros(int(groups.max()) + 1, int(hidden.max()) + 1, dtype=torch.long)
     table.index_put_((groups, hidden), torch.ones_like(groups), accumulate=True)

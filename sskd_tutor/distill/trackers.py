@@ -56,7 +56,9 @@ def maps_image(
 
 # %% ../../nbs/distill/12c_trackers.ipynb #67419fa2
 class LogRun(RunCallback):
-    "Log each number of each epoch: `learn.fit_sskd(teacher, cbs=LogRun(wandb.init(mode='offline')))`"
+    """Log each number of each epoch: `learn.fit_sskd(teacher, cbs=LogRun(wandb.init(mode='offline')))`.
+
+    Only what `fit_sskd`, `fit_joint`, `fit_stage` and `fit_head` write down; of a plain fit, nothing."""
     order = EpochRows.order + 1  # after the rows, before the callbacks that may end the fit
     def __init__(self,
         tracker: Any,   # with log(dict, step=) or add_scalar(name, value, step)

@@ -76,6 +76,8 @@ class DetectorHead(nn.Module):
     ):
         super().__init__()
         self.neck = detector.backbone.fpn
+        # a shallow copy shares all weights; only its backbone and transform are replaced,
+        # so the detector stays whole
         self.heads = copy.copy(detector)
         self.heads._modules = {**detector._modules, 'backbone': _Maps(), 'transform': _AsIs()}
         self.levels = list(detector.backbone.body.return_layers.values())
@@ -200,7 +202,9 @@ def _mean_ap(by_class=False):
                           f"{with_extra('tasks')}") from e
     return MeanAveragePrecision(backend='pycocotools', class_metrics=by_class)
 
-def _on_cpu(entries, keys): return [{key: entry[key].detach().cpu() for key in keys} for entry in entries]
+def _on_cpu(entries, keys):
+    def moved(entry): return {key: entry[key].detach().cpu() for key in keys}
+    return [moved(entry) for entry in entries]
 
 def _update(metric, found, targets):
     metric.update(_on_cpu(found, ('boxes', 'labels', 'scores')),

@@ -14,13 +14,11 @@ import copy
 import torch
 import torch.nn.functional as F
 from fastai.data.core import DataLoaders
-from fastai.data.transforms import IntToFloatTensor, Normalize
 from fastai.learner import Learner
-from fastai.torch_core import default_device
 from torch import Tensor, nn
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
-from ..data.loaders import DeviceDL, ImageSet
+from ..data.loaders import ImageSet, set_dls
 from ..data.images import Images, mean, std, vocab
 from ..data.views import Views
 from ..core.files import pkg_data, verified
@@ -155,12 +153,9 @@ def face_dls(
     device=None,                                       # fastai's default device if None
 ) -> DataLoaders:                                      # x: (bs,c,h,w), normalized; y: (bs,), identities
     "Images of people as fastai `DataLoaders` that live on the device"
-    device = torch.device(device or default_device())
     names = list(range(int(max(images.y.max(), valid.y.max())) + 1))
-    common = dict(device=device, after_batch=[IntToFloatTensor(), Normalize.from_stats(*stats, cuda=False)])
-    train_dl = DeviceDL(ImageSet(images, 0, names), bs=bs, shuffle=True, drop_last=True,
-                        views=views, seed=seed, **common)
-    return DataLoaders(train_dl, DeviceDL(ImageSet(valid, 1, names), bs=bs, **common), device=device)
+    train_set, valid_set = ImageSet(images, 0, names), ImageSet(valid, 1, names)
+    return set_dls(train_set, valid_set, stats, bs, views, seed=seed, device=device)
 
 def face_learner(
     dls: DataLoaders,   # from `face_dls`

@@ -16,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from fastai.vision.all import (
-    CrossEntropyLossFlat, DataBlock, DataLoaders, FuncSplitter, ImageBlock, IntToFloatTensor, MaskBlock,
+    CrossEntropyLossFlat, DataBlock, DataLoaders, FuncSplitter, ImageBlock, MaskBlock,
     Normalize, PILImage, PILImageBW, Resize, SegmentationDataLoaders, TensorImageBW, TensorMask,
     default_device)
 
 from ..data.folders import imagenet_stats_for
-from ..data.loaders import DeviceDL, ImageSet
+from ..data.loaders import DeviceDL, ImageSet, set_dls
 from ..data.images import Images, mean, std, vocab
 from ..data.views import Views
 from ..core.errors import few_names
@@ -217,11 +217,8 @@ def scene_dls(
     device=None,                                   # fastai's default device if None
 ) -> DataLoaders:                                  # x: (bs,1,h,w) float32, normalized; y: (bs,h,w), int64
     "Scenes in memory as fastai `DataLoaders` that live on the device"
-    device = torch.device(device or default_device())
-    after_batch = [IntToFloatTensor(), Normalize.from_stats([mean], [std], cuda=False)]
-    common = dict(bs=bs, device=device, after_batch=after_batch)
     def images_of(scenes, split):
         _check_codes(scenes, codes)
         return MaskSet(Images(scenes.x, scenes.masks, torch.arange(len(scenes.x))), split, codes)
-    train_dl = MaskDL(images_of(train, 0), shuffle=True, drop_last=True, views=views, seed=seed, **common)
-    return DataLoaders(train_dl, MaskDL(images_of(valid, 1), **common), device=device)
+    sets = images_of(train, 0), images_of(valid, 1)
+    return set_dls(*sets, ([mean], [std]), bs, views, seed=seed, device=device, dl=MaskDL)

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import torch
 from fastai.data.core import DataLoaders
-from fastai.data.transforms import IntToFloatTensor, Normalize
 from fastai.layers import NormType
 from fastai.losses import CrossEntropyLossFlat
-from fastai.torch_core import TensorImage, TensorMask, default_device
+from fastai.torch_core import TensorImage, TensorMask
 from fastai.vision.models.unet import DynamicUnet
 from PIL import Image
 from torch import nn
@@ -28,6 +27,7 @@ from ..core.files import plain_text
 from ..data.opening import opened
 from ..data.formats import channel_stats
 from ..data.images import Images
+from ..data.loaders import set_dls
 from ..data.views import Views
 from .masks import MaskDL, MaskSet, mask_of, read_camvid
 from .segmentation import void_of
@@ -124,14 +124,9 @@ def street_dls(
     order = torch.randperm(len(every.y), generator=torch.Generator().manual_seed(seed))
     chosen = order[:n_train].sort().values
     train = Images(*(t[chosen] for t in every))
-    if len(train.y) < bs: raise ValueError(f"bs is {bs}, but there are only {len(train.y)} training frames")
-    device = torch.device(device or default_device())
-    common = dict(bs=bs, device=device,
-                  after_batch=[IntToFloatTensor(), Normalize.from_stats(*stats, cuda=False)])
-    train_dl = StreetDL(StreetSet(train, 0, codes), shuffle=True, drop_last=True, views=views, seed=seed,
-                        **common)
-    valid = StreetSet(street_images(parts[examine][:n_valid], size), 1, codes)
-    return DataLoaders(train_dl, StreetDL(valid, **common), device=device)
+    valid = street_images(parts[examine][:n_valid], size)
+    sets = StreetSet(train, 0, codes), StreetSet(valid, 1, codes)
+    return set_dls(*sets, stats, bs, views, seed=seed, device=device, dl=StreetDL, where=folder)
 
 # %% ../../nbs/tasks/03a_streets.ipynb #8ad2ab10
 def _layer(c_in, c_out, blocks, stride):

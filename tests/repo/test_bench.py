@@ -19,7 +19,7 @@ from sskd_tutor.nets.small import tutorial_resnet
 
 sys.path.insert(0, str(root/'benchmarks'))
 import bench, gpu  # noqa: E402
-from plain import Precision, bare_fill, bare_stage, ordinary, plain_macs, plain_sskd, plain_stage  # noqa: E402
+from plain import Precision, bare_fill, bare_stage, labels_only, plain_macs, plain_sskd, plain_stage  # noqa: E402
 
 @pytest.fixture
 def pair():
@@ -86,10 +86,10 @@ def test_plain_macs(pair):
         behind = sum(f.iloc[k+1:].sum() for f in forward.values())
         assert counted[k] == pytest.approx(step + behind, rel=1e-6)
 
-def test_ordinary_training_does_not_validate(pair):
+def test_labels_only_training_does_not_validate(pair):
     dls, student, *_ = pair
     before = copy.deepcopy(student)
-    learn = ordinary(student, dls, 1, precision=Precision('bfloat16'))
+    learn = labels_only(student, dls, 1, precision=Precision('bfloat16'))
     assert moved(before, student) > 1e-3 and all(v is None for v in learn.recorder.values[-1][1:])
 
 def test_precision_has_two_names():

@@ -16,7 +16,7 @@ import sskd_tutor.distill.fit  # noqa: F401
 from sskd_tutor.core.device import Bf16
 from sskd_tutor.compare.runner import loaders
 from sskd_tutor.data.images import embedded_fashion, mean, std
-from sskd_tutor.tasks.faces import EmbeddingHead, check_open_set, embed, embedder, face_net, faces_teacher
+from sskd_tutor.tasks.faces import EmbeddingHead, check_open_set, embed, embedder, face_dls, face_net, faces_teacher
 from sskd_tutor.tasks.pairs import all_pairs, roc, tar_at_far, template_embeddings, templates, verification
 from sskd_tutor.tasks.lfw import lfw_lists, lfw_names, lfw_pairs, lfw_people, pair_scores
 from sskd_tutor.data.made import crowds, made_up, pieces
@@ -55,6 +55,13 @@ def test_tar_is_that_of_a_naive_loop(crowd):
     for far, row in table.iterrows():
         assert (scores[~same] >= row.threshold).double().mean() <= far
         assert (scores[same] >= row.threshold).double().mean() == pytest.approx(row.tar)
+
+def test_fewer_images_than_a_batch():
+    "They would make no batch at all, and nothing would be trained"
+    few = made_up(range(3), 4)
+    with pytest.raises(ValueError, match='12 training images are fewer than a batch, bs=13; expected a smaller bs'):
+        face_dls(few, few, 13, device='cpu')
+    assert len(face_dls(few, few, 12, device='cpu').train) == 1
 
 def test_a_point_on_a_straight_piece_of_the_curve_is_not_lost():
     "scikit-learn drops those by default"
