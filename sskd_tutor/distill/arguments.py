@@ -10,7 +10,7 @@ __all__ = []
 # %% ../../nbs/distill/04b_arguments.ipynb #a26d0003
 import inspect, math
 from collections.abc import Callable, Iterable
-from numbers import Integral, Number
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -56,16 +56,16 @@ def check_rates(
     "Refuse a learning rate that is no positive number"
     for phase, lr in lrs.items():
         if lr is None or isinstance(lr, slice): continue
-        if not isinstance(lr, Number):
+        if not isinstance(lr, Real):
             raise TypeError(f"the lr of {phase} is {lr!r}; expected a number, e.g. 5e-3")
-        if not 0 < lr < math.inf:
+        if not 0 < float(lr) < math.inf:
             raise ValueError(f"the lr of {phase} is {lr}; expected a positive number, e.g. 5e-3")
 
 def check_valid_every(
     n: Any,   # epochs from one validation to the next
 ) -> None:
     "Refuse what is no number of epochs"
-    if isinstance(n, Integral) and n >= 0: return
+    if isinstance(n, Integral) and int(n) >= 0: return
     raise ValueError(f"valid_every is {n!r}; expected a whole number, 0 or more (0: never)")
 
 # %% ../../nbs/distill/04b_arguments.ipynb #a26d0009
@@ -81,8 +81,8 @@ def check_words(
     words: Iterable[str],    # names of arguments
 ) -> None:
     "Refuse an argument that neither the fit nor `fit_sskd` takes"
-    known = inspect.signature(fit).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in known.values()): return
-    known = [*known, 'valid_every', 'fit', 'epochs', 'head_epochs', 'adapter', 'loss', 'feed', 'plan']
+    parameters = inspect.signature(fit).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()): return
+    known = [*parameters, 'valid_every', 'fit', 'epochs', 'head_epochs', 'adapter', 'loss', 'feed', 'plan']
     for word in words:
         if word not in known: raise TypeError(f"fit_sskd takes no {word!r}; {nearest(word, known)}")

@@ -48,7 +48,7 @@ def _preset(given: Any) -> Any:
 def _check_size(size: Any) -> None:
     "Pixels: one number, or height and width"
     sides = size if isinstance(size, (tuple, list)) else [size]
-    if len(sides) in (1, 2) and all(isinstance(side, Integral) and side > 0 for side in sides): return
+    if len(sides) in (1, 2) and all(isinstance(side, Integral) and int(side) > 0 for side in sides): return
     raise ValueError(f"the size in teacher_input is {size!r}; expected pixels, e.g. 224 or (224, 224)")
 
 def _plain(value: Any) -> Any: return list(value) if isinstance(value, (tuple, list)) else value
