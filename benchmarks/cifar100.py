@@ -17,7 +17,7 @@ import torch
 
 from cifar100_teacher import AUGMENT, CONFIG, WEIGHTS
 from rows import append_new, append_rows, read_rows
-from sskd_tutor.compare.methods import schedule
+from sskd_tutor.compare.budget import schedule
 from sskd_tutor.compare.results import append_run, read_runs
 from sskd_tutor.compare.runner import examine, loaders, start, stats_of, train_cell, valid_accuracy
 from sskd_tutor.compare.study import cells, load_data, run_key, study

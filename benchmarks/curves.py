@@ -15,7 +15,8 @@ import torch
 from rows import append_rows
 
 from sskd_tutor.compare.curves import whole_rows
-from sskd_tutor.compare.methods import parsed, schedule, train
+from sskd_tutor.compare.budget import schedule, train
+from sskd_tutor.compare.methods import parsed
 from sskd_tutor.compare.runner import run_cell, start
 from sskd_tutor.compare.study import cells, study
 from sskd_tutor.core.errors import nearest

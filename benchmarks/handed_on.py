@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
-from sskd_tutor.compare.methods import train
+from sskd_tutor.compare.budget import train
 from sskd_tutor.compare.phases import Trial
 from sskd_tutor.compare.verdicts import holm, interval
 from sskd_tutor.core.device import quiet

@@ -21,7 +21,7 @@ from rows import append_rows, read_rows
 from scipy.stats import ttest_1samp
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
-from sskd_tutor.compare.methods import train
+from sskd_tutor.compare.budget import train
 from sskd_tutor.compare.phases import Trial
 from sskd_tutor.compare.verdicts import holm, interval
 from sskd_tutor.core.device import quiet

@@ -10,12 +10,10 @@ __all__ = ['families', 'methods', 'endings', 'Method', 'source_id', 'add_method'
            'kd_mixup', 'kd_cutmix', 'comparative', 'fitnets', 'fitnets_joint', 'attention', 'similarity', 'relational',
            'pkt', 'crd', 'reviewkd', 'semckd', 'rrd', 'kcd', 'srrl', 'simkd', 'simultaneous', 'normalized',
            'all_at_once', 'all_at_once_teacher_head', 'sskd', 'sskd_teacher_head', 'sskd_stitched', 'teacher_fed',
-           'sources', 'Ending', 'family_of', 'MethodName', 'parsed', 'source_of', 'phases_of', 'Schedule', 'schedule',
-           'train']
+           'sources', 'Ending', 'family_of', 'MethodName', 'parsed', 'source_of', 'phases_of']
 
 # %% ../../nbs/compare/01_methods.ipynb #4dd7f3fa
-import ast, copy, inspect, re
-from bisect import bisect_left
+import ast, inspect, re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +24,7 @@ from fastai.callback.mixup import CutMix, MixUp
 from fastai.losses import LabelSmoothingCrossEntropyFlat
 
 from .light import LightTeacher, VirtualTeacher
-from .phases import FromCallback, Head, Joint, NewTeacher, Stages, Trial, fresh
+from .phases import FromCallback, Head, Joint, NewTeacher, Stages, fresh
 from ..core.errors import Registry, nearest
 from ..distill.adapters import default_adapter
 from ..distill.comparing import RRD, ChannelMatch, comparative_loss
@@ -380,69 +378,3 @@ def _value(text, default):
     except (ValueError, SyntaxError): value = None
     if isinstance(value, Number): return value
     raise ValueError(f"{text!r} is not a number; expected one like {default!r}")
-
-# %% ../../nbs/compare/01_methods.ipynb #604e656d
-class Schedule(NamedTuple):
-    "How long each phase is trained"
-    phases: list   # pairs (`Phase`, epochs)
-    gmacs: float   # 10^9 multiply-adds
-
-@dataclass
-class _Lengths:
-    "What a method is as a function of N, its epochs"
-    trial: Trial
-    phases: list
-    costs: list   # of each phase: epochs -> 10^9 multiply-adds
-
-    def epochs(self, n): return [self.trial.epochs(n*phase.share, phase.labels) for phase in self.phases]
-    def gmacs(self, n): return sum(cost(epochs) for cost, epochs in zip(self.costs, self.epochs(n)))
-
-# %% ../../nbs/compare/01_methods.ipynb #cc48d4ef
-def schedule(
-    name: str,     # of the method
-    trial: Trial,
-    budget: dict,  # dict(epochs=12) or dict(gmacs=5_000)
-) -> Schedule:
-    "How long each phase is trained"
-    _check_budget(budget)
-    phases = phases_of(name)
-    trial = copy.copy(trial)   # `cost` of a new teacher replaces the teacher, for the phases that follow
-    lengths = _Lengths(trial, phases, [phase.cost(trial) for phase in phases])
-    n = budget['epochs'] if 'epochs' in budget else _closest(name, lengths, budget['gmacs'])
-    return Schedule(list(zip(phases, lengths.epochs(n))), lengths.gmacs(n))
-
-def _check_budget(budget):
-    known = list(budget) in (['epochs'], ['gmacs'])
-    if not known or not all(isinstance(value, Number) and value > 0 for value in budget.values()):
-        raise ValueError(f"budget is {budget}; expected dict(epochs=...) or dict(gmacs=...), above 0")
-
-_finest, _longest = 1/4, 2_000   # steps of N that are tried, and the largest N, epochs
-_tolerance = 1/4   # of a budget: whole epochs may miss it by this much
-
-def _closest(name, lengths, goal):
-    "The N that comes closest to a goal in 10^9 multiply-adds"
-    grid = [_finest*i for i in range(1, round(_longest/_finest) + 1)]
-    least = lengths.gmacs(grid[0])
-    if least > (1 + _tolerance)*goal:
-        raise ValueError(f"a budget of {goal:g} x 10^9 multiply-adds is too small for {name}: "
-                         f"one epoch of each phase takes {least:.0f}")
-    i = bisect_left(grid, goal, key=lengths.gmacs)
-    def distance(n): return abs(lengths.gmacs(n) - goal)
-    n = min(grid[max(0, i - 1):i + 1], key=distance)   # the last one below the goal, or the first one above
-    if distance(n) > _tolerance*goal:
-        raise ValueError(f"{name} cannot spend {goal:g} x 10^9 multiply-adds: whole epochs come to "
-                         f"{lengths.gmacs(n):.0f}; another budget, or more images")
-    return n
-
-# %% ../../nbs/compare/01_methods.ipynb #b453146f
-def train(
-    name: str,     # of the method
-    trial: Trial,  # changed: its student learns
-    budget: dict,
-) -> Trial:
-    "Train a student by a method within a budget"
-    for phase, epochs in schedule(name, trial, budget).phases:
-        trial.gmacs += phase.run(trial, epochs)
-        stages = len(trial.student.stages) if isinstance(phase, Stages) else 1
-        trial.passes += epochs*stages/(trial.ratio if phase.labels else 1)
-    return trial

@@ -33,7 +33,7 @@ from ..data.views import Views
 from ..nets.words import build_net
 from ..measure.fidelity import all_logits, ece, fidelity, torchmetrics
 from ..distill.precision import layout_fault
-from .methods import schedule, train
+from .budget import schedule, train
 from .phases import Trial
 from .results import append_run, read_runs, rows_with, run_columns
 from .study import Cell, Study, cells, load_data, run_key, split_images, studies

@@ -9,7 +9,8 @@ from fastai.callback.core import Callback
 from sskd_tutor.compare.results import append_run, read_runs, run_columns
 from sskd_tutor.compare.runner import compare, examine, start, train_cell, valid_accuracy
 from sskd_tutor.data.images import Images, embedded_fashion
-from sskd_tutor.compare.methods import add_method, methods, phases_of, schedule, sources, train
+from sskd_tutor.compare.budget import schedule, train
+from sskd_tutor.compare.methods import add_method, methods, phases_of, sources
 from sskd_tutor.compare.study import Pair, budget_words, cells, fashion_folder, guard, overlap, remarks, run_key, split_images, studies, study
 from sskd_tutor.compare.boards import boards, leaderboard_md
 from sskd_tutor.core.device import quiet
