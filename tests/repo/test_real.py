@@ -63,6 +63,11 @@ def started(tmp_path, monkeypatch):
         return s
     return start
 
+def test_rates_that_the_config_gives_are_not_chosen_again(started):
+    s = started('lfw')
+    s.how['rates'] = dict(sskd=[1e-2, 2e-2])
+    assert real.rates_of(s, 'lfw') == {('sskd', 0): 1e-2, ('sskd', 1): 2e-2}
+
 def tables(folder): return {path.name: path.read_text() for path in folder.glob('*.csv')}
 
 @pytest.mark.slow   # it opens a hundred photographs time and again
