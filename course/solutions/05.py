@@ -16,7 +16,7 @@ guess = 2.6
 # note: About 55 million multiply-adds for the teacher's two stages forward and twice that backward, about 12 for the student's part, which does not change: (3*55 + 12)/(55 + 12).
 
 # %% 5.4
-def train_stage(student, adapter, teacher, stage, batches, epochs):
+def train_one(student, adapter, teacher, stage, batches, epochs):
     for name, m in student.stages.items(): m.requires_grad_(name == stage)
     student.eval()
     opt = torch.optim.AdamW([*student.stages[stage].parameters(), *adapter.parameters()], lr=1e-2)

@@ -39,7 +39,8 @@ my_study = dict(methods=['labels', 'kd_soft', 'sskd_teacher_head'], primary=['ss
 # %% 9.6
 my_winners = {1: 'sskd_teacher_head', 4: 'all_at_once_teacher_head', 16: 'all_at_once_teacher_head'}
 # note: The tempting mistake is one name three times. At 4 x the first two lie 0.15 points apart.
-# note: Good to discuss: the mean of five seeds chose these winners, so none of the three is a claim that it is better.
+# note: Good to discuss: means chose these winners, of five seeds, at 16 x of three. What is shown stands in the list of
+# note: intervals below the exercise.
 
 # %% 9.7
 def cost_of_level(gmacs, accuracy, level):

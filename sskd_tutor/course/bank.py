@@ -90,8 +90,8 @@ class SoftGradient(Question):
     "The gradient of the soft loss"
     lesson, minutes, digits = '2', 5, 3
     asks = ('There are two classes. The student gives the first the score {s}, the teacher gives it {t}; '
-            'the second gets 0 from both. The loss is T² times the divergence of the softened answers, '
-            "with T = {T}, for this one image. What is its derivative in the student's first score?")
+            'the second gets 0 from both. The loss is T² times KL(teacher, student) of the softened '
+            "answers, with T = {T}, for this one image. What is its derivative in the student's first score?")
     worked = ('T times the difference of the softened answers, student minus teacher: {T}·(1/(1 + '
               'exp(-({s})/{T})) - 1/(1 + exp(-({t})/{T}))) = {answer}.')
 
@@ -191,9 +191,9 @@ class AttentionOfAPixel(Question):
 class RelativeDistance(Question):
     "A relation between images"
     lesson, minutes, digits = '4', 3, 3
-    asks = ('Three images lie at {x}, {y} and {z} on a line, in the only direction that a student has. '
-            'Relational distillation divides distances by their mean over all pairs. What is left as the '
-            'distance of the first two?')
+    asks = ("A student's features have a single direction. On it, three images lie at {x}, {y} and {z}. "
+            'Relational distillation divides the distances by their mean over all pairs. What does it make '
+            'of the distance between the first two?')
     worked = ('The distances are {y} - {x}, {z} - {y} and {z} - {x}. The first, divided by the mean of '
               'the three: {answer}.')
 
@@ -261,7 +261,7 @@ class PrefixCost(Question):
             'those of its student {s1} and {s2}. A backward pass costs twice the forward pass of what it '
             'goes through. In the phase of a stage, both networks run up to this stage and only this '
             'stage is trained. What do {epochs} epochs for each stage cost, for one image? Leave out the '
-            'adapters.')
+            'adapters and the heads.')
     worked = ('First phase: {t1} + 3·{s1}. Second phase: {t1} + {t2} + {s1} + 3·{s2}. Their sum, times '
               '{epochs}: {answer}.')
 
@@ -289,7 +289,7 @@ class RememberedCost(Question):
     asks = ("For one image, the teacher's forward pass costs {teacher} million multiply-adds and the "
             "student's {student} million. A run runs both networks once for each of {views} views of each "
             "image, and remembers the result. In addition, each stage is trained for {epochs} epochs, at "
-            "three times its forward cost. How many labels-only trainings of the student, of {epochs} "
+            "three times its forward cost, and so is a labels-only training. Leave out heads and adapters. How many labels-only trainings of the student, of {epochs} "
             "epochs each, does the run cost?")
     worked = '1 + {views}·({teacher} + {student})/(3·{epochs}·{student}) = {answer}.'
 
@@ -411,7 +411,7 @@ class SampleOfImages(Question):
     "What a test set can tell"
     lesson, minutes, unit, digits = '9', 3, 'points', 2
     asks = ('A student is right for {share} % of {n:,} test images. What is the standard error of that, '
-            'from the images alone?')
+            'from the images alone, in points?')
     worked = '100·sqrt(0.{share}·(1 - 0.{share})/{n}) = {answer}.'
 
     def draw(self, rng):
@@ -535,7 +535,8 @@ class TwoDivergences(Question):
               'with p and q exchanged. Their difference: {answer}.')
 
     def draw(self, rng):
-        p, q = rng.sample([15, 25, 35, 60, 70, 80, 90], 2)
+        far_apart = [(15, 60), (15, 70), (15, 80), (15, 90), (25, 90), (35, 80), (35, 90), (60, 90)]
+        p, q = rng.sample(rng.choice(far_apart), 2)
         return dict(p=p, q=q)
 
     def solve(self, p, q):
@@ -553,8 +554,8 @@ class ReplacedTokens(Question):
     "How often the teacher steps in"
     lesson, minutes, unit, digits = 'A2', 3, '%', 0
     asks = ('Five tokens have the probabilities {teacher} % with the teacher and {student} % with the '
-            'student. The student proposes, and the teacher replaces what is not among its {K} best. '
-            'Which share of the proposals is replaced?')
+            'student. The student proposes, and the teacher replaces what is not among the {K} that the '
+            'teacher likes best. Which share of the proposals is replaced?')
     worked = "The student's probabilities of the tokens outside the teacher's {K} best: {answer}."
 
     def draw(self, rng):
@@ -576,8 +577,8 @@ class ReplacedTokens(Question):
 class Luck(Question):
     "The best of several"
     lesson, minutes, unit, digits = 'M', 4, 'points', 2
-    asks = ('Accuracies of the last {words} epochs differ only by chance: normal, independent, with a '
-            'standard deviation of {sd} points. You report the best of them on the test set. By how much '
+    asks = ('The accuracies of the last {words} epochs scatter around one true value: normal, independent, '
+            'each with a standard deviation of {sd} points. You report the best of them on the test set. By how much '
             'do you flatter yourself on average? (The expected maximum of two standard normal numbers is '
             '1/sqrt(π), that of three 3/(2·sqrt(π)).)')
     worked = '{sd} times {factor}: {answer}.'

@@ -6,9 +6,9 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/course/lesson_05.html.md"""
 
 # %% auto #0
 __all__ = ['changes', 'moved_behind', 'check_moved_buffers', 'careless_start', 'need_others_still', 'need_learned',
-           'check_freeze', 'step_macs', 'check_cost_of_gradients', 'check_train_stage', 'nothing_happens',
-           'weights_grow', 'one_weight_moves', 'forward_in_train_mode', 'variance_moves', 'counter_moves',
-           'two_parts_learn', 'check_what_moved']
+           'check_freeze', 'step_macs', 'check_cost_of_gradients', 'check_train_one', 'nothing_happens', 'weights_grow',
+           'one_weight_moves', 'forward_in_train_mode', 'variance_moves', 'counter_moves', 'two_parts_learn',
+           'check_what_moved']
 
 # %% ../../nbs/course/06_lesson_05.ipynb #69451101
 import torch
@@ -195,14 +195,14 @@ def _need_stage_learned(student, before, stage):
         raise Wrong(f"{stage} learned in eval mode: its own batch-norm statistics never saw an image.")
 
 # %% ../../nbs/course/06_lesson_05.ipynb #602b32c7
-@exercise('5.4', 'Two bugs in a loop that runs', wants='a function `train_stage(student, adapter, teacher, '
+@exercise('5.4', 'Two bugs in a loop that runs', wants='a function `train_one(student, adapter, teacher, '
     'stage, batches, epochs)`', hints=[
     'Find out what moves and what stands still. One thing moves that should not, '
     'one stands still that should not.',
     'Which parameters does the optimizer get? Which parameters are there?',
     '`student.train()` speaks to every module inside the student, whatever was said to it before.'])
-def check_train_stage(answer):
-    need_function(answer, 'train_stage(student, adapter, teacher, stage, batches, epochs)')
+def check_train_one(answer):
+    need_function(answer, 'train_one(student, adapter, teacher, stage, batches, epochs)')
     teacher, student = thin().eval().requires_grad_(False), thin(width=4)
     adapter = make_adapter((8, 14, 14), (16, 14, 14))
     before = {net: bits(net) for net in (teacher, student, adapter)}

@@ -57,8 +57,8 @@ def check_accuracy_of_strangers(answer):
     if abs(guess - truth) > .08:
         direction = 'high' if guess > truth else 'low'
         raise Wrong(f"Measured just now with sixteen random students: your guess is {off} too {direction}. "
-            "The rest of the teacher is as good as ever, but nothing that a random stage hands on tells it "
-            "which garment it is.")
+            "The rest of the teacher is as good as ever, but a random adapter hands on what it knows "
+            "in a code that the teacher cannot read.")
     return (f"Measured just now: {100*truth:.0f} %, over sixteen random students. It is chance: "
         "the rest of the teacher can only judge what it is shown.")
 

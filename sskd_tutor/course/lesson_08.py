@@ -164,7 +164,7 @@ def _slips_of_own(student, teacher, x, k):
     tap = student.eval().stages[stage](before)
     one_spread = (F.mse_loss(tap, hint)/hint.var(correction=0)).sqrt().item()
     return [
-        Slip(both, 'Neither bug is fixed: the student\'s own earlier stages feed it, in train mode.'),
+        Slip(both, 'Neither bug is fixed. Ask what feeds the stage, and in which mode the student is.'),
         Slip(prefix, "The mode is right. But the stage still reads what the student's earlier stages give, "
             'errors included.'),
         Slip(in_train, "The input is right. But in train mode the batch's statistics are used, "

@@ -211,7 +211,7 @@ def _tally(table, against):
     "The finding: how many methods are shown to be better, and how many worse"
     count = table.verdict.value_counts()
     better, worse = count.get('better', 0), count.get('worse', 0)
-    return f'{better} of {len(table)} shown to be better than {named(against)}, {worse} shown to be worse'
+    return f'Shown to be better than {named(against)}: {better} of {len(table)}. Shown to be worse: {worse}'
 
 # %% ../../nbs/viz/05a_comparison.ipynb #877c9815
 def differences(
