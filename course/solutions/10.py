@@ -22,7 +22,7 @@ def my_kl(teacher, student):
 # %% 10.4
 def far(teacher):
     "Logits that give the same answers, and a KL of 1 nat or more"
-    best = F.one_hot(teacher.argmax(1), teacher.shape[1]).float()
+    best = torch.nn.functional.one_hot(teacher.argmax(1), teacher.shape[1]).float()
     sure = teacher.softmax(1).amax(1, keepdim=True) > .9
     return torch.where(sure, best/1000, 100*best)
 # note: Almost flat beside a sure teacher, almost certain beside a timid one. Sharpening alone is not enough for a very sure

@@ -289,8 +289,8 @@ class RememberedCost(Question):
     asks = ("For one image, the teacher's forward pass costs {teacher} million multiply-adds and the "
             "student's {student} million. A run runs both networks once for each of {views} views of each "
             "image, and remembers the result. In addition, each stage is trained for {epochs} epochs, at "
-            "three times its forward cost, and so is a labels-only training. Leave out heads and adapters. How many labels-only trainings of the student, of {epochs} "
-            "epochs each, does the run cost?")
+            "three times its forward cost, and so is a labels-only training. Leave out heads and adapters. "
+            "How many labels-only trainings of the student, of {epochs} epochs each, does the run cost?")
     worked = '1 + {views}·({teacher} + {student})/(3·{epochs}·{student}) = {answer}.'
 
     def draw(self, rng):
@@ -578,8 +578,8 @@ class Luck(Question):
     "The best of several"
     lesson, minutes, unit, digits = 'M', 4, 'points', 2
     asks = ('The accuracies of the last {words} epochs scatter around one true value: normal, independent, '
-            'each with a standard deviation of {sd} points. You report the best of them on the test set. By how much '
-            'do you flatter yourself on average? (The expected maximum of two standard normal numbers is '
+            'each with a standard deviation of {sd} points. You report the best of them on the test set. By '
+            'how much do you flatter yourself on average? (The expected maximum of two standard normal numbers is '
             '1/sqrt(π), that of three 3/(2·sqrt(π)).)')
     worked = '{sd} times {factor}: {answer}.'
 
