@@ -579,8 +579,8 @@ class Luck(Question):
     lesson, minutes, unit, digits = 'M', 4, 'points', 2
     asks = ('The accuracies of the last {words} epochs scatter around one true value: normal, independent, '
             'each with a standard deviation of {sd} points. You report the best of them on the test set. By '
-            'how much do you flatter yourself on average? (The expected maximum of two standard normal numbers is '
-            '1/sqrt(π), that of three 3/(2·sqrt(π)).)')
+            'how much do you flatter yourself on average? (The expected maximum of two standard normal '
+            'numbers is 1/sqrt(π), that of three 3/(2·sqrt(π)).)')
     worked = '{sd} times {factor}: {answer}.'
 
     def draw(self, rng):
