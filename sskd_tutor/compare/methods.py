@@ -31,10 +31,10 @@ from ..distill.comparing import RRD, ChannelMatch, comparative_loss
 from ..distill.joint import Term
 from ..distill.learned import CRD, ReviewKD
 from ..distill.losses import (StitchedLoss, as_loss, attention_loss, default_loss, dkd_loss, losses,
-                                       mimic_mse, mimic_nmse, relational_loss, similarity_loss, soft_kl)
+    mimic_mse, mimic_nmse, relational_loss, similarity_loss, soft_kl)
 from ..distill.partial import partial_kl
-from ..distill.rivals import (SoftmaxRegression, dist_loss, pkt_loss, simkd_projector,
-                                       standardized_kl)
+from sskd_tutor.distill.rivals import (SoftmaxRegression, dist_loss, pkt_loss, simkd_projector,
+    standardized_kl)
 from ..distill.semantic import SemCKD
 from ..nets.small import tutorial_resnet
 

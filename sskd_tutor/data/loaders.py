@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from fastai.vision.all import (Category, CategoryMap, CrossEntropyLossFlat, DataLoaders, IntToFloatTensor,
-                               Normalize, TensorCategory, TensorImageBW, TfmdDL, default_device)
+    Normalize, TensorCategory, TensorImageBW, TfmdDL, default_device)
 from fastcore.all import L, patch, store_attr
 from torch import Tensor
 

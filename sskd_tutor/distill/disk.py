@@ -18,7 +18,7 @@ from fastcore.all import patch
 from torch import Tensor
 
 from ..core.files import (bounded_text, file_sha256, is_left, parsed_json, process_mark, remove,
-                                   replace_whole, write_synced)
+    replace_whole, write_synced)
 from ..data.loaders import DeviceDL
 from .memory import Store, part_sha256, stages_up_to
 from ..nets.staged import StagedNet

@@ -27,7 +27,7 @@ from ..core.state import kept
 from ..core.units import ceil_div
 from .cache import CacheFeatures, FromMemory
 from .callbacks import (AllLearn, FreezeStages, MimicFeatures, Reversible,
-                                          StitchedAccuracy, StopOnNaN, mimic_net)
+    StitchedAccuracy, StopOnNaN, mimic_net)
 from .arguments import check_rates
 from .check import PairShapes
 from .costs import images_per_epoch, mean_square, stage_costs

@@ -26,7 +26,7 @@ from ..core.tables import read_csv
 from ..distill.checkpoint import Checkpoint
 from .report import result_text
 from .saved import (check_folder, put_in_place, read_json, Run, run_format, write_json,
-                                   write_report, write_run_files)
+    write_report, write_run_files)
 
 # %% ../../nbs/runs/02_job.ipynb #b8a99e71
 def usable_device(

@@ -18,7 +18,7 @@ from torch import nn
 
 import sskd_tutor
 from ..core.files import (bounded_text, damaged, file_sha256, is_intact, replace_whole, sealed,
-                                   unfinished_beside, write_whole)
+    unfinished_beside, write_whole)
 from ..core.job import Job
 from ..core.settings import make_settings
 from ..core.state import tensors_sha256

@@ -26,7 +26,7 @@ from .moments import moment, partners_of
 from .motion import animated
 from .network import channel_buttons, channel_options, point_images, stage_buttons, wall_css
 from .panels import (PageTheme, asset, drawn, framed, hidden_style, laid, no_widgets,
-                                   panel, show, status_line, still_theme)
+    panel, show, status_line, still_theme)
 from .player import Player, nmse_over_time, player
 from .walls import image_uri
 
