@@ -17,10 +17,9 @@ from pathlib import Path
 
 from . import __version__
 from .core.settings import flag
-from sskd_tutor.runs.commands import (Words, add_allow_code, add_manners, add_run_options, carry_out, colored,
-    command, commands, complete_files, listener, loading, new_folder,
-    not_understood, now, plan_values, print_json, refuse_others, to_stderr,
-    how_to_talk)
+from .runs.commands import (Words, add_allow_code, add_manners, add_run_options, carry_out, colored,
+    command, commands, complete_files, listener, loading, new_folder, not_understood, now, plan_values,
+    print_json, refuse_others, to_stderr, how_to_talk)
 from .runs.options import add_settings, from_config, given, in_options
 
 # %% ../nbs/01_cli.ipynb #0c3924d5

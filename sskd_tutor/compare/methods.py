@@ -33,8 +33,8 @@ from ..distill.learned import CRD, ReviewKD
 from ..distill.losses import (StitchedLoss, as_loss, attention_loss, default_loss, dkd_loss, losses,
     mimic_mse, mimic_nmse, relational_loss, similarity_loss, soft_kl)
 from ..distill.partial import partial_kl
-from sskd_tutor.distill.rivals import (SoftmaxRegression, dist_loss, pkt_loss, simkd_projector,
-    standardized_kl)
+from ..distill.rivals import (SoftmaxRegression, dist_loss, pkt_loss,
+    simkd_projector, standardized_kl)
 from ..distill.semantic import SemCKD
 from ..nets.small import tutorial_resnet
 

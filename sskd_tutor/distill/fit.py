@@ -34,12 +34,12 @@ from .cache import CacheFeatures
 from .callbacks import at_rest
 from .check import check_layout, checked_shapes
 from .costs import stage_costs, total_gmacs
-from sskd_tutor.distill.learners import (are_staged, check_own_head, cut_and_paired, network_of,
-    other_classes)
+from .learners import (are_staged, check_own_head,
+    cut_and_paired, network_of, other_classes)
 from .losses import as_loss, mimic_nmse
 from .phase import cache_in, learner_with, mimic_metrics, plan_of, say, why_unstitched
-from sskd_tutor.distill.phase_cbs import (all_given, callbacks_of, check_decoding, check_monitors,
-    check_phases, own_files)
+from .phase_cbs import (all_given, callbacks_of, check_decoding,
+    check_monitors, check_phases, own_files)
 from .plan import Plan
 from .planning import planned, same_draws
 from .several import together

@@ -23,8 +23,8 @@ from .adapters import by_stage, make_adapters
 from .arguments import check_lengths, check_valid_every
 from .check import checked_shapes
 from .costs import stage_costs, valid_seconds
-from sskd_tutor.distill.learners import (are_staged, check_own_head, cut_and_paired, network_of,
-    other_classes)
+from .learners import (are_staged, check_own_head,
+    cut_and_paired, network_of, other_classes)
 from .losses import as_loss
 from .phase import cache_in, plan_of, why_unstitched
 from .phase_cbs import all_given

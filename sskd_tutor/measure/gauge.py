@@ -20,10 +20,9 @@ from torch import Tensor, nn
 
 from ..core.state import kept, same_rng
 from ..core.units import ceil_div
-from sskd_tutor.measure.alignment import (
-    Measured, accuracy_interval, as_channels, attention_similarity, best_linear_adapter, channel_match,
-    cka_of, cka_pairs, cosine_of, features, fewest_images, gram, half_sample_interval, match_sums,
-    most_images, nmse_of, probe)
+from .alignment import (Measured, accuracy_interval, as_channels, attention_similarity,
+    best_linear_adapter, channel_match, cka_of, cka_pairs, cosine_of, features, fewest_images, gram,
+    half_sample_interval, match_sums, most_images, nmse_of, probe)
 from .sample import axes_of, fingerprint, random_copy, scale_for, small_maps
 from ..nets.staged import StagedNet
 

@@ -19,8 +19,8 @@ import pandas as pd
 from fastcore.all import patch
 
 import sskd_tutor
-from sskd_tutor.core.files import (bounded_text, check_size, file_sha256, most_text, parsed_json, sealed,
-    write_whole)
+from ..core.files import (bounded_text, check_size, file_sha256, most_text,
+    parsed_json, sealed, write_whole)
 from ..core.tables import records
 
 # %% ../../nbs/measure/03_recording.ipynb #76fb8e5f

@@ -40,9 +40,8 @@ from .progress import EpochLines, planned_phases, showing
 from .recipe import check_task, data_folder, recipe_command, RecipeSettings, weights_file
 from .recipe_file import parse_recipe, read_recipe
 from ..tasks.boxes import CocoSet, detection_dls
-from sskd_tutor.tasks.detection import (Pyramid, StagedDetector, detection_learner, detection_map,
-    detector_macs, read_weights, save_detector, small_detector,
-    staged_pair)
+from ..tasks.detection import (Pyramid, StagedDetector, detection_learner, detection_map,
+    detector_macs, read_weights, save_detector, small_detector, staged_pair)
 
 # %% ../../nbs/runs/07_coco.ipynb #62cef9c2
 def coco_detector(

@@ -38,8 +38,8 @@ from ..measure.recorder import RecordAlignment
 from ..nets.converter import make_converter
 from ..nets.weights import load_weights, save_weights
 from ..nets.words import build_model, check_from_file
-from sskd_tutor.runs.classes import (check_classes, n_classes_option, normalization_of, weights_note,
-    with_classes)
+from .classes import (check_classes, n_classes_option, normalization_of,
+    weights_note, with_classes)
 from .demo import percent_right
 from .export import export_student, model_card, sizes, ToExport
 from .job import RunJob, usable_device

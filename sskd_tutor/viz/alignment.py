@@ -19,8 +19,8 @@ from scipy.optimize import linear_sum_assignment
 from ..core.errors import nearest
 from ..measure.recording import Recording
 from .moments import checked_stage, epochs_done, partners_of, phase_spans, step_index, titled
-from sskd_tutor.viz.style import (Theme, black, color_of, contrast, gray, method_colors, ring, shade, styled,
-    white)
+from .style import (Theme, black, color_of, contrast, gray, method_colors,
+    ring, shade, styled, white)
 from .training import log_ticks
 
 # %% ../../nbs/viz/03_alignment.ipynb #b775b1a8

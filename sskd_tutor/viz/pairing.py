@@ -20,8 +20,8 @@ from fastcore.all import patch
 from ..core.errors import nearest
 from ..core.units import counted
 from ..distill.pairing import Pairing
-from sskd_tutor.viz.panels import (PageTheme, drawn, framed, laid, no_widgets, panel, show, status_line,
-    still_theme)
+from .panels import (PageTheme, drawn, framed, laid, no_widgets, panel, show,
+    status_line, still_theme)
 from .style import Theme, color_of, styled
 
 # %% ../../nbs/viz/08_pairing.ipynb #9dc44f1b

@@ -12,8 +12,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..core.units import counted
-from .style import (Theme, add_level, color_of, ink, method_colors, method_names, other_color,
-    paper, shade, styled)
+from .style import (Theme, add_level, color_of, ink, method_colors, method_names,
+    other_color, paper, shade, styled)
 
 # %% ../../nbs/viz/02_training.ipynb #94c33737
 def spread(

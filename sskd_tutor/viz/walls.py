@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ..data.images import Images, balanced, embedded_fashion, mean, std, vocab
 from ..tasks.masks import scene_codes
-from sskd_tutor.viz.style import (Theme, all_buttons, ink, mask_colors, method_colors, rgb_of, styled,
-    text_color)
+from .style import (Theme, all_buttons, ink, mask_colors, method_colors,
+    rgb_of, styled, text_color)
 
 # %% ../../nbs/viz/04_walls.ipynb #2ee8c427
 def png_uri(
