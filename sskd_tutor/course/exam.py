@@ -59,7 +59,8 @@ def _numbered(asked, words_of):
 def in_print(q):
     "A question, and how its answer is wanted"
     unit = f' in {q.unit}' if q.unit else ''
-    return f'{text_of(q)} (Answer{unit} to {q.digits} decimals.)'
+    digits = f'to {q.digits} decimals' if q.digits else 'as a whole number'
+    return f'{text_of(q)} (Answer{unit} {digits}.)'
 
 def paper(
     asked: list,   # of `Question`
