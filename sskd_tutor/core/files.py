@@ -294,7 +294,8 @@ def remove_snapshot(
 ) -> None:
     "Remove a snapshot, renamed first, so that one that is half removed is not taken for damaged"
     condemned = path.with_suffix('.tmp')
-    path.rename(condemned)
+    try: path.rename(condemned)
+    except FileNotFoundError: return   # another process was faster
     shutil.rmtree(condemned)
 
 # %% ../../nbs/core/01_files.ipynb #66d79698

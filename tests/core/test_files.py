@@ -78,6 +78,14 @@ def test_what_another_writer_has_begun_stays(tmp_path, monkeypatch):
     assert (tmp_path/'000001.tmp/state.json').read_text() == 'half' and f.read_snapshot(tmp_path) == dict(i=1)
 
 
+def test_what_another_writer_has_removed_is_gone(tmp_path, monkeypatch):
+    seen = [f.write_snapshot(tmp_path, dict(i=i)) for i in range(2)]
+    f.remove_snapshot(seen[0])
+    monkeypatch.setattr(f, 'snapshots', lambda folder: [*seen, tmp_path/'000003'])   # what was there a moment ago
+    assert f.write_snapshot(tmp_path, dict(i=2)).name == '000003'
+    assert sorted(os.listdir(tmp_path)) == ['000002', '000003']
+
+
 def test_only_halves_are_cleared(tmp_path):
     for name in ('000003.tmp', 'mine.tmp', '000004'): (tmp_path/name).mkdir()
     f.clear_halves(tmp_path)
