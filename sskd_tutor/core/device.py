@@ -16,6 +16,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -67,6 +68,11 @@ class CPU(DeviceKind):
         return bool(supported and supported())
 
 # %% ../../nbs/core/02_device.ipynb #38224403
+def _load_in_words(load):
+    "For people, who can install what is missing"
+    if not math.isnan(load): return f'{100*load:.0f} % busy'
+    return 'load unknown' if find_spec('pynvml') else 'load unknown: pip install nvidia-ml-py'
+
 class CUDA(DeviceKind):
     "NVIDIA's GPUs, and AMD's, which PyTorch calls 'cuda' as well"
     separate_memory = True
@@ -80,7 +86,7 @@ class CUDA(DeviceKind):
 
     def load(self, device: torch.device) -> float:
         try: return torch.cuda.utilization(device)/100
-        except ModuleNotFoundError: return math.nan  # it needs NVML: pip install nvidia-ml-py
+        except Exception: return math.nan  # no nvidia-ml-py, no driver; NVML does not know it of a MIG slice
 
     def fast_bf16(self, device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere and newer
@@ -96,8 +102,7 @@ class CUDA(DeviceKind):
 
     def status(self, device: torch.device) -> str:
         free, total = torch.cuda.mem_get_info(device)
-        load = self.load(device)
-        busy = 'load unknown: pip install nvidia-ml-py' if math.isnan(load) else f'{100*load:.0f} % busy'
+        busy = _load_in_words(self.load(device))
         return f'{self.name(device)}, {busy}, {(total - free)/2**30:.1f} of {total/2**30:.0f} GB'
 
 # %% ../../nbs/core/02_device.ipynb #6b4de450
@@ -144,7 +149,7 @@ def peak_memory(
 # %% ../../nbs/core/02_device.ipynb #20627266
 def device_load(
     device: torch.device | str,
-) -> float:                      # 0 to 1; NaN where nobody knows: no GPU, or no nvidia-ml-py
+) -> float:                      # 0 to 1; NaN where nobody knows: no GPU, no nvidia-ml-py, or no answer
     "How busy a device is"
     device = torch.device(device)
     return kind_of(device).load(device)

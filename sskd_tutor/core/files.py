@@ -10,7 +10,7 @@ __all__ = ['pkg_data', 'most_text', 'snapshot_format', 'n_kept', 'damaged', 'fil
            'unpack', 'snapshots', 'remove_snapshot', 'clear_halves', 'write_snapshot', 'read_snapshot']
 
 # %% ../../nbs/core/01_files.ipynb #f1bda8f7
-import hashlib, json, os, platform, re, shutil, stat, tempfile, warnings
+import hashlib, json, os, platform, re, shutil, stat, tempfile, threading, warnings
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -130,23 +130,24 @@ def process_mark() -> str:
     return f'{platform.node()}-{os.getpid()}'
 
 def is_left(
-    mark: str,   # what `process_mark` gave somewhere
+    mark: str,   # what `process_mark` gave somewhere; a thread may follow: 'laptop-4711.139'
 ) -> bool:
     "Was that a process of this machine that is gone now?"
     node, _, number = mark.rpartition('-')
+    number, _, _ = number.partition('.')
     return node == platform.node() and number.isdigit() and not psutil.pid_exists(int(number[:9]))
 
 # %% ../../nbs/core/01_files.ipynb #b123ca45
 def unfinished_beside(
     path: Path,         # that will be written
     end: str = '.tmp',
-) -> Path:              # e.g. .run.json-laptop-4711.tmp
+) -> Path:              # e.g. .run.json-laptop-4711.139.tmp
     "A name in the same folder until it is whole; what killed processes have left there is removed"
     start = f'.{path.name}-'
     for found in path.parent.iterdir() if path.parent.is_dir() else ():
         if not (found.name.startswith(start) and found.name.endswith(end)): continue
         if is_left(found.name[len(start):-len(end)]): remove(found)
-    return path.with_name(f'{start}{process_mark()}{end}')
+    return path.with_name(f'{start}{process_mark()}.{threading.get_ident()}{end}')
 
 def remove(path: Path) -> None:
     "Remove a file or a folder, if it is still there"
@@ -154,17 +155,28 @@ def remove(path: Path) -> None:
     else: path.unlink(missing_ok=True)
 
 # %% ../../nbs/core/01_files.ipynb #dfca7df3
+def _write_with_mode_of(old, path, raw):
+    "Write a file with the permissions of an older one; until it is done, only its owner can read it"
+    mode = stat.S_IMODE(old.stat().st_mode)
+    path.touch(0o600)
+    write_synced(path, raw)
+    if stat.S_IMODE(path.stat().st_mode) != mode: path.chmod(mode)   # some file systems know one mode only
+
 def write_whole(
     path: str | Path,
     content: str | bytes,   # text is written as UTF-8
 ) -> Path:                  # the same path
-    "Write a file so that it is there whole or not at all; an older one stays until then"
+    "Write a file so that it is there whole or not at all; an older one stays until then, its mode for good"
     path = Path(path)
     raw = content.encode() if isinstance(content, str) else content
-    unfinished = unfinished_beside(path)
+    target = path.resolve() if path.is_symlink() else path
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent}; make it first")
+    unfinished = unfinished_beside(target)
     try:
-        write_synced(unfinished, raw)
-        replace_whole(unfinished, path)
+        if target.exists(): _write_with_mode_of(target, unfinished, raw)
+        else: write_synced(unfinished, raw)
+        replace_whole(unfinished, target)
     finally: unfinished.unlink(missing_ok=True)
     return path
 
@@ -195,17 +207,35 @@ def is_intact(info: dict) -> bool:
     return 'seal' not in info or info['seal'] == _seal(info)
 
 # %% ../../nbs/core/01_files.ipynb #743a057e
+def _free_name(name, tensors):
+    "The name, with a number if another part has it: 'a/b' is called '/a/b', and so is 'b' in 'a'"
+    free, number = name, 1
+    while free in tensors:
+        number += 1
+        free = f'{name}#{number}'
+    return free
+
 def _keep(t, kind, tensors, name):
     "Put a tensor among the tensors; its place in the JSON says where it is"
+    name = _free_name(name, tensors)
     tensors[name] = t.detach().as_subclass(Tensor).to('cpu', copy=True).contiguous()
     return {kind: name}
 
 # %% ../../nbs/core/01_files.ipynb #38ae87b1
 def _are_scalars(o):
-    "Is this a list of tensors without axes, e.g. the losses of all steps?"
-    return len(o) > 0 and all(isinstance(t, Tensor) and t.dim() == 0 for t in o)
+    "Is this a list of tensors without axes and of one type, e.g. the losses of all steps?"
+    if isinstance(o, tuple): return False
+    if not all(isinstance(t, Tensor) and t.dim() == 0 for t in o): return False
+    return len({t.dtype for t in o}) == 1
 
 # %% ../../nbs/core/01_files.ipynb #db3af19d
+def _plain_key(key, name):
+    "A key of a dict as JSON keeps it; raises `TypeError` for one that it does not keep"
+    plain = key.item() if isinstance(key, np.generic) else key
+    if plain is None or isinstance(plain, (int, float, str)): return plain
+    raise TypeError(f"{name or 'the state'} has the key {key!r}, a {type(key).__name__}; "
+                    "expected text, numbers or None as keys. Turn it into text first")
+
 def pack(
     o: Any,                     # nesting of dicts, lists, tuples, tensors, arrays, numbers, strings, None
     tensors: dict[str, Tensor], # filled: name -> a copy on the CPU
@@ -217,7 +247,8 @@ def pack(
     if isinstance(o, np.generic): return o.item()
     if o is None or isinstance(o, (bool, int, float, str)): return o
     if isinstance(o, dict):
-        return {'$dict': [[key, pack(value, tensors, f'{name}/{key}')] for key, value in o.items()]}
+        return {'$dict': [[_plain_key(key, name), pack(value, tensors, f'{name}/{key}')]
+                          for key, value in o.items()]}
     if isinstance(o, (list, tuple, L)):
         if _are_scalars(o):
             device = o[-1].device   # losses of a resumed fit begin on the CPU
@@ -263,7 +294,8 @@ def remove_snapshot(
 ) -> None:
     "Remove a snapshot, renamed first, so that one that is half removed is not taken for damaged"
     condemned = path.with_suffix('.tmp')
-    path.rename(condemned)
+    try: path.rename(condemned)
+    except FileNotFoundError: return   # another process was faster
     shutil.rmtree(condemned)
 
 # %% ../../nbs/core/01_files.ipynb #66d79698
@@ -281,6 +313,19 @@ def _next_snapshot(folder):
     numbers = [int(match[1]) for match in found if match]
     return folder/f'{max(numbers, default=0) + 1:06d}'
 
+def _is_made(folder):
+    "Make a folder; False if somebody else has made it"
+    try: folder.mkdir()
+    except FileExistsError: return False
+    return True
+
+def _begin_snapshot(folder):
+    "The path of a new snapshot, which nobody else is writing, and its folder until it is whole"
+    folder.mkdir(parents=True, exist_ok=True)
+    new = _next_snapshot(folder)
+    while not _is_made(new.with_suffix('.tmp')): new = folder/f'{int(new.name) + 1:06d}'
+    return new, new.with_suffix('.tmp')
+
 # %% ../../nbs/core/01_files.ipynb #5c9480a1
 def _snapshot_files(state: dict) -> dict[str, bytes]:
     "The three files of a snapshot: name -> bytes; the manifest comes last"
@@ -297,11 +342,9 @@ def write_snapshot(
 ) -> Path:               # of the new snapshot
     "Write a state so that it is there whole or not at all; only the newest two stay"
     folder = Path(folder)
-    new = _next_snapshot(folder)
     content = _snapshot_files(state)
-    unfinished = new.with_suffix('.tmp')
+    new, unfinished = _begin_snapshot(folder)
     try:
-        unfinished.mkdir(parents=True)
         for name, raw in content.items(): write_synced(unfinished/name, raw)
         _sync_folder(unfinished)
         replace_whole(unfinished, new)

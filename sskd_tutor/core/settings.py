@@ -8,7 +8,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/core/settings.html.md"""
 __all__ = ['option', 'types_of', 'fits', 'Settings', 'make_settings', 'flag', 'as_words']
 
 # %% ../../nbs/core/06_settings.ipynb #4fe43574
-import os, typing
+import os, types, typing
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
@@ -37,12 +37,13 @@ _words = {int: 'a whole number', float: 'a number', str: 'text', bool: 'True or 
           dict: 'a table'}
 
 def types_of(
-    hint: Any,  # an annotation: a type, `list[float]`, `str | None`
+    hint: Any,  # an annotation: a type, `list[float]`, `str | None`, `int | str`
 ) -> list:      # the plain types that it allows
     "What an annotation allows"
-    args = typing.get_args(hint)
-    if type(None) in args: return [t for arg in args for t in types_of(arg)]
-    return [typing.get_origin(hint) or hint]
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        return [t for part in typing.get_args(hint) for t in types_of(part)]
+    return [origin or hint]
 
 def fits(
     value: object,

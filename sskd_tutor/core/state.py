@@ -54,7 +54,13 @@ def changed(
     "What is no longer the same to the bit?"
     return [name for name, value in net.state_dict().items() if not _same(value, before[name])]
 
-def _same(a, b): return torch.equal(a, b) if isinstance(a, Tensor) else a == b
+def _same(a, b):
+    "Equal to the bit, and NaN where there was NaN"
+    if not isinstance(a, Tensor): return a == b
+    if torch.equal(a, b): return True
+    if a.shape != b.shape or not a.is_floating_point(): return False
+    both_nan = a.isnan() & b.isnan()
+    return bool(((a == b) | both_nan).all())
 
 # %% ../../nbs/core/03_state.ipynb #f20eef9e
 def tensors_of(
@@ -109,7 +115,7 @@ def _own_settings(o):
     return {name: value for name, value in vars(o).items() if name in parameters}
 
 # %% ../../nbs/core/03_state.ipynb #3903d81e
-_address_or_device = re.compile(r" at 0x[0-9a-f]+|, device='[^']*'")
+_address_or_device = re.compile(r" at 0x[0-9a-fA-F]+|, device='[^']*'")
 
 # %% ../../nbs/core/03_state.ipynb #04f4fda0
 def described(
@@ -152,7 +158,9 @@ def _set_python_state(r, numbers):
     r.setstate((3, tuple(numbers.tolist()), None))
 
 # %% ../../nbs/core/03_state.ipynb #3bd1b433
-_other_kinds = {name: kind for name, kind in device_kinds.items() if name != 'cpu'}
+def _other_kinds():
+    "All kinds of device but the CPU, also those that were added since"
+    return {name: kind for name, kind in device_kinds.items() if name != 'cpu'}
 
 # %% ../../nbs/core/03_state.ipynb #a2e27246
 def rng_state(
@@ -162,7 +170,7 @@ def rng_state(
     numpy: Any = np.random.get_state()
     kind, key, *rest = numpy
     return dict(torch=torch.get_rng_state(),
-                **{name: kind.rng_states() for name, kind in _other_kinds.items()},
+                **{name: kind.rng_states() for name, kind in _other_kinds().items()},
                 numpy=(kind, key.astype(np.int64), *rest),
                 python=_python_state(random),
                 loader=_python_state(dl.rng) if hasattr(dl, 'rng') else None)
@@ -172,9 +180,10 @@ def set_rng_state(
     dl: Any,                # training loader
     state: dict[str, Any],  # what `rng_state` gave
 ) -> None:
-    "Put all random generators back"
+    "Put all random generators back that the state knows"
     torch.set_rng_state(state['torch'])
-    for name, kind in _other_kinds.items(): kind.set_rng_states(state[name])
+    for name, kind in _other_kinds().items():
+        if name in state: kind.set_rng_states(state[name])
     np.random.set_state(state['numpy'])
     _set_python_state(random, state['python'])
     if state['loader'] is not None: _set_python_state(dl.rng, state['loader'])

@@ -23,14 +23,17 @@ def tidy(
     rows: list[dict[str, Any]],  # dicts with phase, stage, epoch and any number of measures
 ) -> pd.DataFrame:               # columns phase, stage, epoch, measure, value
     "One row per number"
+    if not rows: return pd.DataFrame(columns=columns)
     wide = pd.DataFrame(rows)
     return wide.melt(columns[:3], var_name='measure').dropna(subset='value').reset_index(drop=True)
 
 # %% ../../nbs/core/05_tables.ipynb #10f2c7b1
 def _plain(value):
-    "A plain Python value; None for NaN and other missing values"
-    if pd.isna(value): return None
-    return value.item() if hasattr(value, 'item') else value
+    "A plain Python value; None for NaN and other missing values, also within lists"
+    if hasattr(value, 'tolist'): value = value.tolist()   # NumPy's numbers and arrays, tensors
+    if isinstance(value, (list, tuple)): return [_plain(part) for part in value]
+    if isinstance(value, dict): return _plain_row(value)
+    return None if pd.isna(value) else value
 
 # %% ../../nbs/core/05_tables.ipynb #3c9076d6
 def _plain_row(row):
@@ -39,10 +42,10 @@ def _plain_row(row):
 
 # %% ../../nbs/core/05_tables.ipynb #186fdc1b
 def records(
-    df: pd.DataFrame,      # any table; a named index becomes a column
+    df: pd.DataFrame,      # any table; a named index becomes a column, several become several
 ) -> list[dict[str, Any]]: # dicts of plain Python values, None where there is none
     "A table's rows, ready for JSON"
-    if df.index.name: df = df.reset_index()
+    if any(name is not None for name in df.index.names): df = df.reset_index()
     return [_plain_row(row) for row in df.to_dict('records')]
 
 # %% ../../nbs/core/05_tables.ipynb #d2c722a4

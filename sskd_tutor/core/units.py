@@ -18,21 +18,24 @@ def in_units(
     return f"{n:.3g} TB"
 
 # %% ../../nbs/core/04_units.ipynb #8721dc07
-_units = 'KMGT'  # each 1,000 of the one before
+_units = {'': 1,
+          'k': 1000, 'm': 1000**2, 'g': 1000**3, 't': 1000**4,
+          'ki': 1024, 'mi': 1024**2, 'gi': 1024**3, 'ti': 1024**4}   # a 'B' may follow
 
 # %% ../../nbs/core/04_units.ipynb #3f8b0097
 def in_bytes(
-    size: float | str,  # a number of bytes, or e.g. '1.5 GB', '500MB'
+    size: float | str,  # a number of bytes, or e.g. '1.5 GB', '500MB', '2 GiB'
 ) -> float:             # bytes
     "A budget as people write it; raises `ValueError` if it is not an amount of memory"
-    if not isinstance(size, str): return _amount(float(size), size)
-    number = size.rstrip('BbiI').strip()
-    unit = 1
-    if number and number[-1].upper() in _units:
-        unit = 1000**(_units.index(number[-1].upper()) + 1)
-        number = number[:-1]
-    try: return _amount(float(number)*unit, size)
-    except ValueError: raise ValueError(_no_amount(size)) from None
+    number, unit = _parts(size) if isinstance(size, str) else (size, '')
+    try: return _amount(float(number)*_units[unit], size)
+    except (ValueError, TypeError, KeyError): raise ValueError(_no_amount(size)) from None
+
+def _parts(size):
+    "'1.5 GiB' is 1.5 and gi"
+    number = size.rstrip('KMGTIBkmgtib ')
+    unit = size[len(number):].strip().lower().removesuffix('b')
+    return number, unit
 
 def _no_amount(size): return f"{size!r} is not an amount of memory; expected bytes, or e.g. '500 MB', '2 GB'"
 
@@ -45,8 +48,8 @@ def _amount(number, size):
 def short_number(
     value: float,
 ) -> str:
-    "A number in a table: three digits below 10, whole above"
-    return f'{value:,.3g}' if value < 10 else f'{value:,.0f}'
+    "A number in a table: three digits below 10, whole above, with either sign"
+    return f'{value:,.3g}' if abs(value) < 10 else f'{value:,.0f}'
 
 # %% ../../nbs/core/04_units.ipynb #a90c0de6
 def ceil_div(

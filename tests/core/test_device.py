@@ -46,6 +46,31 @@ def test_its_random_generators_are_kept(abacus):
     assert abacus.beads.tolist() == [0, 0, 0]
 
 
+def test_a_state_holds_kinds_that_were_added(abacus):
+    loader = DataLoaders([], []).train
+    state, before = rng_state(loader), abacus.beads
+    abacus.beads = before + 1
+    set_rng_state(loader, state)
+    assert abacus.beads.tolist() == before.tolist()
+    del state['xpu'], state['cuda']   # of a machine that knows no such kinds
+    set_rng_state(loader, state)
+
+
+class NVMLError(Exception): pass
+
+@pytest.mark.parametrize('error, nvml, words', [
+    (RuntimeError('no driver'), 'there', 'load unknown'), (NVMLError('Not Supported'), 'there', 'load unknown'),
+    (ModuleNotFoundError(), None, 'load unknown: pip install nvidia-ml-py')])
+def test_a_load_that_nobody_knows(monkeypatch, error, nvml, words):
+    def fails(_): raise error
+    monkeypatch.setattr(torch.cuda, 'utilization', fails)
+    monkeypatch.setattr(d, 'find_spec', lambda name: nvml)
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda _: (2**30, 2**31))
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda _: 'a GPU')
+    assert math.isnan(d.device_load('cuda'))
+    assert d.device_status('cuda') == f'a GPU, {words}, 1.0 of 2 GB'
+
+
 def test_an_unknown_device_gets_cautious_answers():
     kind = d.kind_of('mps')
     assert type(kind) is d.DeviceKind and d.device_name('mps') == 'mps'
