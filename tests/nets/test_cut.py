@@ -447,6 +447,12 @@ class TiedStatistics(TiedStages):
         self.a, self.block = nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8, affine=False)
     def forward(self, x): return self.fc(self.block(self.a(F.max_pool2d(self.block(self.stem(x)), 2))).mean((2, 3)))
 
+class Insists(Own):
+    "On a tensor, and says nothing"
+    def forward(self, x):
+        if not isinstance(x, torch.Tensor): raise AssertionError  # as a bare `assert`, to which pytest would add words
+        return super().forward(x)
+
 class MoreInTraining(Own):
     def forward(self, x): return super().forward(x + self.a.bias.mean() if self.training else x)
 
@@ -481,7 +487,7 @@ def test_the_head_has_something_to_learn():
     (lambda: DynamicUnet(nn.Sequential(conv(2, 3), conv(2)), 5, (64, 64)), TypeError, 'use segment_stages.*or as_stages'),
     (lambda: nn.Sequential(nn.LazyConv2d(8, 3, 2), nn.ReLU()), ValueError, 'has no shape yet'),
     (lambda: inference(conv), ValueError, 'made under torch.inference_mode.*deepcopy'),
-    (Decides, ValueError, "decides by a tensor's values"), (MoreInTraining, ValueError, 'something else in train mode'),
+    (Insists, ValueError, r'size \(AssertionError\)'), (Decides, ValueError, "decides by a tensor's values"), (MoreInTraining, ValueError, 'something else in train mode'),
     (lambda: torchvision.models.googlenet(init_weights=False), ValueError, 'aux_logits=False'),
     (TiedStages, ValueError, 'block.0.weight is used in stage1 and in stage2'),
     (TiedStatistics, ValueError, 'block.running_mean is used in stage1 and in stage2'),
