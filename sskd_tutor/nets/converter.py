@@ -8,6 +8,7 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/nets/converter.html.md"""
 __all__ = ['expects', 'wanted', 'ImageConverter', 'make_converter']
 
 # %% ../../nbs/nets/06_converter.ipynb #01d7b550
+import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any
@@ -22,9 +23,8 @@ from .maps import channels_of, stated_size
 # %% ../../nbs/nets/06_converter.ipynb #01dd6592
 def _pixels(size: int | Sequence[int]) -> tuple[int, int]:
     "Height and width; one number means a square"
-    if isinstance(size, int): return size, size
-    h, w = size if len(size) == 2 else (size[0], size[0])
-    return h, w
+    sides = size if isinstance(size, Sequence) else [size]
+    return int(sides[0]), int(sides[-1])
 
 def expects(
     net: nn.Module,
@@ -131,8 +131,8 @@ def _two_statistics(own: Sequence, c: int, wants: Mapping, channels: int) -> tup
     "Of the learner's images and of the teacher's, by channel; None if they are the same"
     ours = _statistics(own, c)
     theirs = _statistics((wants['mean'], wants['std']), channels)
-    if min(ours[1] + theirs[1]) <= 0:
-        raise ValueError(f"deviations are {ours[1]} and {theirs[1]}; expected positive numbers")
+    if not all(math.isfinite(std) and std > 0 for std in ours[1] + theirs[1]):
+        raise ValueError(f"deviations are {ours[1]} and {theirs[1]}; expected positive numbers, finite ones")
     same = c == channels and torch.allclose(torch.tensor(ours), torch.tensor(theirs), atol=1e-4)
     return None if same else (ours, theirs)
 

@@ -10,6 +10,7 @@ __all__ = ['image_shape', 'example_images', 'CannotCut', 'take_mode', 'computes'
 # %% ../../nbs/nets/05_cut.ipynb #5fec39de
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -32,7 +33,9 @@ def image_shape(
     cfg = getattr(model, 'pretrained_cfg', None) or {}
     side = stated_size(model) or 224
     h, w = (side, side) if isinstance(side, int) else side
-    if not cfg.get('fixed_input_size'): h, w = min(h, 224), min(w, 224)
+    # timm says it; torchvision's vision transformers take their `image_size` alone
+    takes_one_size = cfg.get('fixed_input_size') or getattr(model, 'image_size', None)
+    if not takes_one_size: h, w = min(h, 224), min(w, 224)
     channels = channels_of(model, (h, w)) or 3
     return channels, h, w
 
@@ -40,9 +43,11 @@ def image_shape(
 def example_images(model: nn.Module, x: Tensor | tuple[int, ...] | None) -> Tensor:
     "A few images in the network's device and precision, made up if there are none"
     like = next(iter(all_tensors(model)), torch.zeros(()))
+    if x is None: x = image_shape(model)
+    if isinstance(x, (tuple, list)): x = torch.rand(2, *x, generator=torch.Generator().manual_seed(0))
     if not isinstance(x, Tensor):
-        shape = x or image_shape(model)
-        x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+        raise TypeError(f"x has the type {type(x).__name__}; expected a tensor of images (b,c,h,w), "
+                        "e.g. torch.as_tensor(x), or one image's (c,h,w), e.g. (3, 64, 64)")
     if x.dim() != 4:
         raise ValueError(f"x has shape {tuple(x.shape)}; expected images (b,c,h,w), or one image's (c,h,w)")
     return x.to(like.device, like.dtype if like.is_floating_point() else x.dtype)
@@ -237,6 +242,14 @@ def _check_answers(
     if fault: raise CannotCut(f"{fault}. For a teacher pass learns=False.{_cure(model, seen)}")
 
 # %% ../../nbs/nets/05_cut.ipynb #1fdb0136
+def _check_arguments(n_stages: Any, stages: Any, head: Any) -> None:
+    "Refuse a number of stages that is none, and a head without stages"
+    if not isinstance(n_stages, Integral) or n_stages < 2:
+        raise ValueError(f"n_stages is {n_stages!r}; expected a whole number, 2 or more")
+    if not stages and head not in ((), [], None):
+        raise ValueError("a head is given without stages; leave it out, or name them too: "
+                         "stages={'stage1': [module names], ...}")
+
 def as_stages(
     model: nn.Module,                           # in any mode; not changed; shares its modules with the result
     x: Tensor | tuple[int, ...] | None = None,  # images (b,c,h,w), or (c,h,w); None: `image_shape(model)`
@@ -248,6 +261,7 @@ def as_stages(
     "Any backbone as named stages and a head, e.g. `as_stages(resnet18(), (3,64,64))`"
     check_type(model)
     check_weights(model)
+    _check_arguments(n_stages, stages, head)
     if isinstance(model, StagedNet) and not stages: return model
     x = example_images(model, x)
     seen, y = _watched(model, x)

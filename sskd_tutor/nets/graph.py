@@ -46,29 +46,36 @@ def _arguments(node: fx.Node, mode: fx.Node | None = None) -> Any:
     def plain(o): return True if o is mode else o.name
     return fx.map_arg((node.args, node.kwargs), plain)
 
-def _same_call(a: fx.Node, b: fx.Node) -> bool:
-    return (a.op, a.target, len(a.args), set(a.kwargs)) == (b.op, b.target, len(b.args), set(b.kwargs))
+def _called(node: fx.Node) -> tuple:
+    "What a node calls, with how many arguments and of which names"
+    return node.op, node.target, len(node.args), set(node.kwargs)
 
-def _ask_for_mode(graph: fx.Graph, a: fx.Node, b: fx.Node) -> bool:
-    "Let a node of eval mode ask for the mode where train mode differs; False if anything else differs"
-    if not _same_call(a, b): return False
-    if _arguments(a) == _arguments(b): return True
-    with graph.inserting_before(a): mode = graph.call_module('_asks')
-    def ask(in_eval, in_train): return mode if in_eval is False and in_train is True else in_eval
-    a.args = tuple(map(ask, a.args, b.args))
-    a.kwargs = {name: ask(value, b.kwargs[name]) for name, value in a.kwargs.items()}
-    return _arguments(a, mode) == _arguments(b)
+def _give_mode(graph: fx.Graph, eval_node: fx.Node, train_node: fx.Node) -> fx.Node:
+    "Where a node has False and train mode has True, give it the mode; returns the new node that asks for it"
+    with graph.inserting_before(eval_node): mode = graph.call_module('_asks')
+    def argument(in_eval, in_train): return mode if in_eval is False and in_train is True else in_eval
+    eval_node.args = tuple(map(argument, eval_node.args, train_node.args))
+    in_train = train_node.kwargs
+    eval_node.kwargs = {name: argument(value, in_train[name]) for name, value in eval_node.kwargs.items()}
+    return mode
 
-def _both_modes(graph: fx.Graph, other: fx.Graph) -> bool:
-    "Make the graph of eval mode serve both; False where that of train mode differs otherwise"
-    if len(graph.nodes) != len(other.nodes): return False
-    pairs = list(zip(graph.nodes, other.nodes))   # before `_ask_for_mode` adds nodes to the graph
-    return all(_ask_for_mode(graph, a, b) for a, b in pairs)
+def _made_for_both(eval_graph: fx.Graph, train_graph: fx.Graph) -> bool:
+    "Change the graph of eval mode so that it serves both; False where more differs than the mode"
+    if len(eval_graph.nodes) != len(train_graph.nodes): return False
+    pairs = list(zip(eval_graph.nodes, train_graph.nodes))   # before nodes are added to the first
+    for eval_node, train_node in pairs:
+        if _called(eval_node) != _called(train_node): return False
+        if _arguments(eval_node) == _arguments(train_node): continue
+        mode = _give_mode(eval_graph, eval_node, train_node)
+        if _arguments(eval_node, mode) != _arguments(train_node): return False
+    return True
 
 # %% ../../nbs/nets/04_graph.ipynb #26cbea36
 def _said(e: Exception) -> str:
-    "The first line of an error"
-    return f"{type(e).__name__}: {str(e).splitlines()[0]}"
+    "The kind of an error and its first line, if it has one"
+    kind = type(e).__name__
+    first_line, _, _ = str(e).partition('\n')
+    return f"{kind}: {first_line}" if first_line else kind
 
 def outline(
     model: nn.Module,
@@ -85,7 +92,7 @@ def outline(
         except Exception as e:
             raise ValueError(f"the forward of {who} cannot be followed; perhaps it decides by a tensor's "
                              f"values or size ({_said(e)})") from e
-    if not _both_modes(graph, in_train):
+    if not _made_for_both(graph, in_train):
         raise ValueError(f"{who} computes something else in train mode than in eval mode, "
                          "as auxiliary classifiers do; build it without them, e.g. aux_logits=False; "
                          "for a teacher pass learns=False")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core.state import kept
+from ..core.state import kept, same_rng
 
 # %% ../../nbs/nets/03a_maps.ipynb #537c1ef5
 # (b,c,h,w); the same with the channels last in memory; (b,h,w,c); (b,n,c)
@@ -107,8 +107,7 @@ def unchanged(
 
     Afterwards, even after an error, modes, `requires_grad`, buffers and random numbers are as before."""
     buffers = [(b, b._version, b.clone()) for b in model.buffers()]
-    gpus = {p.device.index for p in model.parameters() if p.is_cuda}
-    with kept(model), torch.random.fork_rng(gpus), torch.no_grad():
+    with kept(model), same_rng(), torch.no_grad():
         try: yield model.eval()
         finally:
             for b, version, old in buffers:

@@ -72,6 +72,9 @@ def forward_to(self: StagedNet,
     "Run up to a stage and nothing after it, e.g. `net.forward_to(x, 'stage2')`"
     first = 0 if after is None else self.stage_index(after) + 1
     stop = self.stage_index(stage) + 1
+    if stop < first:
+        raise ValueError(f"stage {stage!r} comes before {after!r}, which has run already; "
+                         "name a later stage, or give the images and leave out `after`")
     for part in list(self.stages.values())[first:stop]: x = part(x)
     return x
 
@@ -166,8 +169,9 @@ def stage_table(self: StagedNet,
     with kept(self):
         self.eval()
         walk = self.walk(x)
+        def run_next_part(): return next(walk)   # a walk runs each part when it is asked for it
         for _ in self.parts:
-            (name, part, out), macs = _counted(lambda: next(walk))
+            (name, part, out), macs = _counted(run_next_part)
             rows.append(_stage_row(name, part, out, x.shape[-1], macs//len(x)))
     return pd.DataFrame(rows).set_index('stage')
 
@@ -192,7 +196,10 @@ def _module_of(model: nn.Module, part: str | nn.Module | Callable) -> nn.Module:
 
 def _chain(model: nn.Module, parts: str | Callable | Sequence) -> nn.Sequential:
     "One part or several, to run one after the other"
-    return nn.Sequential(*[_module_of(model, part) for part in listify(parts)])
+    # `listify` would take an `nn.Sequential` apart; an `nn.ModuleList` has no forward and is a list
+    is_one = isinstance(parts, str) or (callable(parts) and not isinstance(parts, nn.ModuleList))
+    parts = [parts] if is_one else listify(parts)
+    return nn.Sequential(*[_module_of(model, part) for part in parts])
 
 # %% ../../nbs/nets/00_staged.ipynb #85a77e7b
 @patch(cls_method=True)

@@ -10,7 +10,8 @@ __all__ = ['most_header', 'teachers', 'save_weights', 'weights_meta', 'read_torc
 
 # %% ../../nbs/nets/02_weights.ipynb #bf4beda7
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,14 +24,18 @@ from torch import Tensor, nn
 
 from ..core.errors import Registry
 from ..core.files import parsed_json, pkg_data, verified, write_whole
+from ..core.state import tensors_of
 from .small import tutorial_resnet
 from .staged import StagedNet
 
 # %% ../../nbs/nets/02_weights.ipynb #c240477b
-def _as_stored(value: Tensor, half: bool) -> Tensor:
-    "A copy on the CPU, in half precision if wanted"
-    if half and value.is_floating_point(): value = value.half()
-    return value.detach().cpu().contiguous().clone()
+def _halved(name: str, value: Tensor) -> Tensor:
+    "A tensor in half precision; whole numbers stay as they are"
+    if not value.is_floating_point(): return value
+    half = value.half()
+    too_large = value[half.isinf() & value.isfinite()]
+    if not len(too_large): return half
+    raise ValueError(f"{name} holds {too_large[0]:.3g}, and half precision ends at 65,504; pass half=False")
 
 # %% ../../nbs/nets/02_weights.ipynb #9ab1902c
 def save_weights(
@@ -40,11 +45,14 @@ def save_weights(
     half: bool = False,                  # store floats in half precision
     overwrite: bool = False,             # replace a file that lies there
 ) -> None:
-    "Write a network's weights as safetensors, whole or not at all"
+    """Write a network's weights as safetensors, whole or not at all
+
+    What `get_extra_state` gives is left out, unless it is a tensor."""
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; pass overwrite=True or name a new file")
-    weights = {name: _as_stored(value, half) for name, value in net.state_dict().items()}
+    weights = tensors_of(net)
+    if half: weights = {name: _halved(name, value) for name, value in weights.items()}
     write_whole(path, save(weights, {'sskd_tutor': json.dumps(meta or {})}))
 
 # %% ../../nbs/nets/02_weights.ipynb #80fe14f8
@@ -58,13 +66,21 @@ def _check_header(path: Path) -> None:
     raise ValueError(f"{path} is truncated or not a safetensors file (its header has {size:,} bytes; "
                      f"expected {most_header:,} at most); copy it again")
 
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    "A safetensors file, open; a damaged one is named"
+    _check_header(path)
+    try:
+        with safe_open(path, 'pt') as f: yield f
+    except SafetensorError as e:
+        raise ValueError(f"{path} is truncated or not a safetensors file ({e}); copy it again") from e
+
 # %% ../../nbs/nets/02_weights.ipynb #8505a3b6
 def weights_meta(
     path: str | Path,  # a file that `save_weights` wrote
 ) -> dict[str, Any]:   # what was given as `meta`
     "The notes in the header of a weights file"
-    _check_header(Path(path))
-    with safe_open(path, 'pt') as f: header = f.metadata() or {}
+    with _opened(Path(path)) as f: header = f.metadata() or {}
     try: notes = parsed_json(header.get('sskd_tutor', '{}'))
     except ValueError as e: raise ValueError(f"the notes in {path} are damaged ({e}); copy it again") from e
     if isinstance(notes, dict): return notes
@@ -74,13 +90,9 @@ def weights_meta(
 _checkpoint_keys = 'state_dict_ema', 'state_dict', 'model'
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    _check_header(path)
-    try:
-        with safe_open(path, 'pt') as f:
-            names = f.keys()
-            return {name: f.get_tensor(name) for name in names}
-    except SafetensorError as e:
-        raise ValueError(f"{path} is truncated or not a safetensors file ({e}); copy it again") from e
+    with _opened(path) as f:
+        names = f.keys()
+        return {name: f.get_tensor(name) for name in names}
 
 def _check_unpacked(path: Path) -> None:
     "PyTorch packs nothing: a file that unpacks to much more would fill the memory"
@@ -151,8 +163,10 @@ def load_weights(
 ) -> _Net:              # the same network
     "Read weights into a network; refuse what does not fit and what could run code"
     own = net.state_dict()
-    weights = _without_wrapper(_read(Path(path)), own)
-    if misfits := _misfits(weights, own):
+    # the rest is what `get_extra_state` gives; the network keeps its own
+    tensors = {name: value for name, value in own.items() if isinstance(value, Tensor)}
+    weights = _without_wrapper(_read(Path(path)), tensors)
+    if misfits := _misfits(weights, tensors):
         more = f" and {len(misfits)-3} more" if len(misfits) > 3 else ''
         raise ValueError(f"{path} does not fit this {type(net).__name__}: {'; '.join(misfits[:3])}{more}")
     # rather than a plain dict: `own` also holds version numbers that torchvision's MNASNet needs

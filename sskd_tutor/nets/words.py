@@ -32,19 +32,38 @@ from .staged import StagedNet
 from .weights import fashion_teacher
 
 # %% ../../nbs/nets/07_words.ipynb #cdaa1aa1
+def _parted(options: str) -> list[str]:
+    "Split at commas, except inside brackets"
+    parts, depth = [''], 0
+    for char in options:
+        if char in '([{': depth += 1
+        if char in ')]}': depth -= 1
+        if char == ',' and depth <= 0: parts.append('')
+        else: parts[-1] += char
+    return parts
+
 def _pairs(options: str) -> dict[str, str]:
-    "'a=1,b=2' as a dict of strings"
+    "'a=1,b=[2,3]' as a dict of strings"
     found = {}
-    for option in options.split(','):
+    for option in filter(None, _parted(options)):
         name, _, value = option.partition('=')
-        if option: found[name] = value
+        if not name: raise ValueError(f"option {option!r} has no name; expected name=value")
+        if not value: raise ValueError(f"option {option!r} has no value; write {name}=True, or another")
+        found[name] = value
     return found
 
 _no_literal = ValueError, SyntaxError, MemoryError, RecursionError  # the last two: too deep a nesting
 
+_constants = dict(true=True, false=False, none=None)
+
+def _literal_value(text: str) -> Any:
+    "What a Python literal means; true, false and none may be written in any case"
+    word = text.lower()
+    return _constants[word] if word in _constants else ast.literal_eval(text)
+
 def _value(text: str) -> Any:
-    "A Python literal if it is one, else the text itself"
-    try: return ast.literal_eval(text)
+    "A literal if it is one, else the text itself"
+    try: return _literal_value(text)
     except _no_literal: return text
 
 def _kwargs(options: str) -> dict[str, Any]:
@@ -125,7 +144,7 @@ def from_module(
 
 # %% ../../nbs/nets/07_words.ipynb #f28f158a
 def _literal(name: str, text: str) -> Any:
-    try: return ast.literal_eval(text)
+    try: return _literal_value(text)
     except _no_literal as e:
         raise ValueError(f"{name}={text[:40]!r}; expected a number or another literal, "
                          f"text in quotes: {name}='text'") from e

@@ -10,8 +10,6 @@ __all__ = ['n_classes_option', 'with_classes', 'weights_note', 'check_classes', 
 # %% ../../nbs/runs/04a_classes.ipynb #510d2dac
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from ..core.files import bounded_text, parsed_json
 from ..nets.weights import weights_meta
 
@@ -41,9 +39,7 @@ def weights_note(
 ) -> dict:             # classes, size, mean, std, labels_seen: what is known
     "What weights say of the images that they were trained on"
     path, found = Path(path), {}
-    if path.suffix == '.safetensors' and path.exists():
-        try: found = weights_meta(path)
-        except SafetensorError: return {}  # `load_weights` says more
+    if path.suffix == '.safetensors' and path.exists(): found = weights_meta(path)
     beside = [path.with_name('images.json'), path.with_name('classes.txt')]   # the first one that is there
     note = next((file for file in beside if file.exists()), None)
     try:

@@ -14,7 +14,7 @@ from sskd_tutor.distill.task import try_task
 from sskd_tutor.distill.checkpoint import Checkpoint
 from sskd_tutor.distill.losses import StitchedLoss, mimic_mse
 from sskd_tutor.nets.staged import StagedNet
-from sskd_tutor.nets.weights import load_weights, save_weights
+from sskd_tutor.nets.weights import load_weights, save_weights, weights_meta
 from sskd_tutor.nets.small import tutorial_resnet
 from sskd_tutor.nets.taps import tapped
 from helpers.pairs import cpu, moved, new_learner, pair, small_dls, snapshot, staged, state
@@ -299,6 +299,8 @@ def test_truncated(net, tmp_path, keep, suffix):
     raw = p.read_bytes()
     p.write_bytes(raw[:int(len(raw)*keep) if isinstance(keep, float) else keep])
     cannot_load(net, p, 'truncated|damaged')
+    if suffix == 'safetensors':
+        with pytest.raises(ValueError, match=f'{p} is truncated.*copy it again'): weights_meta(p)
 
 def test_bytes_that_are_no_weights(net, tmp_path):
     p = tmp_path/'a.safetensors'
@@ -354,6 +356,24 @@ def test_what_does_load(net, tmp_path):
     torch.testing.assert_close(net.head.fc.weight, other.head.fc.weight, rtol=1e-3, atol=1e-4)
     with pytest.raises(FileNotFoundError, match='no weights at'): load_weights(net, tmp_path/'none.pt')
     with pytest.raises(FileExistsError, match='overwrite=True'): save_weights(net, tmp_path/'half.safetensors')
+
+def test_numbers_too_large_for_half_precision(net, tmp_path):
+    net.stages['stage1'][1].running_var.fill_(1e6)
+    with pytest.raises(ValueError, match=r'stages.stage1.1.running_var holds 1e\+06.*65,504; pass half=False'):
+        save_weights(net, tmp_path/'a.safetensors', half=True)
+    assert not any(tmp_path.iterdir())
+    save_weights(net, tmp_path/'a.safetensors')
+    assert not moved(snapshot(net), load_weights(tutorial_resnet(4, 1), tmp_path/'a.safetensors'))
+
+class Remembers(nn.Linear):
+    def get_extra_state(self): return dict(n=3)
+    def set_extra_state(self, state): self.state = state
+
+def test_what_is_no_tensor_is_not_stored(tmp_path):
+    net, other = Remembers(2, 2), Remembers(2, 2)
+    save_weights(net, tmp_path/'a.safetensors')
+    load_weights(other, tmp_path/'a.safetensors')
+    assert torch.equal(net.weight, other.weight) and other.state == dict(n=3)
 
 # --- data
 

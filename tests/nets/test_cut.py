@@ -1,7 +1,8 @@
 """Networks of torchvision, timm, fastai and one's own: split, unchanged, trained by a stage, and out again in their own class."""
-import copy, json, pickle, sys
+import copy, json, pickle, random, sys
 from functools import partial
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -13,12 +14,12 @@ from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import sskd_tutor.distill.fit  # noqa: F401, patches Learner
-from sskd_tutor.nets.converter import wanted
+from sskd_tutor.nets.converter import make_converter, wanted
 from sskd_tutor.nets.cut import CannotCut, as_stages, image_shape
 from sskd_tutor.nets.tapped import as_taps
 from sskd_tutor.cli import main
-from sskd_tutor.nets.words import build_net
-from sskd_tutor.nets.maps import channels_of, first_conv
+from sskd_tutor.nets.words import build_model, build_net
+from sskd_tutor.nets.maps import channels_of, first_conv, unchanged
 from sskd_tutor.distill.pairing import pair_stages
 from sskd_tutor.nets.staged import StagedNet
 from conftest import root
@@ -337,6 +338,24 @@ def test_stages_of_ones_own_and_a_staged_net():
     with pytest.raises(ValueError, match='(?s)do not compute what ResNet does.*conv1 +Conv2d'):
         as_stages(net, x, stages=stages, head=head)
 
+class Doubles(nn.Sequential):
+    "More than its children one after the other"
+    def forward(self, x): return 2*super().forward(x)
+
+def test_a_module_given_as_a_part_stays_whole():
+    net, x = nn.Sequential(Doubles(conv(2, 3)), Doubles(conv(2)), Doubles(*tail(8))), torch.rand(2, 3, 32, 32)
+    net[0].register_forward_hook(lambda module, args, out: out + 1)
+    staged = as_stages(net, x, stages=dict(a=net[0], b=net[1]), head=net[2])
+    assert torch.equal(staged.eval()(x), net.eval()(x)) and staged.stages['a'][0] is net[0] and staged.head[0] is net[2]
+    blocks = nn.ModuleList([conv(2, 3), conv(2), conv()])  # a list, which has no forward of its own
+    assert list(StagedNet.from_modules(blocks, dict(a=blocks[:2]), tail(8)).stages['a']) == list(blocks[:2])
+
+def test_a_stage_before_the_one_to_start_after():
+    net, x = StagedNet(dict(stage1=conv(), stage2=conv(), stage3=conv()), tail(8)), torch.rand(1, 8, 8, 8)
+    with pytest.raises(ValueError, match="'stage1' comes before 'stage2'"): net.forward_to(x, 'stage1', after='stage2')
+    with pytest.raises(ValueError, match='0 comes before -1'): net.forward_to(x, 0, after=-1)
+    assert net.forward_to(x, 'stage2', after=1) is x
+
 class Between(nn.Module):
     "Something runs between its modules in training only"
     def __init__(self, between):
@@ -367,6 +386,17 @@ def test_what_a_network_draws_by_itself_is_drawn_again():
     assert len(as_stages(net, (3, 32, 32), stages=dict(stage1=['0', '1'], stage2='2'), head='3').stages) == 2
     assert not moved(before, net)
 
+class Draws(nn.Conv2d):
+    "By all generators there are, as a stochastic depth may"
+    def forward(self, x): return super().forward(x)*random.random()*np.random.rand()*torch.rand(())
+
+def test_random_numbers_are_as_before():
+    def states(): return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    net, x = nn.Sequential(Draws(3, 8, 3, 2, 1), conv(2), tail(8)), torch.rand(2, 3, 16, 16)
+    before = states()
+    with unchanged(net): net(x)
+    assert states() == before
+
 @pytest.mark.parametrize('make', [torchvision.models.googlenet, torchvision.models.inception_v3])
 def test_a_teacher_may_have_auxiliary_heads(make):
     net, x = make(num_classes=10, weights=None, init_weights=False), torch.rand(2, 3, 128, 128)
@@ -380,6 +410,7 @@ def test_a_teacher_may_have_auxiliary_heads(make):
     (timm.create_model, 'resnet10t', dict(in_chans=1), (1, 176, 176)),
     (timm.create_model, 'tf_efficientnetv2_b3', {}, (3, 224, 224)),
     (torchvision.models.get_model, 'vit_b_32', dict(image_size=64), (3, 64, 64)),
+    (torchvision.models.VisionTransformer, 288, dict(patch_size=32, num_layers=2, num_heads=2, hidden_dim=32, mlp_dim=64), (3, 288, 288)),
     (torchvision.models.get_model, 'resnet18', {}, (3, 224, 224))])
 def test_image_shape(lib, name, kwargs, shape): assert image_shape(lib(name, **kwargs)) == shape
 
@@ -416,6 +447,12 @@ class TiedStatistics(TiedStages):
         self.a, self.block = nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8, affine=False)
     def forward(self, x): return self.fc(self.block(self.a(F.max_pool2d(self.block(self.stem(x)), 2))).mean((2, 3)))
 
+class Insists(Own):
+    "On a tensor, and says nothing"
+    def forward(self, x):
+        if not isinstance(x, torch.Tensor): raise AssertionError  # as a bare `assert`, to which pytest would add words
+        return super().forward(x)
+
 class MoreInTraining(Own):
     def forward(self, x): return super().forward(x + self.a.bias.mean() if self.training else x)
 
@@ -450,7 +487,7 @@ def test_the_head_has_something_to_learn():
     (lambda: DynamicUnet(nn.Sequential(conv(2, 3), conv(2)), 5, (64, 64)), TypeError, 'use segment_stages.*or as_stages'),
     (lambda: nn.Sequential(nn.LazyConv2d(8, 3, 2), nn.ReLU()), ValueError, 'has no shape yet'),
     (lambda: inference(conv), ValueError, 'made under torch.inference_mode.*deepcopy'),
-    (Decides, ValueError, "decides by a tensor's values"), (MoreInTraining, ValueError, 'something else in train mode'),
+    (Insists, ValueError, r'size \(AssertionError\)'), (Decides, ValueError, "decides by a tensor's values"), (MoreInTraining, ValueError, 'something else in train mode'),
     (lambda: torchvision.models.googlenet(init_weights=False), ValueError, 'aux_logits=False'),
     (TiedStages, ValueError, 'block.0.weight is used in stage1 and in stage2'),
     (TiedStatistics, ValueError, 'block.running_mean is used in stage1 and in stage2'),
@@ -488,6 +525,16 @@ def test_bad_images():
     with pytest.raises(ValueError, match=says): as_stages(net, (3, 32, 32))
     with pytest.raises(ValueError, match=r'expected images \(b,c,h,w\)'): as_stages(net, torch.zeros(3, 64, 64))
 
+@pytest.mark.parametrize('given, error, says', [
+    (dict(x=64), TypeError, r'x has the type int; expected .*e.g. \(3, 64, 64\)'),
+    (dict(x=np.zeros((2, 3, 64, 64))), TypeError, r'x has the type ndarray; expected .*torch.as_tensor'),
+    (dict(n_stages='4'), ValueError, "n_stages is '4'; expected a whole number, 2 or more"),
+    (dict(n_stages=1), ValueError, 'n_stages is 1; expected'), (dict(n_stages=2.), ValueError, 'n_stages is 2.0; expected'),
+    (dict(head=['fc']), ValueError, 'a head is given without stages'), (dict(head=nn.Sequential()), ValueError, 'without stages'),
+    (dict(head='fc', stages={}), ValueError, 'without stages')])
+def test_bad_arguments(given, error, says):
+    with pytest.raises(error, match=says): as_stages(nn.Sequential(conv(2, 3), conv(2), tail(8)), **dict(x=(3, 64, 64)) | given)
+
 def test_the_tree_is_short():
     with pytest.raises(ValueError) as e: as_stages(timm.create_model('twins_pcpvt_small'))
     assert 'patch_embeds.1' in str(e.value) and str(e.value).count('\n') < 30
@@ -508,11 +555,20 @@ def test_info(net, first, capsys, monkeypatch):
     ('timm:regnety_02', "did you mean 'regnety_"), ('torchvision:resnet_34', "did you mean 'resnet34'"),
     ('torchvision:qqq', 'e.g. torchvision:resnet18'), ('torchvision:fcn_resnet50', 'has no network'),
     ('torchvision:resnet18:classes=3', 'gave no network: TypeError'),
+    ('timm:resnet18:pretrained', "option 'pretrained' has no value; write pretrained=True"),
+    ('tutorial:width=', "option 'width=' has no value"), ('resnet10:=3', "option '=3' has no name; expected name=value"),
     ('timm:resnet18:in_chans=1 --input 3x64x64', 'cannot run on images')])
 def test_bad_words(net, says, capsys):
     assert main(['info', *net.split()]) == 2
     out, err = capsys.readouterr()
     assert says in err and out == '' and 'Traceback' not in err
+
+def test_values_of_options():
+    "Yes, no and nothing in any case; a comma inside brackets parts no options"
+    net = build_model('torchvision:resnet50:weights=none,replace_stride_with_dilation=[False,True,True],num_classes=10')
+    assert net.layer4[1].conv2.dilation == (4, 4) and net.fc.out_features == 10
+    assert build_model('torchvision:googlenet:aux_logits=false,init_weights=FALSE').aux1 is None
+    assert build_model('torch.nn:Conv2d:in_channels=3,out_channels=8,kernel_size=(1,(3)),bias=false').bias is None
 
 def test_without_timm(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'timm', None)
@@ -531,3 +587,14 @@ def test_stages_as_a_list():
     (dict(size=(8, -1)), ValueError, 'expected pixels'), (dict(sice=8), ValueError, "has 'sice'; did you mean 'size'")])
 def test_images_that_no_teacher_can_want(given, error, match):
     with pytest.raises(error, match=match): wanted(Own(), given)
+
+def test_numbers_of_numpy_as_a_size():
+    x = torch.rand(2, 3, 32, 32)
+    for size in (np.int64(64), (np.int64(64), 64)):
+        converter = make_converter(x, wanted(Own(), dict(size=size)), None)
+        assert converter.size == (64, 64) and converter(x).shape == (2, 3, 64, 64)
+
+@pytest.mark.parametrize('std', [float('nan'), float('inf'), 0., [.2, float('nan'), .2]])
+def test_deviations_that_are_none(std):
+    with pytest.raises(ValueError, match='expected positive numbers'):
+        make_converter(torch.rand(2, 3, 8, 8), dict(mean=.5, std=std), ([.5]*3, [.25]*3))
