@@ -46,6 +46,10 @@ def test_other_courses_have_other_numbers():
     one, other = paper(draw_exam('spring')), paper(draw_exam('fall'))
     assert one == paper(draw_exam('spring')) and one != other
 
+def test_a_lesson_counts_once():
+    assert paper(draw_exam(1, lessons=['1', 1, '1'])) == paper(draw_exam(1, lessons=['1']))
+    with pytest.raises(ValueError, match=r"lessons is the text '12'; expected a list of lessons, e.g. \['1', '2', 'M'\]"): draw_exam(1, lessons='12')
+
 def test_students_get_no_answers(tmp_path):
     write_exam(tmp_path, 'a test')
     given = ''.join(p.read_text() for p in (tmp_path/'exam').iterdir())
