@@ -3,7 +3,7 @@
     exam/exam.md, exam/derivations.md                  for students: calculations; derivations to choose from
     instructor/exam_key.md, instructor/derivations.md  with every answer and what it is worth
 
-    python tools/exam.py SEED [folder] [minutes]       alone; `make course` writes one too, with the folder's seed
+    python tools/exam.py SEED [folder] [minutes]       alone; `make course` writes one too
 """
 import re, secrets, sys
 from dataclasses import dataclass

@@ -51,8 +51,8 @@ def write_assignment(
     return [t.id for t in tasks]
 
 def note_of(node):
-    "The line that notes the answer which a call of `check` is given; None for any other part of a syntax tree"
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'check'): return None
+    "The line that notes what a call of `check` is given as an answer; None for other parts of a syntax tree"
+    if not (isinstance(node, ast.Call) and ast.unparse(node.func) == 'check'): return None
     given = dict(zip(('id', 'answer'), node.args)) | {keyword.arg: keyword.value for keyword in node.keywords}
     id, answer = given.get('id'), given.get('answer')
     if not isinstance(id, ast.Constant) or answer is None: return None

@@ -77,7 +77,7 @@ def _checksum(tensor):
 
 def _loss_settings(loss):
     "Numbers and texts of a loss, checksums of its tensors, and the same of losses in it"
-    found: dict[str, Any] = {}
+    found = {}
     for name, value in _held(loss).items():
         if isinstance(value, Tensor): found[name] = _checksum(value)
         elif _is_plain(value): found[name] = described(value)
