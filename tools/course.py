@@ -5,16 +5,19 @@
     both/        for tests: each exercise first as its skeleton, then with its solution
     exam/        an exam with numbers of its own, and written derivations; their answers are in instructor/
 
-    python tools/course.py [folder] [seed]   # the same seed makes the same exam; without one it is drawn
+    python tools/course.py [folder] [seed]   # the same seed makes the same exam
+
+Without a seed, the exam that is in the folder is made again; if there is none, a seed is drawn. Files of
+yours in the folder stay.
 """
-import posixpath, re, shutil, sys
+import posixpath, re, sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 from nbdev.config import get_config
 
-from exam import new_seed, write_exam
+from exam import new_seed, noted_exam, write_exam
 
 kinds = 'predict', 'fill in', 'find the bug', 'design'
 heading = re.compile(r'^#+ Exercise (\S+) · (.+)\n+\*(.+), level (\d+) of 3\*$', re.M)
@@ -22,6 +25,7 @@ call = re.compile(r"^check\('([^']+)', .+\)$")
 
 link = re.compile(r'(!?\[[^\[\]]*\])\(([^()\s]+)\)')   # [text] or ![text], and the address
 copy_kinds = 'student', 'instructor', 'both'
+list_of_copies = 'copies_made.txt'   # in the folder of the copies: their names
 sheets = 'syllabus.ipynb', 'project.ipynb'   # of nbs/pages: what students get beside the lessons
 
 class CourseError(ValueError): "What keeps the course from being made, and where"
@@ -248,17 +252,23 @@ def copies(
     "The copies of a lesson"
     return {kind: copy_of(lesson, solved, kind, stay) for kind in copy_kinds}
 
+def remove_copies(to):
+    "Remove the copies that were written into a folder before, and nothing else"
+    listed = to/list_of_copies
+    names = listed.read_text().splitlines() if listed.exists() else []
+    for name in names: (to/name).unlink(missing_ok=True)
+
 def write_course(
     course, solved,  # from `read_course`
     to: Path,
 ):
-    "Every copy of every lesson; what was there before goes"
+    "Every copy of every lesson; the copies of before go"
     names = [lesson.path.name for lesson in course]
-    for kind in copy_kinds: shutil.rmtree(to/kind, ignore_errors=True)
+    remove_copies(to)
+    for kind in copy_kinds: (to/kind).mkdir(parents=True, exist_ok=True)
+    (to/list_of_copies).write_text('\n'.join(f'{kind}/{name}' for kind in copy_kinds for name in names))
     for lesson in course:
-        for kind, nb in copies(lesson, solved, names).items():
-            (to/kind).mkdir(parents=True, exist_ok=True)
-            nbformat.write(nb, to/kind/lesson.path.name)
+        for kind, nb in copies(lesson, solved, names).items(): nbformat.write(nb, to/kind/lesson.path.name)
 
 def write_sheets(pages, to, names):
     "Syllabus and project, beside the lessons"
@@ -279,13 +289,13 @@ def beside(text, names):
 def main():
     root = get_config().config_path
     to = Path(sys.argv[1] if sys.argv[1:] else root/'_course')
-    seed = sys.argv[2] if sys.argv[2:] else new_seed()
+    exam = sys.argv[2:3] or noted_exam(to) or [new_seed()]   # a seed, and minutes if they are noted
     try: course, solved = read_course(root/'nbs/lessons', root/'course/solutions', registered())
     except CourseError as e: sys.exit(f'The course cannot be made. {e}')
     write_course(course, solved, to)
     write_sheets(root/'nbs/pages', to, [lesson.path.name for lesson in course])
-    write_exam(to, seed)
+    write_exam(to, *exam)
     made = f'{len(course)} lessons, {len(solved)} exercises'
-    print(f'{to}: {made}; student, instructor, both and exam (seed {seed})')
+    print(f'{to}: {made}; student, instructor, both and exam (seed {exam[0]})')
 
 if __name__ == '__main__': main()

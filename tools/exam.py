@@ -3,7 +3,7 @@
     exam/exam.md, exam/derivations.md                  for students: calculations; derivations to choose from
     instructor/exam_key.md, instructor/derivations.md  with every answer and what it is worth
 
-    python tools/exam.py SEED [folder] [minutes]       alone; `make course` draws a seed and writes one too
+    python tools/exam.py SEED [folder] [minutes]       alone; `make course` writes one too
 """
 import re, secrets, sys
 from dataclasses import dataclass
@@ -54,6 +54,18 @@ def with_answers(found):
 
 def new_seed(): return secrets.token_hex(8)
 
+seed_line = re.compile(r'^The seed of this exam: `(.+)`(?: \((\d+) minutes\))?$', re.M)   # ends a key
+
+def noted_exam(
+    to: Path,             # where `write_exam` wrote
+) -> tuple | None:        # its seed and minutes
+    "The exam whose key is in a folder; None if there is no key"
+    file = to/'instructor/exam_key.md'
+    found = seed_line.findall(file.read_text()) if file.exists() else []
+    if not found: return None
+    seed, minutes = found[-1]
+    return seed, int(minutes or 45)
+
 def write_exam(
     to: Path,
     seed: str,           # whoever has it can make the key
@@ -66,7 +78,8 @@ def write_exam(
     for folder in ('exam', 'instructor'): (to/folder).mkdir(parents=True, exist_ok=True)
     (to/'exam/exam.md').write_text(paper(asked))
     (to/'exam/derivations.md').write_text(problems(found))
-    (to/'instructor/exam_key.md').write_text(f'{key(asked)}\nThe seed of this exam: `{seed}`\n')
+    ending = f'The seed of this exam: `{seed}` ({minutes} minutes)'
+    (to/'instructor/exam_key.md').write_text(f'{key(asked)}\n{ending}\n')
     (to/'instructor/derivations.md').write_text(with_answers(found))
 
 def main(seed, to='_course', minutes=45): write_exam(Path(to), seed, int(minutes))

@@ -34,7 +34,9 @@ def draw_exam(
     lessons: list | None = None,   # numbers, e.g. ['1', '2', 'M']; the whole course if None
 ) -> list:                         # of `Question`, in the order of the course
     "An exam's questions: `draw_exam('spring 2027, group B')`"
-    asked_about = list(all_lessons) if lessons is None else [str(lesson) for lesson in lessons]
+    if isinstance(lessons, str):
+        raise ValueError(f"lessons is the text {lessons!r}; expected a list of lessons, e.g. ['1', '2', 'M']")
+    asked_about = list(all_lessons) if lessons is None else list(dict.fromkeys(map(str, lessons)))
     strange = [lesson for lesson in asked_about if lesson not in all_lessons]
     if strange or not asked_about:
         raise ValueError(f"lessons is {lessons}; expected some of {list(all_lessons)}")

@@ -30,7 +30,7 @@ def _shares(scores, T=1.):
     return (100*(scores.detach().float().cpu().reshape(-1)/T).softmax(0)).tolist()
 
 def _verdict_of(name, shares, names):
-    best = max(range(len(shares)), key=shares.__getitem__)
+    best = shares.index(max(shares))
     return f'{name}:<br><b>{names[best]}, {shares[best]:.0f} %</b>'
 
 # %% ../../nbs/course/18_figures.ipynb #f1900009

@@ -14,6 +14,7 @@ import dis, html, json, math, os, re, secrets, traceback, warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
+from itertools import count
 from numbers import Real
 from pathlib import Path
 from types import FunctionType
@@ -22,6 +23,7 @@ import torch
 from fastai.torch_core import no_random
 from fastcore.all import patch
 from fastcore.xdg import xdg_state_home
+from filelock import FileLock
 from torch import Tensor, nn
 
 from ..core.files import parsed_json, replace_whole, write_whole
@@ -278,17 +280,30 @@ def _records(raw):
     now = {id if row.get('course') else number_today(id): row for id, row in rows.items()}
     return {id: Record(row['tries'], bool(row.get('passed')), row.get('date', '')) for id, row in now.items()}
 
-# %% ../../nbs/course/00_grading.ipynb #0b0a1582
-def read_progress() -> dict:  # id -> Record
-    "What was tried so far; a damaged file is set aside, not deleted"
+# %% ../../nbs/course/00_grading.ipynb #5e1d90c4
+def _free_name(path):
+    "Beside a file, a name for it that nothing has yet: progress.json.damaged, progress.json.damaged-2 ..."
+    names = (f'{path.name}.damaged' if n == 1 else f'{path.name}.damaged-{n}' for n in count(1))
+    return next(path.with_name(name) for name in names if not path.with_name(name).exists())
+
+def _set_aside(path, why):
+    aside = _free_name(path)
+    replace_whole(path, aside)
+    warnings.warn(f"{path} is damaged ({why}); it is set aside as {aside.name} and a new one is begun")
+
+def _kept_records():
+    "What was tried so far; an `OSError` if the file is there and cannot be read"
     path = progress_file()
     try: return _records(path.read_text())
     except FileNotFoundError: pass
+    except ValueError as e: _set_aside(path, e)
+    return {}
+
+# %% ../../nbs/course/00_grading.ipynb #0b0a1582
+def read_progress() -> dict:  # id -> Record
+    "What was tried so far; a damaged file is set aside, not deleted"
+    try: return _kept_records()
     except OSError as e: warnings.warn(f"progress cannot be read: {e}")
-    except ValueError as e:
-        aside = path.with_name(f'{path.name}.damaged')
-        replace_whole(path, aside)
-        warnings.warn(f"{path} is damaged ({e}); it is set aside as {aside.name} and a new one is begun")
     return {}
 
 # %% ../../nbs/course/00_grading.ipynb #e87b3a48
@@ -296,17 +311,20 @@ def note_try(
     id: str,
     passed: bool,
 ) -> Record:       # of the exercise
-    "Count a try"
-    records = read_progress()
-    old = records.get(id, Record())
-    records[id] = Record(old.tries + 1, old.passed or passed, str(date.today()))
-    path, rows = progress_file(), {id: asdict(record) for id, record in records.items()}
+    "Count a try; a file that cannot be read stays as it is"
+    path, today = progress_file(), str(date.today())
+    record = Record(1, passed, today)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(rows, indent=1))
-    except OSError as e: warnings.warn(f"progress is not kept: {e}. "
-        "Set SSKD_PROGRESS to a file that can be written")
-    return records[id]
+        with FileLock(f'{path}.lock', timeout=10):
+            records = _kept_records()
+            old = records.get(id, Record())
+            record = records[id] = Record(old.tries + 1, old.passed or passed, today)
+            rows = {name: asdict(kept) for name, kept in records.items()}
+            write_whole(path, json.dumps(rows, indent=1))
+    except (OSError, NotImplementedError) as e:   # the latter from file systems without locks
+        warnings.warn(f"progress is not kept: {e}. Set SSKD_PROGRESS to a file that can be read and written")
+    return record
 
 # %% ../../nbs/course/00_grading.ipynb #8afa1fa6
 def verdict(

@@ -53,12 +53,21 @@ def test_copies_of_an_exercise(tmp_path):
 def test_the_students_copy_holds_no_solution(tmp_path):
     course, solved = read_course(*small(tmp_path), there)
     write_course(course, solved, tmp_path/'made')
-    (tmp_path/'made/student/old.ipynb').write_text('{}')
-    write_course(course, solved, tmp_path/'made')
-    assert [p.name for p in (tmp_path/'made/student').iterdir()] == ['01_small.ipynb'], "what was there before goes"
     student, both = ((tmp_path/f'made/{k}/01_small.ipynb').read_text() for k in ('student', 'both'))
     assert '2*n' not in student and 'instructor' not in student and '2*n' in both
     for p in (tmp_path/'made').rglob('*.ipynb'): nbformat.validate(nbformat.read(p, 4))
+
+def test_only_what_the_tool_wrote_goes(tmp_path):
+    "A lesson of before goes; what a teacher keeps in the same folder stays"
+    course, solved = read_course(*small(tmp_path, file='01_before.ipynb'), there)
+    write_course(course, solved, tmp_path/'made')
+    (tmp_path/'made/student/mine.ipynb').write_text('{}')
+    (tmp_path/'made/instructor/grades.csv').write_text('me,1')
+    (tmp_path/'lessons/01_before.ipynb').rename(tmp_path/'lessons/01_small.ipynb')
+    course, solved = read_course(*small(tmp_path), there)
+    for _ in range(2): write_course(course, solved, tmp_path/'made')
+    left = {kind: sorted(p.name for p in (tmp_path/'made'/kind).iterdir()) for kind in ('student', 'instructor', 'both')}
+    assert left == dict(student=['01_small.ipynb', 'mine.ipynb'], instructor=['01_small.ipynb', 'grades.csv'], both=['01_small.ipynb'])
 
 def test_directives_and_links(tmp_path):
     cells = made(tmp_path, head, work, '#| slow\n1 + 1')['student']

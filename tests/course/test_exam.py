@@ -10,7 +10,7 @@ from sskd_tutor.course.exercises import lessons
 from sskd_tutor.course.question import Question, WrongKey, answer_of, checked, questions, text_of, way_of
 
 sys.path.insert(0, str(root/'tools'))
-from exam import derivations_in, write_exam
+from exam import derivations_in, noted_exam, write_exam
 
 def asked(name, seed): return questions[name](random.Random(seed))
 
@@ -46,6 +46,10 @@ def test_other_courses_have_other_numbers():
     one, other = paper(draw_exam('spring')), paper(draw_exam('fall'))
     assert one == paper(draw_exam('spring')) and one != other
 
+def test_a_lesson_counts_once():
+    assert paper(draw_exam(1, lessons=['1', 1, '1'])) == paper(draw_exam(1, lessons=['1']))
+    with pytest.raises(ValueError, match=r"lessons is the text '12'; expected a list of lessons, e.g. \['1', '2', 'M'\]"): draw_exam(1, lessons='12')
+
 def test_students_get_no_answers(tmp_path):
     write_exam(tmp_path, 'a test')
     given = ''.join(p.read_text() for p in (tmp_path/'exam').iterdir())
@@ -53,6 +57,19 @@ def test_students_get_no_answers(tmp_path):
     ways = [way_of(q) for q in draw_exam('a test')]
     assert all(way in told and way not in given for way in ways)
     assert '### Answer' not in given and 'a test' not in given and 'a test' in told
+
+def test_an_exam_is_made_again_from_its_key(tmp_path):
+    "By `make course`, which must not replace the key of an exam that is printed"
+    assert noted_exam(tmp_path) is None
+    write_exam(tmp_path, 'a `test`, 45', 60)
+    before = {p: p.read_text() for p in tmp_path.rglob('*.md')}
+    for p in (tmp_path/'exam').iterdir(): p.unlink()
+    assert noted_exam(tmp_path) == ('a `test`, 45', 60)
+    write_exam(tmp_path, *noted_exam(tmp_path))
+    assert {p: p.read_text() for p in tmp_path.rglob('*.md')} == before
+    key_of_before = tmp_path/'instructor/exam_key.md'
+    key_of_before.write_text('# Exam: key\n\nThe seed of this exam: `1f`\n')
+    assert noted_exam(tmp_path) == ('1f', 45)
 
 def test_derivations_have_answers_and_points():
     found = derivations_in(root/'course/derivations.md')

@@ -1,5 +1,6 @@
 """nbs/pages/grading_a_class.ipynb with otter-grader really there, in an environment of its own: otter brings what breaks Voila."""
 import sys, venv
+from unittest.mock import Mock
 
 import nbformat
 import pytest
@@ -7,23 +8,54 @@ import pytest
 from conftest import root
 
 sys.path.insert(0, str(root/'tools'))
-from for_otter import answers_only, collected, main
+from for_otter import answers_only, collected, main, with_note
 
 page = root/'nbs/pages/grading_a_class.ipynb'
 
 def test_an_answer_is_kept_before_the_next_takes_its_name():
     code = [nbformat.v4.new_code_cell(s) for s in ("guess = 9\ncheck('3.1', guess)", "guess = 2.6\ncheck('3.3', guess)")]
-    text, ns = nbformat.v4.new_markdown_cell("check('1', x)"), {}
+    text, ns = nbformat.v4.new_markdown_cell("check('1', x)"), dict(check=lambda *a: None)
     made = collected(nbformat.v4.new_notebook(cells=[text, *code]))
     for c in made.cells[1:]: exec(c.source, ns)
     assert ns['handed_in'] == {'3.1': 9, '3.3': 2.6}
     assert "check('3.1'" in code[0].source and made.cells[0].source == text.source
 
+endings = ["check('1.1', f)  # done", "check('1.1', f)\n# done", 'check("1.1",f)', "check('1.1', f);", "v = check('1.1', f)\nprint(v)",
+           "check(id='1.1', answer=f)", "check(\n    '1.1',\n    f)", "if 1: print(check('1.1', f))", "check('1.1', f); print(1)", "%time v = 1\ncheck('1.1', f)"]
+
+@pytest.mark.parametrize('end', endings)
+def test_a_check_is_found_however_it_is_written(end):
+    ns = dict(check=lambda id, answer: asked.append(answer), get_ipython=Mock())
+    asked = []
+    exec(with_note(f'f = 7\n{end}'), ns)
+    assert asked == [7] and ns['handed_in'] == {'1.1': 7}
+
+def test_no_check_no_note():
+    for source in ("x = 1  # check('1.1', x)", "def f(): check('1.1', x)", "print('check')\n", 'check(id, x)', "check('1.1',", '%%time\nx'):
+        assert with_note(source) == source
+
+def test_answers_that_are_missing_are_named(tmp_path, capsys):
+    lesson = nbformat.read(root/'nbs/lessons/01_first.ipynb', 4)
+    nbformat.write(lesson, tmp_path/'whole.ipynb')
+    for cell in lesson.cells: cell.source = cell.source.replace("check('1.2'", "judge('1.2'")
+    nbformat.write(lesson, tmp_path/'part.ipynb')
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path/'other.ipynb')
+    main(['--answers', *(str(tmp_path/f'{name}.ipynb') for name in ('whole', 'part', 'other'))])
+    said = [line.partition(': ')[2] for line in capsys.readouterr().out.splitlines()]
+    assert said == ['an answer to every exercise', 'no answer to 1.2', 'no exercise of any lesson']
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['other.ipynb', 'part.ipynb', 'whole.ipynb']
+
+@pytest.mark.parametrize('change', ["memo['a'] = 3", "memo.update(a=3)", "del memo['b']", "memo['c'] += 1"])
+def test_a_students_change_of_an_object_counts(change):
+    sources = ["memo = dict(b=1, c=2)", change, 'other = {}', "other['a'] = 3", "def f(): return memo\ncheck('1.1', f)"]
+    made = answers_only(collected(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources])))
+    assert [c.source for c in made.cells[:-1]] == sources[:2]
+
 def test_only_what_answers_need_is_run():
     sources = ['from math import *', 'import time', 'time.sleep(99)', 'base = 2', 'def twice(x): return base*x', 'unused = 1',
                'def mine(x):\n    unused = x\n    return twice(unused)\ncheck(\'3.2\', mine)']
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources])
-    made, ns = answers_only(collected(nb)), {}
+    made, ns = answers_only(collected(nb)), dict(check=lambda *a: None)
     assert [c.source for c in made.cells[:-1]] == ['from math import *', 'base = 2', 'def twice(x): return base*x']
     for c in made.cells: exec(c.source, ns)
     assert ns['handed_in']['3.2'](4) == 8

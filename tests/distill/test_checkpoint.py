@@ -1,5 +1,5 @@
 """Whatever stops a distillation: going on gives the student of an unbroken run, to the bit, and trains nothing twice."""
-import ast, hashlib, inspect, io, itertools, json, multiprocessing, os, platform, random, resource, signal, subprocess, sys, textwrap, time, warnings
+import ast, hashlib, inspect, io, itertools, json, multiprocessing, os, pickle, platform, random, resource, signal, subprocess, sys, textwrap, time, warnings
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,15 +8,16 @@ import pytest
 import torch
 from fastai.callback.channelslast import ChannelsLast
 from fastai.data.load import DataLoader
-from fastai.vision.all import (Callback, DataLoaders, GradientAccumulation, GradientClip, Learner, OptimWrapper,
-                               SaveModelCallback)
+from fastai.vision.all import (Callback, CrossEntropyLossFlat, DataLoaders, FocalLossFlat, GradientAccumulation, GradientClip,
+                               LabelSmoothingCrossEntropy, Learner, OptimWrapper, SaveModelCallback)
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import sskd_tutor.distill.fit_state as fit_state
 import sskd_tutor.core.files as snapshot
 from sskd_tutor.distill.cache import CacheFeatures
 from sskd_tutor.core.device import Bf16
-from sskd_tutor.distill.checkpoint import Checkpoint, KeepEpochs
+from sskd_tutor.distill.checkpoint import Checkpoint, KeepEpochs, _learner_settings
 from sskd_tutor.core.state import differences
 from sskd_tutor.distill.losses import StitchedLoss, mimic_mse
 from sskd_tutor.distill.plan import macs_per_byte
@@ -68,13 +69,13 @@ class Interrupt(Callback):
                 if self.left == 0: raise error
         setattr(self, event, stop)
 
-def distill(cbs=(), case='float32', count=None, dls=None, path=None, nets=None, **changed):
+def distill(cbs=(), case='float32', count=None, dls=None, path=None, nets=None, learner=None, **changed):
     "(weights of student and adapters, SSKDRun, batches trained by phase)"
     kwargs = {**dict(epochs=2, head_epochs=2, opt_func=None), **cases[case], **changed}
     opt_func, own = kwargs.pop('opt_func'), [cb() for cb in kwargs.pop('cbs', [])]
     teacher, student = nets or pair()
     own_kwargs = {k: v for k, v in dict(opt_func=opt_func, path=path).items() if v is not None}
-    learn = new_learner(student, dls or small_dls(n=100, bs=20), **own_kwargs)
+    learn = new_learner(student, dls or small_dls(n=100, bs=20), **own_kwargs, **(learner or {}))
     count = count or Count()
     run = learn.fit_sskd(teacher, cbs=[*own, count, *cbs], **kwargs)
     assert not {'_do_fit', 'all_batches'} & vars(learn).keys()
@@ -233,6 +234,33 @@ def test_changed_settings(what, tmp_path):
     lines = str(e.value).splitlines()
     assert any(word in line and 'in the checkpoint' in line for line in lines[1:-1]) and 'overwrite=True' in lines[-1]
     assert before == [(p.name, os.stat(p).st_mtime_ns) for p in snapshots(tmp_path)]
+
+losses = dict(smoothing=(CrossEntropyLossFlat(label_smoothing=.3), 'label_smoothing: 0.0 in the checkpoint, 0.3 now'),
+              weight=(CrossEntropyLossFlat(weight=torch.arange(10.)), 'weight: None in the checkpoint'),
+              focal=(FocalLossFlat(gamma=5), 'gamma'), eps=(LabelSmoothingCrossEntropy(eps=.3), 'eps'),
+              pos_weight=(nn.BCEWithLogitsLoss(pos_weight=torch.ones(3)), 'pos_weight'))
+plain = dict(focal=FocalLossFlat(), eps=LabelSmoothingCrossEntropy(), pos_weight=nn.BCEWithLogitsLoss())
+
+@pytest.mark.parametrize('what', losses)
+def test_settings_of_a_loss(what):
+    "Its text says nothing of them"
+    changed, says = losses[what]
+    notes = lambda loss: _learner_settings(new_learner(pair()[1], small_dls(n=20, bs=20), loss_func=loss), pair()[1])
+    before = notes(plain.get(what, CrossEntropyLossFlat()))
+    lines = differences(before, notes(changed))
+    assert len(lines) == 1 and lines[0].startswith(f'loss_settings.{says}')
+    if isinstance(changed, nn.Module): changed.eval()
+    assert differences(notes(changed), json.loads(json.dumps(notes(pickle.loads(pickle.dumps(changed)))))) == []
+
+def test_another_loss_is_refused(tmp_path):
+    "Unless the checkpoint is an older one, which notes nothing of it: with the same loss it must go on"
+    run = lambda smoothing, *cbs: distill(cbs, learner=dict(loss_func=CrossEntropyLossFlat(label_smoothing=smoothing)))
+    with pytest.raises(KeyboardInterrupt): run(.1, Checkpoint(tmp_path, every=0), Interrupt(18))
+    with pytest.raises(ValueError, match='learner.loss_settings.label_smoothing: 0.1 in the checkpoint, 0.2 now'):
+        run(.2, Checkpoint(tmp_path, resume=True))
+    def older(state): del state['settings']['learner']['loss_settings']
+    restated(tmp_path, older)
+    same(run(.1), run(.1, Checkpoint(tmp_path, resume=True)))
 
 def restated(folder, change):
     "The newest checkpoint with something changed, as another version or machine would have written it"

@@ -127,6 +127,17 @@ def test_small_pictures(monkeypatch):
     assert len(new) < len(old) and np.abs(decode(new) - picture).max() <= 16 and small(new) == new
     assert np.abs(decode(new) - picture)[160:].max() <= 2
 
+def test_transparent_pictures_stay_as_they_are(monkeypatch):
+    monkeypatch.syspath_prepend(root/'tools')
+    from small import small
+    def drawing(alpha):
+        picture, out = np.random.default_rng(0).integers(0, 256, (100, 100, 4), np.uint8), io.BytesIO()
+        picture[..., 3] = 255
+        picture[:50, :, 3] = alpha
+        Image.fromarray(picture).save(out, 'PNG')
+        return base64.b64encode(out.getvalue()).decode()
+    assert small(drawing(0)) == drawing(0) and len(small(drawing(255))) < len(drawing(255))
+
 def test_saved_figures_are_sharp_on_github(monkeypatch):
     "The image of a still figure has two pixels for each of the figure's own"
     monkeypatch.syspath_prepend(root/'tools')
