@@ -15,7 +15,7 @@ from itertools import product
 
 import torch
 
-from cifar100_teacher import AUGMENT, CONFIG, WEIGHTS
+from cifar100_teacher import AUGMENT, CONFIG, weights_of
 from rows import append_new, append_rows, read_rows
 from sskd_tutor.compare.budget import schedule
 from sskd_tutor.compare.results import append_run, read_runs
@@ -44,8 +44,9 @@ COMMON = dict(data='cifar100', bs=64, augment=AUGMENT,
 def config(): return tomllib.loads(CONFIG.read_text())
 
 def trained_teacher(name):
-    net = cifar_net(name)
-    return load_weights(net, WEIGHTS.with_name(f'cifar100_{name}.safetensors')).eval().requires_grad_(False)
+    "'resnet56', or 'resnet56_longer', the same network after more epochs"
+    net = cifar_net(name.removesuffix('_longer'))
+    return load_weights(net, weights_of(name)).eval().requires_grad_(False)
 
 net_sources.add('cifar100', NetSource('cifar100:resnet56', trained_teacher))
 
@@ -71,6 +72,8 @@ def rates_of(part):
     "The learning rates among which a part's methods choose"
     tuning = config()['tune']
     return [*tuning['lr'], tuning['lr_more']] if part.get('more_rates') else tuning['lr']
+
+def teacher_of(part): return part.get('teacher', 'resnet56')
 
 def precision_of(seed, rows):
     "That of the seed's first run; before it, what this machine is fast in"
@@ -173,7 +176,8 @@ def run(a):
     "The runs of a part that are not there yet"
     part = config()[a.what]
     check_tuned(part)
-    for cell in cells_of(part, a, chosen(rates_of(part)), read_runs(RUNS).to_dict('records')):
+    pair = PAIR | dict(teacher=f'cifar100:{teacher_of(part)}')
+    for cell in cells_of(part, a, chosen(rates_of(part)), read_runs(RUNS).to_dict('records'), pair):
         if a.method not in (None, cell.method): continue
         there = {run_key(row) for row in read_runs(RUNS, repair=True).to_dict('records')}
         if cell.key in there: continue
@@ -192,8 +196,10 @@ def main():
     p.add_argument('--threads', type=int, default=1)
     a = p.parse_args()
     if not a.data: p.error('name the folder that holds cifar-100-binary with --data, or in SSKD_DATA')
-    if a.what != 'plan' and not WEIGHTS.exists():
-        p.error(f'{WEIGHTS} is missing: python benchmarks/cifar100_teacher.py trains the teacher')
+    weights = None if a.what == 'plan' else weights_of(teacher_of(config()[a.what]))
+    if weights and not weights.exists():
+        p.error(f'{weights} is missing: python benchmarks/cifar100_teacher.py trains the teacher '
+                '(that of part c with --longer)')
     torch.set_num_threads(a.threads)
     dict(tune=tune, plan=plan).get(a.what, run)(a)
 

@@ -2,8 +2,9 @@
 
     python benchmarks/cifar100_teacher.py   # a kill loses at most a fifth of an epoch; the same line goes on
     touch runs/cifar100/finish              # lets its learning rate fall; then weights and card are written
+    python benchmarks/cifar100_teacher.py --longer   # the teacher of part c: the first one goes on learning
 
-Weights and card go to benchmarks/weights. How it learns stands in `[teacher]` of
+Weights and card go to benchmarks/weights. How they learn stands in `[teacher]` and `[teacher_longer]` of
 sskd_tutor/data_files/benchmarks/cifar100.toml. SSKD_DATA names the folder that holds cifar-100-binary.
 """
 import argparse, hashlib, os, time, tomllib
@@ -29,7 +30,9 @@ from sskd_tutor.nets.weights import load_weights, save_weights
 from sskd_tutor.nets.words import build_model
 
 CONFIG = pkg_data/'benchmarks/cifar100.toml'
-WEIGHTS = Path(__file__).resolve().parent/'weights/cifar100_resnet56.safetensors'
+def weights_of(teacher): return Path(__file__).resolve().parent/f'weights/cifar100_{teacher}.safetensors'
+WEIGHTS = weights_of('resnet56')
+LONGER = weights_of('resnet56_longer')
 AUGMENT = dict(crop=4, flip=True, erase=0)
 PARTS = 5   # of an epoch; after each of them the training is saved
 
@@ -93,20 +96,24 @@ def train_down(learn, folder, how, done):
 
 # --- weights and card
 
-CARD = """# Teacher `cifar100_resnet56`
+CARD = """# Teacher `{name}`
 
 | | |
 | --- | --- |
 {rows}
 """
 
-def card(how, facts):
+def card(how, path, facts):
     "What the weights are, as Markdown"
     found = (f"**{facts['accuracy']:.2f} %** on the 10,000 test images (half-precision weights, last epoch; "
              "looked at once). RepDistiller publishes 72.34 % after 240 epochs")
-    recipe = (f"SGD with momentum 0.9, rate {how['lr']}, falling to 0 in the last fifth, "
+    recipe = (f"SGD with momentum 0.9, rate {how['lr']}, falling to 0 at the end, "
               f"weight decay {how['wd']}, batch {how['bs']}, {how['epochs']:g} epochs, cross-entropy, "
               "shift by up to 4 pixels and mirror")
+    command = 'python benchmarks/cifar100_teacher.py'
+    if path == LONGER:
+        recipe = f"begins with the weights of `{WEIGHTS.stem}`, then {recipe}"
+        command += ' --longer'
     network = f"`cifar:resnet56`: three stages of 16, 32 and 64 channels, {facts['params']:.2f} M parameters"
     seen = 'the 50,000 labeled training images of CIFAR-100 (Krizhevsky, 2009); no test image'
     rows = {
@@ -117,26 +124,27 @@ def card(how, facts):
         'precision': f"{facts['precision']}, channels_last; weights stored as float16",
         'seed': how['seed'],
         'sha256': f"`{facts['sha256']}`",
-        'command': '`python benchmarks/cifar100_teacher.py`',
+        'command': f'`{command}`',
         'trained': f"{date.today()}, one CPU thread of a shared machine, torch {torch.__version__}",
         'license': 'Apache-2.0 (weights); the images are not in this repository'}
-    return CARD.format(rows='\n'.join(f'| {name} | {value} |' for name, value in rows.items()))
+    lines = [f'| {name} | {value} |' for name, value in rows.items()]
+    return CARD.format(name=path.stem, rows='\n'.join(lines))
 
-def publish(learn, how):
+def publish(learn, how, path):
     "Weights in half precision, with what a recipe wants to know of their images, and a card"
     net, dls = learn.model.float().to(memory_format=torch.contiguous_format), learn.dls
-    WEIGHTS.parent.mkdir(exist_ok=True)
-    save_weights(net, WEIGHTS, half=True, overwrite=True)
-    with quiet(Learner(dls, load_weights(net, WEIGHTS), metrics=accuracy)) as judge:
+    path.parent.mkdir(exist_ok=True)
+    save_weights(net, path, half=True, overwrite=True)
+    with quiet(Learner(dls, load_weights(net, path), metrics=accuracy)) as judge:
         found = 100*judge.validate()[1]
     mean, std = stats_of(dls.train_ds.images)
     classes = [str(name) for name in dls.train_ds.vocab]
     images = dict(classes=classes, size=32, mean=mean, std=std, labels_seen=len(dls.train_ds))
-    save_weights(net, WEIGHTS, images | how | dict(accuracy=round(found, 2)), half=True, overwrite=True)
+    save_weights(net, path, images | how | dict(accuracy=round(found, 2)), half=True, overwrite=True)
     precision = 'bfloat16 autocast' if fast_bf16(torch.device('cpu')) else 'float32'
     facts = dict(params=sum(p.numel() for p in net.parameters())/1e6, accuracy=found, precision=precision,
-                 sha256=hashlib.sha256(WEIGHTS.read_bytes()).hexdigest())
-    WEIGHTS.with_suffix('.md').write_text(card(how, facts))
+                 sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    path.with_suffix('.md').write_text(card(how, path, facts))
     print(f'teacher: {found:.2f} %')
 
 def main():
@@ -144,14 +152,18 @@ def main():
     p.add_argument('--data', default=os.environ.get('SSKD_DATA'), help='holds cifar-100-binary (SSKD_DATA)')
     p.add_argument('--folder', type=Path, default=Path('runs/cifar100'), help='where checkpoints are kept')
     p.add_argument('--threads', type=int, default=1)
+    p.add_argument('--longer', action='store_true', help='the teacher of part c')
     a = p.parse_args()
     if not a.data: p.error('name the folder that holds cifar-100-binary with --data, or in SSKD_DATA')
-    if WEIGHTS.exists(): return print(f'{WEIGHTS} is there')
+    path = LONGER if a.longer else WEIGHTS
+    if path.exists(): return print(f'{path} is there')
     torch.set_num_threads(a.threads)
-    how = tomllib.loads(CONFIG.read_text())['teacher']
+    how = tomllib.loads(CONFIG.read_text())['teacher_longer' if a.longer else 'teacher']
+    folder = a.folder/'longer' if a.longer else a.folder
     learn = new_learner(how, a.data)
-    done = train_steadily(learn, a.folder/'teacher', how, a.folder/'finish')
-    train_down(learn, a.folder/'decay', how, done)
-    publish(learn, how | dict(epochs=done*(1 + how['decay'])/PARTS))
+    if a.longer: load_weights(learn.model, WEIGHTS)
+    done = train_steadily(learn, folder/'teacher', how, a.folder/'finish')
+    train_down(learn, folder/'decay', how, done)
+    publish(learn, how | dict(epochs=done*(1 + how['decay'])/PARTS), path)
 
 if __name__ == '__main__': main()

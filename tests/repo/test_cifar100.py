@@ -30,3 +30,10 @@ def test_then_it_chooses_among_all(tmp_path, monkeypatch, part):
     cifar100.check_tuned(part)
     assert cifar100.chosen(cifar100.rates_of(part)) == dict(labels=3e-2, kd=5e-3)
     assert cifar100.chosen(cifar100.rates_of(cifar100.config()['a'])) == dict(labels=1.2e-2, kd=5e-3)
+
+def test_part_c_waits_for_its_own_teacher(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cifar100, 'weights_of', lambda name: tmp_path/name)
+    monkeypatch.setattr(sys, 'argv', ['cifar100.py', 'c', '--data', str(tmp_path)])
+    (tmp_path/'resnet56').touch()   # that of a and b
+    with pytest.raises(SystemExit): cifar100.main()
+    assert 'resnet56_longer is missing' in capsys.readouterr().err
