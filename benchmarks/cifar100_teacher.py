@@ -3,6 +3,7 @@
     python benchmarks/cifar100_teacher.py   # a kill loses at most a fifth of an epoch; the same line goes on
     touch runs/cifar100/finish              # lets its learning rate fall; then weights and card are written
     python benchmarks/cifar100_teacher.py --longer   # the teacher of part c: the first one goes on learning
+                                            # (its folder is runs/cifar100/longer)
 
 Weights and card go to benchmarks/weights. How they learn stands in `[teacher]` and `[teacher_longer]` of
 sskd_tutor/data_files/benchmarks/cifar100.toml. SSKD_DATA names the folder that holds cifar-100-binary.
@@ -162,7 +163,7 @@ def main():
     folder = a.folder/'longer' if a.longer else a.folder
     learn = new_learner(how, a.data)
     if a.longer: load_weights(learn.model, WEIGHTS)
-    done = train_steadily(learn, folder/'teacher', how, a.folder/'finish')
+    done = train_steadily(learn, folder/'teacher', how, folder/'finish')
     train_down(learn, folder/'decay', how, done)
     publish(learn, how | dict(epochs=done*(1 + how['decay'])/PARTS), path)
 
