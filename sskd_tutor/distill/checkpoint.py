@@ -14,21 +14,18 @@ from numbers import Number
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from fastai.callback.channelslast import ChannelsLast
 from fastai.learner import Learner
-from fastai.losses import BaseLoss
 from fastai.torch_core import rank_distrib
 from fastcore.all import patch
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.device import learner_device
 from ..core.events import RunCallback
 from ..core.files import clear_halves, read_snapshot, remove_snapshot, snapshots, write_snapshot
-from ..core.state import (described, differences, rng_state, set_rng_state, tensors_of,
-                                   tensors_sha256)
+from ..core.state import (described, differences, loss_settings, rng_state,
+    set_rng_state, tensors_of, tensors_sha256)
 from .cache import CacheFeatures
 from .fit_state import ResumedFit, callback_states, fit_state, load_callback_states
 from .precision import CompileStage
@@ -54,36 +51,6 @@ def _data_settings(learn):
     caches = [cb for cb in all_callbacks(learn) if isinstance(cb, CacheFeatures)]
     return found | dict(remembered=[dict(views=cache.n_views, half=cache.half) for cache in caches])
 
-# %% ../../nbs/distill/11_checkpoint.ipynb #6b0d27e9
-_kept_by_every_module = vars(nn.Module()).keys()   # `training`, hooks ...
-
-def _held(loss):
-    "Name -> value of what a loss holds; one of fastai's holds what the one of PyTorch in its `func` does"
-    held = dict(getattr(loss, '__dict__', {}))
-    for kind in ('_parameters', '_buffers', '_modules'): held |= held.get(kind, {})
-    inner = held.pop('func', None)
-    if isinstance(inner, nn.Module): held |= _held(inner)
-    return {name: value for name, value in held.items()
-            if name not in _kept_by_every_module and not name.startswith('__')}
-
-def _is_plain(value):
-    "A number, a text, or several of them"
-    if isinstance(value, (list, tuple)): return all(map(_is_plain, value))
-    return isinstance(value, (int, float, str, np.generic))
-
-def _checksum(tensor):
-    on_cpu = tensor.detach().as_subclass(Tensor).cpu().contiguous()
-    return hashlib.sha256(save(dict(tensor=on_cpu))).hexdigest()[:12]
-
-def _loss_settings(loss):
-    "Numbers and texts of a loss, checksums of its tensors, and the same of losses in it"
-    found = {}
-    for name, value in _held(loss).items():
-        if isinstance(value, Tensor): found[name] = _checksum(value)
-        elif _is_plain(value): found[name] = described(value)
-        elif isinstance(value, (nn.Module, BaseLoss)): found[name] = _loss_settings(value)
-    return found
-
 # %% ../../nbs/distill/11_checkpoint.ipynb #ff5224b3
 learner_settings = 'wd', 'moms', 'wd_bn_bias', 'train_bn', 'loss_func'
 
@@ -93,7 +60,7 @@ def _is_channels_last(learn, net):
 
 def _learner_settings(learn, net):
     found = {name: described(getattr(learn, name)) for name in learner_settings}
-    found['loss_settings'] = _loss_settings(learn.loss_func)
+    found['loss_settings'] = loss_settings(learn.loss_func)
     found['layout'] = 'channels_last' if _is_channels_last(learn, net) else 'contiguous'
     compiled = [described(cb) for cb in all_callbacks(learn) if isinstance(cb, CompileStage)]
     return found | dict(compile=compiled[0] if compiled else None)
@@ -165,8 +132,11 @@ class SaveFit(RunCallback):
 def _with_loss(saved, now):
     "Settings of a checkpoint; an older one notes no `loss_settings`, so today's are believed"
     if 'learner' not in saved: return saved
-    believed = dict(loss_settings=now['learner']['loss_settings'])
-    return saved | dict(learner=believed | saved['learner'])
+    believed = {}
+    for part in ('learner', 'settings'):
+        of_now = {name: value for name, value in now[part].items() if name == 'loss_settings'}
+        believed[part] = of_now | saved[part]
+    return saved | believed
 
 @patch
 def check_state(self: SaveFit,

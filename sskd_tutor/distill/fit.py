@@ -24,7 +24,7 @@ from torch import nn
 
 from ..core.device import learner_device
 from ..core.events import RunCallback
-from ..core.state import described
+from ..core.state import described, loss_settings
 from ..core.tables import columns
 from ..core.units import counted, in_units
 from .adapters import by_stage, default_adapter, make_adapters
@@ -325,6 +325,7 @@ def fit_sskd(self: Learner,
     adapters = make_adapters(names, shapes.taps, shapes.hints, adapter)
     settings = dict(epochs=epochs, head_epochs=head_epochs, lr=lr, adapter=adapter, loss=loss,
                     opt_func=self.opt_func, **kwargs)
+    if held := loss_settings(loss): settings['loss_settings'] = held
     if feed != 'student': settings['feed'] = feed
     run = SSKDRun(student, teacher, adapters, _for_json(settings), lengths | dict(head=head_epochs))
     run.unstitched = why_unstitched(student, teacher, shapes, getattr(self.dls, 'c', None)) or unlike

@@ -252,6 +252,20 @@ def test_settings_of_a_loss(what):
     if isinstance(changed, nn.Module): changed.eval()
     assert differences(notes(changed), json.loads(json.dumps(notes(pickle.loads(pickle.dumps(changed)))))) == []
 
+def test_another_mimic_loss_is_refused(tmp_path):
+    "A module's text says nothing of its numbers; a checkpoint without them is an older one, and goes on"
+    class Scaled(nn.Module):
+        def __init__(self, scale):
+            super().__init__()
+            self.scale = scale
+        def forward(self, pred, hint): return self.scale*mimic_mse(pred, hint)
+    with pytest.raises(KeyboardInterrupt): distill([Checkpoint(tmp_path, every=0), Interrupt(3)], loss=Scaled(1.))
+    with pytest.raises(ValueError, match='settings.loss_settings.scale: 1.0 in the checkpoint, 2.0 now'):
+        distill([Checkpoint(tmp_path, resume=True)], loss=Scaled(2.))
+    def older(state): del state['settings']['settings']['loss_settings']
+    restated(tmp_path, older)
+    distill([Checkpoint(tmp_path, resume=True)], loss=Scaled(1.))
+
 def test_another_loss_is_refused(tmp_path):
     "Unless the checkpoint is an older one, which notes nothing of it: with the same loss it must go on"
     run = lambda smoothing, *cbs: distill(cbs, learner=dict(loss_func=CrossEntropyLossFlat(label_smoothing=smoothing)))
