@@ -9,8 +9,7 @@ __all__ = ['match_stages', 'merged', 'in_order']
 
 # %% ../../nbs/distill/06a_matching.ipynb #2510c93a
 from collections.abc import Sequence
-from functools import partial
-from itertools import combinations, pairwise
+from itertools import pairwise
 from math import log2
 
 from torch import nn
@@ -19,17 +18,13 @@ from ..core.errors import nearest
 from ..nets.staged import StagedNet
 
 # %% ../../nbs/distill/06a_matching.ipynb #898ba5dd
-def _choices(n_stages, n_pairs):
-    "Every way to choose stages in order, the last among them"
-    return [(*chosen, n_stages - 1) for chosen in combinations(range(n_stages - 1), n_pairs - 1)]
+def _octaves(reduction, other):
+    "How far apart two reductions are, in millionths of an octave: whole numbers add up exactly"
+    return round(1e6*abs(log2(other/reduction))) if reduction and other else 0
 
-def _apart(pairs, student, teacher):
-    "How far apart the stages of these pairs are: (in octaves of resolution, in relative depth)"
-    octaves, depth = 0., 0.
-    for i, j in pairs:
-        if student[i] and teacher[j]: octaves += abs(log2(teacher[j]/student[i]))
-        depth += abs((i + 1)/len(student) - (j + 1)/len(teacher))
-    return round(octaves, 6), depth
+def _depths(i, j, n, m):
+    "How far apart stage `i` of `n` and stage `j` of `m` are in relative depth, times `n*m`"
+    return abs((i + 1)*m - (j + 1)*n)
 
 # %% ../../nbs/distill/06a_matching.ipynb #07d8a9c1
 def match_stages(
@@ -37,10 +32,18 @@ def match_stages(
     teacher: Sequence[float | None],
 ) -> list[tuple[int, int]]:           # (place in the student, in the teacher), in order
     "Pair stages of like reduction, as many as the shorter network has"
-    n_pairs = min(len(student), len(teacher))
-    of_student, of_teacher = _choices(len(student), n_pairs), _choices(len(teacher), n_pairs)
-    candidates = [list(zip(s, t)) for s in of_student for t in of_teacher]
-    return min(candidates, key=partial(_apart, student=student, teacher=teacher))
+    n, m = len(student), len(teacher)
+    if n > m: return [(i, j) for j, i in match_stages(teacher, student)]
+    best = {-1: (0, 0, ())}   # the teacher's last stage so far -> octaves, depths and pairs
+    for i in range(n):
+        longer = {}
+        for j in range(i, m - (n - 1 - i)):   # each later stage needs a partner, too
+            octaves, depths, pairs = min(found for last, found in best.items() if last < j)
+            octaves += _octaves(student[i], teacher[j])
+            depths += _depths(i, j, n, m)
+            longer[j] = octaves, depths, (*pairs, (i, j))
+        best = longer
+    return list(best[m - 1][2])
 
 # %% ../../nbs/distill/06a_matching.ipynb #91bbfc34
 def _check_joins(net, ends, stops):

@@ -98,7 +98,8 @@ def test_teeth():
 
 @pytest.mark.parametrize('s, t', [([2, 4, 8, 16, 32], [4, 8, 16, 32]), ([4, 8, 16, 32], [1, 2, 4, 8, 16]),
                                   ([2.1, 4.3, 9.1], [2, 4, 8, 16, 32]),
-                                  ([1, 2, 4], [16]*4), ([8, 16], [4, 8]), ([4], [2, 4, 8]), ([None, None], [2, 4, 8])])
+                                  ([1, 2, 4], [16]*4), ([8, 16], [4, 8]), ([4], [2, 4, 8]), ([None, None], [2, 4, 8]),
+                                  ([16]*7, [16]*3), ([3, None, 7, 9], [2.9, 3, None, 6.5, 7, 31])])
 def test_matching_is_the_best_of_all(s, t):
     "Against all pairings there are"
     def cost(pairs):
@@ -109,6 +110,10 @@ def test_matching_is_the_best_of_all(s, t):
             if list(b) == sorted(b) and a[-1] == len(s) - 1 and b[-1] == len(t) - 1]
     found = match_stages(s, t)
     assert found in ways and cost(found) == min(map(cost, ways))
+
+def test_many_stages_are_matched_at_once():
+    "Of 60 stages, 30 can be chosen in 6e16 ways"
+    assert match_stages([16]*60, [16]*30) == [(2*i + 1, i) for i in range(30)]
 
 def test_joined_stages_share_everything():
     net = staged(4)
