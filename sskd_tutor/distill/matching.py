@@ -34,16 +34,17 @@ def match_stages(
     "Pair stages of like reduction, as many as the shorter network has"
     n, m = len(student), len(teacher)
     if n > m: return [(i, j) for j, i in match_stages(teacher, student)]
-    best = {-1: (0, 0, ())}   # the teacher's last stage so far -> octaves, depths and pairs
+    best: dict[int, tuple[int, int, list]] = {-1: (0, 0, [])}   # the teacher's last stage so far -> costs and pairs
     for i in range(n):
         longer = {}
         for j in range(i, m - (n - 1 - i)):   # each later stage needs a partner, too
             octaves, depths, pairs = min(found for last, found in best.items() if last < j)
             octaves += _octaves(student[i], teacher[j])
             depths += _depths(i, j, n, m)
-            longer[j] = octaves, depths, (*pairs, (i, j))
+            longer[j] = octaves, depths, [*pairs, (i, j)]
         best = longer
-    return list(best[m - 1][2])
+    octaves, depths, pairs = best[m - 1]
+    return pairs
 
 # %% ../../nbs/distill/06a_matching.ipynb #91bbfc34
 def _check_joins(net, ends, stops):
