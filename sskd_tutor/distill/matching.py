@@ -34,7 +34,8 @@ def match_stages(
     "Pair stages of like reduction, as many as the shorter network has"
     n, m = len(student), len(teacher)
     if n > m: return [(i, j) for j, i in match_stages(teacher, student)]
-    best: dict[int, tuple[int, int, list]] = {-1: (0, 0, [])}   # the teacher's last stage so far -> costs and pairs
+    # The teacher's last stage so far -> octaves, depths and pairs
+    best: dict[int, tuple[int, int, list]] = {-1: (0, 0, [])}
     for i in range(n):
         longer = {}
         for j in range(i, m - (n - 1 - i)):   # each later stage needs a partner, too
@@ -43,8 +44,7 @@ def match_stages(
             depths += _depths(i, j, n, m)
             longer[j] = octaves, depths, [*pairs, (i, j)]
         best = longer
-    octaves, depths, pairs = best[m - 1]
-    return pairs
+    return best[m - 1][2]
 
 # %% ../../nbs/distill/06a_matching.ipynb #91bbfc34
 def _check_joins(net, ends, stops):
