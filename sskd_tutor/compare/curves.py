@@ -55,7 +55,7 @@ def check_row(
 
 # %% ../../nbs/compare/06_curves.ipynb #8c04852b
 def whole_rows(
-    path: str | Path,                           # a CSV file, 256 MB at most
+    path: str | Path,                           # a CSV file, 256 MiB at most
 ) -> tuple[list[str], list[dict[str, str]]]:    # its columns; a dict for each row, all values as text
     "The rows of a file that grows; one that was cut off is left out with a warning"
     cure = 'Make the runs again: python benchmarks/curves.py'

@@ -1,4 +1,4 @@
-"""Say what was given, what was expected and the cure.
+"""Errors that say what was given, what was expected and how to fix it; and registries of named things.
 
 Docs: https://sskd-tutor.github.io/sskd_tutor/core/errors.html.md"""
 

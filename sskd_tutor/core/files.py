@@ -84,7 +84,7 @@ def plain_text(
     path: str | Path,
     cure: str,   # what to do about a file that is not text
 ) -> str:
-    "A text file of 256 MB at most; raises a `ValueError` that names the file and the cure"
+    "A text file of 256 MiB at most; raises a `ValueError` that names the file and the cure"
     try: return bounded_text(path)
     except ValueError as e: raise damaged(path, f"no text that can be read ({e})", cure) from e
 

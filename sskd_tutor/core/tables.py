@@ -54,7 +54,7 @@ def read_csv(
     cure: str,         # what to do about a damaged file
     **kwargs: Any,     # for pandas
 ) -> pd.DataFrame:
-    "A CSV file in UTF-8, 256 MB at most; `ValueError` if it is not such a table"
+    "A CSV file in UTF-8, 256 MiB at most; `ValueError` if it is not such a table"
     try:
         check_size(path)
         return pd.read_csv(path, **kwargs)

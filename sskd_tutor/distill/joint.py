@@ -395,8 +395,8 @@ def _joint_gmacs(costs, images, forwards):
 
 # %% ../../nbs/distill/14_joint.ipynb #5af29c47
 def joint_gmacs(
-    learn: Learner,
-    teacher: StagedNet | None,
+    learn: Learner,                 # its model is the student
+    teacher: StagedNet | None,      # this and the rest as for `fit_joint`
     terms: Sequence[Term] = (),
     task: float = 1.,
     upto: str | int | None = None,

@@ -161,7 +161,7 @@ class FrozenTaps:
         dl: DeviceDL,          # the images
         nets: dict,            # 'student' and 'teacher' -> StagedNet, in eval mode
         kept: dict,            # the same -> places of the stages whose taps are remembered
-        kept_views: int,       # views remembered: 0, 1, ... up to this
+        kept_views: int,       # how many views are remembered: 0 to kept_views - 1
         new_store: Callable,   # (TapView, tap, rows) -> Store, or None if it must not be remembered
     ):
         self.dl, self.nets = dl, nets

@@ -143,7 +143,7 @@ def _reductions(table): return [None if pd.isna(reduction) else reduction for re
 
 # %% ../../nbs/distill/07_pairing.ipynb #07d79226
 class Pairing:
-    "Two networks with as many stages, as `fit_sskd` takes them"
+    "Two networks with the same number of stages, as `fit_sskd` takes them"
     def __init__(self,
         teacher: StagedNet,              # of any number of stages
         student: StagedNet,

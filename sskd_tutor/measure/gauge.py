@@ -31,7 +31,7 @@ class Gauge:
     "Measures a student against its teacher on fixed images"
     def __init__(self,  # noqa: PLR0913, settings of one sample, each with a default
         student: StagedNet,
-        teacher: StagedNet,       # as many stages; its own names may differ
+        teacher: StagedNet,       # the same number of stages; their names may differ
         adapters: Mapping[str, nn.Module],  # by stage of the student
         x: Tensor,                # images, (n,c,h,w), as the networks see them
         y: Tensor | None = None,  # classes, (n,); without them stitched accuracy and probe are left out

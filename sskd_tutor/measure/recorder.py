@@ -46,7 +46,7 @@ class RecordAlignment(RunCallback):
         channels: int = 4,     # of each map
         points: int = 256,     # images that are projected
         sample: int = 512,     # validation images that are measured on
-        share: float = .05,    # of the run's time, for all but the start and the ends of phases
+        share: float = .05,    # of the run's time, 0 to 1; start and ends of phases are always measured
         pairs: bool = True,    # CKA of all pairs of stages
         controls: bool = True, # random network and shuffled pairs
         seed: int = 0,

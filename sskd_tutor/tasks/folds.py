@@ -55,7 +55,7 @@ def lfw_result(
     mean: list,          # of each channel, as in the training
     std: list,
     folds: int = 10,
-) -> pd.Series:          # accuracy, error, tar_0.1, tar_0.01 and auc, 0 to 1
+) -> pd.Series:          # accuracy, error (its standard error), tar_0.1, tar_0.01, auc: 0 to 1
     "Everything that is reported of a network on LFW's pairs"
     scores = pair_scores(net, pairs, mean, std)
     by_fold = fold_accuracies(scores, pairs.same, folds)
