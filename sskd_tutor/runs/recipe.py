@@ -36,7 +36,7 @@ class RecipeSettings(Settings):
     "A recipe, and what is changed for one run"
     recipe: str = option(help='its name, or FILE.toml', metavar='NAME')
     data: str | None = option(
-        None, 'holds the data under their usual names, or is theirs (the environment variable SSKD_DATA)',
+        None, "the data set's own folder, or one that holds it under its usual name (else SSKD_DATA)",
         metavar='FOLDER')
     quick: bool = option(False, 'one epoch of everything; too short to conclude anything')
     epochs: int | None = option(None, "of each stage (the recipe's, as all that follow)", at_least=1)
