@@ -94,7 +94,7 @@ Here, {complete} of them are complete, {partly} are partly done, and {missing} a
 and that its claim is tried as far as small images allow. \
 It does not mean that we reached the paper's numbers. \
 We have not built systems that need pretrained language models: \
-knowledge selection, training wheels and speculative distillation at the size of their papers.
+knowledge selection, training wheels, interactive and speculative distillation at the size of their papers.
 
 The longer experiments have pages of their own. Each page begins with a table that has, for each paper, \
 *the claim, our smallest honest test, what would refute it*.
@@ -110,7 +110,8 @@ measured = """## What the runs say
 
 Each comparison was written down before its first run, in `sskd_tutor/data_files/benchmarks/gallery.toml`, \
 with five seeds, 2,000 images, and a student of half the teacher's width. \
-Holm's adjustment counts all of the comparisons."""
+Holm's adjustment counts all of the comparisons. A smaller calibration error is better, so a difference \
+below 0 is a gain there."""
 
 verdict_imports = "#| hide\nfrom sskd_tutor.compare.gallery import gallery_verdicts"
 verdict_table = "gallery_verdicts()[['paper', 'question', 'measure', 'seeds', 'says']]"

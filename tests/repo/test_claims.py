@@ -650,7 +650,7 @@ claims = {
     'inherited.csv': [
         Claim(gallery, "fool it in {70} % of cases, images made for another teacher in {57} %",
               lambda t: [100*each for each in handed(t, 'sskd', 'fooled')]),
-        Claim(gallery, "shares {68} % of its most attended places with its own teacher and {48} % with another",
+        Claim(gallery, "overlap by {68} % with its own teacher's (intersection over union) and by {48} % with another's",
               lambda t: [100*each for each in handed(t, 'sskd', 'attended')]),
         Claim(gallery, "KD's students have {1.04} on average, those that learned stage by stage {0.68}",
               lambda t: (handed(t, 'kd', 'slope')[0], handed(t, 'sskd', 'slope')[0])),
