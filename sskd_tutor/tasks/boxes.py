@@ -9,6 +9,7 @@ __all__ = ['most_list', 'check_coco', 'CocoSet', 'classes_of', 'mirrored', 'dete
 
 # %% ../../nbs/tasks/00_boxes.ipynb #00d075ed
 import copy, hashlib, io, math, random, warnings
+from collections import Counter
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,14 @@ def _check_list(path, found, name):
             raise ValueError(f"{path}: number {i} of {name} has the {key} {entry[key]!r:.40}; expected "
                              f"{'text' if _kinds[key] is str else 'a number'}")
 
+def _check_ids(path, entries, name):
+    "Of two entries with the same id, pycocotools keeps the last: an image would get another one's boxes"
+    times = Counter(entry['id'] for entry in entries)
+    for id, n in times.items():
+        if n == 1: continue
+        raise ValueError(f"{path}: {n} of {name} have the id {id!r}; expected an id of its own for each. "
+                         "If files were merged, number them anew")
+
 most_list = 2*2**30   # bytes: COCO's own list for training has 0.45 GB
 
 def _read(path):
@@ -58,7 +67,9 @@ def _read(path):
                                 "e.g. annotations/instances_train2017.json")
     try: found = parsed_json(bounded_text(path, most_list))
     except ValueError as e: raise ValueError(f"{path} is not whole JSON ({e}); copy or write it again") from e
-    for name in _lists: _check_list(path, found, name)
+    for name in _lists:
+        _check_list(path, found, name)
+        _check_ids(path, found[name], name)
     if not found['annotations']:
         raise ValueError(f"{path} has no annotation at all, so there is nothing to learn "
                          "(COCO's lists of test images have none); give the list of the training images")
@@ -259,6 +270,10 @@ class _Seeded(DataLoader):
     def set_epoch(self, epoch):
         self.epoch = epoch
         self.rng = random.Random(f'{self.seed} {epoch}')
+
+    def randomize(self):
+        self.set_epoch(self.epoch)   # whatever was drawn before, e.g. by `one_batch`
+        super().randomize()
 
     def after_iter(self):
         super().after_iter()

@@ -14,6 +14,7 @@ import copy, math
 from collections import OrderedDict
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from fastai.data.core import DataLoaders
@@ -291,6 +292,10 @@ def detection_map(
     by_class: bool = False,
 ) -> dict:             # map, map_50, map_75: COCO's, 0 to 1; by class also map_NAME
     "COCO's measures of a detector"
+    names = classes_of(dl.dataset) if by_class else None
+    if by_class and not names:
+        raise ValueError("the images name no classes, so nothing can be measured by class; "
+                         "give their set a `vocab`, the names of labels 1, 2, ...")
     metric = _mean_ap(by_class)
     device = next(net.parameters()).device
     places = None if ids is None else _place_of(ids, device)
@@ -304,7 +309,7 @@ def detection_map(
             _update(metric, found, targets)
     result = metric.compute()
     measures = {name: result[name].item() for name in ('map', 'map_50', 'map_75')}
-    if by_class: measures |= _by_class(result, classes_of(dl.dataset))
+    if by_class: measures |= _by_class(result, names)
     return measures
 
 # %% ../../nbs/tasks/01_detection.ipynb #13c7e5ce
@@ -328,6 +333,17 @@ def _same_boxes(found, again):
     return all(torch.equal(a[key], b[key]) for a, b in zip(found, again) for key in a)
 
 @torch.no_grad()
+def _check_read_back(detector, images):
+    "Do the weights, written and read, find the same boxes?"
+    with TemporaryDirectory() as folder:
+        path = Path(folder)/'detector.safetensors'
+        save_weights(detector, path)
+        fresh = load_weights(_emptied(detector), path)
+    with kept(detector): found, again = detector.eval()(images), fresh.eval()(images)
+    if not _same_boxes(found, again):
+        raise ValueError("the detector that was read back finds other boxes than the one that was saved, "
+                         "so nothing was saved")
+
 def save_detector(
     detector: nn.Module,
     path: str | Path,       # .safetensors
@@ -338,13 +354,8 @@ def save_detector(
     "Write a detector's weights alone, and make sure that they give what it gives"
     bad = [name for name, value in detector.state_dict().items() if not value.isfinite().all()]
     if bad: raise ValueError(f"{bad[0]} of the detector is not finite, so nothing was saved; train it again")
+    _check_read_back(detector, images)
     save_weights(detector, path, meta, overwrite=overwrite)
-    fresh = load_weights(_emptied(detector), path)
-    with kept(detector): found, again = detector.eval()(images), fresh.eval()(images)
-    if not _same_boxes(found, again):
-        Path(path).unlink()
-        raise ValueError("the detector that was read back finds other boxes than the one that was saved, "
-                         "so nothing was saved")
 
 # %% ../../nbs/tasks/01_detection.ipynb #b372b2b8
 class Pyramid(nn.Module):

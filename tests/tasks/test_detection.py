@@ -1,5 +1,5 @@
 """Scenes, COCO's format, detectors as stages: against closed forms, torchvision's own detector and bits that must not change."""
-import copy, json
+import copy, json, random
 
 import numpy as np
 import pytest
@@ -106,6 +106,13 @@ def test_faults_are_listed_one_a_line(tmp_path):
 def test_a_file_that_is_not_coco(tmp_path, change, match):
     write_coco(make_scenes(2), tmp_path)
     with pytest.raises(ValueError, match=match): check_coco(*spoil(tmp_path, change))
+
+@pytest.mark.parametrize('name', ['images', 'annotations', 'categories'])
+def test_an_id_that_comes_twice(tmp_path, name):
+    "pycocotools keeps one entry for an id: an image would get the boxes of another"
+    write_coco(make_scenes(2, pieces=(2, 2)), tmp_path)
+    def merged(found): found[name][-1]['id'] = found[name][0]['id']
+    with pytest.raises(ValueError, match=f'2 of {name} have the id'): check_coco(*spoil(tmp_path, merged))
 
 def test_a_image_that_breaks_later_is_named(tmp_path):
     ds = coco(tmp_path, 2)
@@ -247,6 +254,13 @@ def test_the_student_leaves_as_torchvisions_own(tmp_path, pair):
     with pytest.raises(ValueError, match='finite'): save_detector(detector, tmp_path/'b.safetensors', images)
     assert not (tmp_path/'b.safetensors').exists()
 
+def test_weights_that_could_not_be_checked_replace_nothing(tmp_path):
+    path = tmp_path/'a.safetensors'
+    save_detector(small_detector(4), path, [torch.rand(1, 96, 96)])
+    old = path.read_bytes()
+    with pytest.raises(AssertionError): save_detector(small_detector(4), path, [torch.rand(5)], overwrite=True)  # no image
+    assert path.read_bytes() == old and [p.name for p in tmp_path.iterdir()] == ['a.safetensors']
+
 def test_the_teacher_finds_pieces_of_test_images(tmp_path):
     detector = detection_teacher()
     ds = coco(tmp_path, 40, split='valid')
@@ -291,6 +305,13 @@ def test_measures_by_class(tmp_path):
     assert by_class[ours - 1] == pytest.approx(1) and sum(by_class[i - 1] for i in there[1:]) == 0
     assert measured['map'] == pytest.approx(1/len(there))
 
+def test_measures_by_class_need_names(ds, pair):
+    "Told before the images are looked at"
+    student = pair[1].model
+    unnamed = detection_dls([ds[0]], [ds[0]], small_detector(4), 1, device='cpu').valid
+    student.head.detections = None   # not asked
+    with pytest.raises(ValueError, match='name no classes'): detection_map(student, unnamed, by_class=True)
+
 @pytest.mark.parametrize('workers', [0, 2])
 def test_order_and_mirrors_follow_from_seed_and_epoch(tmp_path, workers):
     ds = coco(tmp_path, 12)
@@ -306,3 +327,12 @@ def test_order_and_mirrors_follow_from_seed_and_epoch(tmp_path, workers):
     kept, mirrored = (sum(x.numpy().tobytes() in plain for x in y) for y in (a, a.flip(-1)))
     assert kept + mirrored == 12 and 0 < kept < 12
 
+def test_the_first_epoch_follows_from_the_seed_too(tmp_path):
+    ds = coco(tmp_path, 12)
+    def epochs(python_seed, look=False):
+        random.seed(python_seed)  # which must not matter
+        dl = detection_dls(ds, ds, small_detector(4), 4, device='cpu', seed=0).train
+        if look: dl.one_batch()
+        return torch.stack([torch.cat([x for x, *_ in dl]) for _ in range(2)])
+    first = epochs(1)
+    assert torch.equal(first, epochs(2)) and torch.equal(first, epochs(1, look=True))
