@@ -96,12 +96,17 @@ def embedder(
     return net
 
 # %% ../../nbs/tasks/04_faces.ipynb #13df000f
+def _as_texts(people):
+    "Names or numbers as text; a tensor's numbers as numbers"
+    if isinstance(people, Tensor): people = people.tolist()
+    return {str(person) for person in people}
+
 def check_open_set(
     training,  # names or numbers of the people in it
     test,      # likewise
 ):
     "Refuse a test on people who are known from the training"
-    both = sorted({*map(str, training)} & {*map(str, test)})
+    both = sorted(_as_texts(training) & _as_texts(test))
     if not both: return
     verb = 'are' if len(both) > 1 else 'is'
     raise ValueError(f"{', '.join(both[:5])} {verb} in the training and in the test; an open-set test is on "

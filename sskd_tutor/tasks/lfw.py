@@ -162,7 +162,8 @@ def lfw_people(
     found = _fetch('fetch_lfw_people', data_home, download, min_faces_per_person=at_least, **kwargs)
     x = _channels_first(found.images, 4).mul(255).round().byte()
     y = torch.from_numpy(found.target)
-    known, tested = list(found.target_names), set(but if named else lfw_names(but, data_home))
+    known, left_out = list(found.target_names), but if named else lfw_names(but, data_home)
+    tested = {name.replace('_', ' ') for name in left_out}   # folders are named Ann_Example
     names = [name for name in known if name not in tested]
     return identities(Images(x, y, torch.arange(len(y))), names, known), names
 

@@ -91,6 +91,11 @@ def test_bad_tests(crowd):
     with pytest.raises(ValueError, match='all 4 pairs are genuine'): roc(torch.rand(4), torch.ones(4).bool())
     with pytest.raises(ValueError, match='NaN'): verification(e.log(), y, size=2)
 
+@pytest.mark.parametrize('kind', [torch.tensor, np.array, list, set])
+def test_known_people_are_found_in_numbers_of_any_kind(kind):
+    with pytest.raises(ValueError, match='2 is in the training and in the test'): check_open_set(kind([1, 2]), [2, 3])
+    check_open_set(kind([1, 2]), [3])
+
 @pytest.mark.parametrize('size', [1, 3, 10])
 def test_templates(crowd, size):
     e, y = crowd
@@ -251,6 +256,9 @@ def test_lfw_people_are_strangers_to_the_pairs(lfw):
     assert all(min((x.flatten().float() - torch.tensor(o)).abs().max() for o in own) < 3 for x in images.x[images.y == 1])
     check_open_set(names, lfw_names('10_folds', lfw))
     with pytest.raises(ValueError, match='Cem Jr., Dov Jr. are in the training'): check_open_set(names, lfw_names('train', lfw))
+
+def test_people_are_left_out_by_the_names_of_their_folders_too(lfw):
+    assert lfw_people(['Cem_Jr.', 'Dov Jr.'], data_home=lfw)[1] == ['Ann Jr.', 'Bob Jr.', 'Eve Jr.']
 
 def test_pair_scores(lfw):
     torch.manual_seed(0)
