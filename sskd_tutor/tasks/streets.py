@@ -87,8 +87,8 @@ class StreetSet(MaskSet):
     ):
         super().__init__(images, split_idx, list(vocab))
         void = void_of(self.vocab)
-        self.outside = 0 if void is None else void
-        self.loss_func = CrossEntropyLossFlat(axis=1, ignore_index=-100 if void is None else void)
+        self.outside = -100 if void is None else void
+        self.loss_func = CrossEntropyLossFlat(axis=1, ignore_index=self.outside)
 
     def new_empty(self): return StreetSet(Images(*(t[:0] for t in self.images)), self.split_idx, self.vocab)
 

@@ -26,6 +26,7 @@ from sskd_tutor.distill.callbacks import mimic_net
 from sskd_tutor.core.device import quiet
 from sskd_tutor.tasks.masks import camvid_dls, read_camvid, scene_codes, scene_dls
 from sskd_tutor.distill.checkpoint import Checkpoint
+from sskd_tutor.data.images import Images
 from sskd_tutor.data.views import Views
 from sskd_tutor.core.files import pkg_data
 from sskd_tutor.runs.export import export_student
@@ -37,6 +38,7 @@ from sskd_tutor.distill.matching import merged
 from sskd_tutor.data.made import make_scenes, write_camvid
 from sskd_tutor.tasks.segmentation import (MeanIoU, StagedUnet, exportable, scores, segment_stages, segmentation_teacher, small_unet,
     stitched_maps, teacher_sha256)
+from sskd_tutor.tasks.streets import StreetDL, StreetSet
 from sskd_tutor.viz.walls import mask_wall
 from sskd_tutor.nets.staged import StagedNet, count_macs
 from sskd_tutor.core.state import tensors_sha256
@@ -411,6 +413,17 @@ def test_masks_move_with_their_images():
     for x, y in (plain, views): assert ((x[:, 0]*.3530 + .2860)*255 - y).abs().max() < 1e-2
     assert not torch.equal(plain[1], views[1])
     with pytest.raises(ValueError, match='a mask has the number'): scene_dls(lit, lit, codes=['background'])
+
+def test_outside_the_frame_no_class_is_learned():
+    "Without a void, class 0 would be: the sky"
+    frames = Images(torch.full((6, 3, 20, 24), 9, dtype=torch.uint8), torch.ones(6, 20, 24, dtype=torch.uint8), torch.arange(6))
+    data = StreetSet(frames, 0, ['Sky', 'Road'])
+    x, y = StreetDL(data, bs=6, views=Views(crop=4, erase=0), device=torch.device('cpu')).draw(torch.arange(6))
+    outside = (x == 0).all(1)
+    assert outside.any() and set(y[~outside].tolist()) == {1}
+    logits = torch.zeros(6, 2, 20, 24, requires_grad=True)
+    data.loss_func(logits, y).backward()
+    assert not logits.grad.movedim(1, -1)[outside].any()
 
 def test_the_figure_shows_what_it_is_given():
     scenes = make_scenes(2)
