@@ -86,7 +86,8 @@ def ece(
     bins: int = 15,   # of equal width, 0 to 1
 ) -> float:           # 0 to 1
     "Expected calibration error: the gap between confidence and accuracy of a bin, averaged over images"
-    p = logits.double().softmax(1)
+    almost_one = 1 - 1e-7   # in float32; torchmetrics puts a confidence of exactly 1 into a bin of its own
+    p = logits.double().softmax(1).clamp(max=almost_one)
     k = logits.shape[1]
     error = torchmetrics().calibration_error(p, y, task='multiclass', num_classes=k, n_bins=bins, norm='l1')
     return error.item()

@@ -1,5 +1,5 @@
 """The measures against closed forms and naive loops; recording that changes nothing, keeps its budget and its size."""
-import copy, json, os, sys
+import copy, json, math, os, sys
 from itertools import permutations
 from types import SimpleNamespace
 
@@ -117,6 +117,14 @@ def test_fidelity_is_the_naive_one():
     assert ece(s, y, 10) == pytest.approx(want, rel=1e-5)
     assert ((table.confidence - table.accuracy).abs()*table['count']).sum()/50 == pytest.approx(want, rel=1e-6)
     np.testing.assert_allclose(accuracy_by_class(s, y), [right[y.numpy() == c].mean() for c in range(4)], rtol=1e-6)
+
+def test_a_confidence_of_one_is_in_the_last_bin():
+    "Half are sure to the last digit and right nine times in ten, half say 95 % and are always right"
+    logits = torch.zeros(200, 2)
+    logits[:100, 0], logits[100:, 0] = 100., math.log(19)
+    y = torch.zeros(200, dtype=torch.int64)
+    y[:10] = 1
+    assert ece(logits, y) == pytest.approx(abs(.975 - .95), abs=1e-5)
 
 def test_without_torchmetrics_the_cure_is_named_before_training(monkeypatch):
     monkeypatch.setitem(sys.modules, 'torchmetrics', None)
