@@ -138,7 +138,7 @@ def dataset_dls(
     seed: int = 0,                # of the order
     mode: str = 'RGB',            # or 'L': all are converted
     stats: tuple | None = None,   # means and deviations by channel, in [0,1]; ImageNet's if None
-    classes: list[str] | None = None,  # their names; the data set's `classes` if None, else numbers
+    classes: list[str] | None = None,  # their names; the data set's own if None, else numbers
     workers: int = 1,             # threads; more where the data set can be read by several
     device=None,                  # fastai's default device if None
 ) -> DataLoaders:                 # x: (bs,c,size,size) float32, normalized; y: (bs,), int64
@@ -146,7 +146,7 @@ def dataset_dls(
     _check_names(train, valid)
     ys = [_labels(dataset) for dataset in (train, valid)]
     n = 1 + max(int(y.max()) for y in ys)
-    names = [str(c) for c in classes or getattr(train, 'classes', None) or range(n)]
+    names = [str(c) for c in classes or _names_of(train) or range(n)]
     if n > len(names):
         raise ValueError(f"the labels run up to {n - 1}, but there are {len(names)} names of classes")
     train_set = ItemSet(train, ys[0], size, mode, 0, names, workers)

@@ -223,7 +223,7 @@ class Wanted:
     mode: str | None = 'RGB'       # 'RGB' or 'L': convert all images; None: what they are
     skip: Skip = False             # as for `folder_dls`
     whole: bool = False            # decode each image once before
-    valid: float | str | None = None  # as for `folder_dls`; None: what the format says
+    valid: float | str | None = None  # of a folder or a table, as for them; None: what the format says
 
     @property
     def batches(self) -> dict:
@@ -263,12 +263,20 @@ class Format:
 formats: Registry[Format] = Registry('format')
 
 # %% ../../nbs/data/06_formats.ipynb #b4b9f7fc
+def _check_valid(path, wanted):
+    "For sets that say which of their images are held out"
+    if wanted.valid is None: return
+    raise ValueError(f"valid is {wanted.valid!r}, but {path} has validation images of its own; leave it out")
+
 def _open_cifar(kind):
     "A function that opens each version"
     def open(path: Path, wanted: Wanted) -> DataLoaders:
+        _check_valid(path, wanted)
         if (path/'train').is_dir():
             return listed_dls(path, by_parent(path, 'train'), by_parent(path, 'test'), **wanted.files)
         if wanted.size != 32: raise ValueError(f"size is {wanted.size}; CIFAR's images have 32 pixels a side")
+        if wanted.mode not in ('RGB', None):
+            raise ValueError(f"mode is {wanted.mode!r}; CIFAR's images are in color, expected 'RGB' or None")
         train, test, classes = read_cifar(path, kind)
         return stored_dls(train, test, classes, **wanted.batches)
     return open
@@ -284,6 +292,7 @@ _add_cifar('cifar100', 'CIFAR-100', 'cifar-100-python')
 
 # %% ../../nbs/data/06_formats.ipynb #dd2d34ac
 def _open_train_val(path: Path, wanted: Wanted) -> DataLoaders:
+    _check_valid(path, wanted)
     return listed_dls(path, by_parent(path, 'train'), by_parent(path, 'val'), **wanted.files)
 
 for name in ('imagenette', 'imagewoof'):
@@ -293,6 +302,7 @@ for name in ('imagenette', 'imagewoof'):
 
 # %% ../../nbs/data/06_formats.ipynb #b8b9e2ec
 def _open_imagenet(path: Path, wanted: Wanted) -> DataLoaders:
+    _check_valid(path, wanted)
     folder, train, valid = imagenet_rows(path)
     return listed_dls(folder, train, valid, **wanted.files)
 
@@ -360,7 +370,7 @@ def open_data(
     skip: Skip = False,           # as for `folder_dls`
     device=None,                  # fastai's default device if None
     mode: str | None = 'RGB',     # 'RGB' or 'L': convert all images; None: what they are
-    valid: float | str | None = None,  # as for `folder_dls`; None: what the format says
+    valid: float | str | None = None,  # of a folder or a table; None: what the format says
     whole: bool | None = None,    # decode each image once before, to find what is cut short; None: if `skip`
 ) -> DataLoaders:                 # x: (bs,c,size,size) float32, normalized; y: (bs,), int64
     "Any set in its own format, e.g. `open_data('cifar100', '/data')` or `open_data('photos')`"

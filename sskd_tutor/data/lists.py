@@ -123,6 +123,11 @@ def by_parent(
     if not top.is_dir():
         raise FileNotFoundError(f"{folder} has no folder {part!r}; expected folders of images in it, "
                                 "one per class")
+    loose = sorted(path.name for path in top.iterdir() if is_image_name(path.name) and path.is_file())
+    if loose:
+        lie = 'lie' if len(loose) > 1 else 'lies'
+        raise ValueError(f"{folder}: {few_names(loose)} {lie} in {part} itself, so no folder names a class; "
+                         "put each image into the folder of its class, or take it away")
     rows, empty = [], []
     for place, dirs, files in os.walk(top, onerror=no_access):
         dirs[:] = sorted(name for name in dirs if not name.startswith('.'))  # walked in this order
@@ -182,10 +187,10 @@ def csv_rows(
         raise ValueError(f"{path} has one column, {columns[0]!r}; expected the files and their classes, "
                          "separated by commas")
     name, label = name or columns[0], label or columns[1]
-    valid = valid or ('is_valid' if 'is_valid' in columns else .2)
+    if valid is None: valid = 'is_valid' if 'is_valid' in columns else .2
     held = valid if isinstance(valid, str) else None
-    for column in filter(None, (name, label, held)):
-        if column not in columns:
+    for column in (name, label, held):
+        if column is not None and column not in columns:
             raise ValueError(f"{path} has no column {column!r}; expected one of {columns}")
     _check_rows(path, rows, name, label, held)
     pairs = [(row[name].strip(), row[label].strip()) for row in rows]

@@ -123,6 +123,19 @@ def test_stored_batches(tmp_path):
     with pytest.raises(ValueError, match='fewer than a batch, bs=64'): stored_dls(train, test, classes, bs=64)
     with pytest.raises(ValueError, match="size is 64; CIFAR's"): open_data('cifar100', tmp_path, size=64)
 
+@pytest.mark.parametrize('kind', ['cifar10', 'cifar100'])
+def test_what_a_set_cannot_give_is_refused(tmp_path, kind):
+    folder = write_cifar(tmp_path/'cifar', kind)
+    with pytest.raises(ValueError, match="mode is 'L'; CIFAR's images are in color"): open_data(kind, folder, mode='L')
+    assert open_data(kind, folder, mode=None, bs=10, **plain).one_batch()[0].shape[1] == 3
+    with pytest.raises(ValueError, match='valid is 0.1, but .* has validation images'): open_data(kind, folder, valid=.1)
+
+@pytest.mark.parametrize('name', ['imagenette', 'imagenet', 'cifar10'])
+def test_held_out_images_of_a_set_are_its_own(tmp_path, name):
+    if name == 'imagenet': folder = write_imagenet(tmp_path/name, 'kaggle')
+    else: folder = write_folders(tmp_path/name, dict(train=range(20), val=range(20, 40), test=range(20, 40)))
+    with pytest.raises(ValueError, match="valid is 'test', but .* has validation images"): open_data(name, folder, valid='test')
+
 def test_remembered_features(tmp_path):
     "A run with remembered features is that of one that computes them, on images in memory and on items of a data set"
     folder = write_cifar(tmp_path/'cifar-100-binary')
@@ -204,6 +217,18 @@ def test_folders_that_cannot_work(tmp_path):
     with pytest.raises(FileNotFoundError, match='holds no imagewoof2-160 and no'): find_data('imagewoof', tmp_path/'train')
     with pytest.raises(FileNotFoundError, match='is not there'): find_data('imagewoof', tmp_path/'nowhere')
 
+def test_a_loose_image_is_no_class(tmp_path):
+    "train/preview.png would make a class 'train'"
+    top = write_folders(tmp_path/'imagenette2-160', dict(train=range(20), val=range(20, 40)), 'JPEG')
+    picture(0).save(top/'train/preview.png')
+    with pytest.raises(ValueError, match='preview.png lies? in train itself'): by_parent(top, 'train')
+
+@pytest.mark.parametrize('valid', [0, 0., 1.])
+def test_a_share_that_holds_out_nothing(tmp_path, valid):
+    for n in 'ab': picture(0).save(tmp_path/f'{n}.png')
+    (tmp_path/'t.csv').write_text('file,kind\na.png,x\nb.png,y\n')
+    with pytest.raises(ValueError, match=f'valid is {valid}; expected a share'): csv_dls(tmp_path/'t.csv', valid=valid, bs=1)
+
 def test_cut_short_is_named(tmp_path):
     top = write_folders(tmp_path/'imagenette2-160', dict(train=range(40), val=range(40, 60)), 'JPEG')
     path = sorted((top/'train').rglob('*.JPEG'))[7]
@@ -284,6 +309,13 @@ def test_class_lists_that_differ(tmp_path):
     for c in train.classes: (tmp_path/'fewer'/c).mkdir(exist_ok=True)
     dls = dataset_dls(train, ImageFolder(tmp_path/'fewer', allow_empty=True), bs=10, **plain)  # the cure that it names
     assert [dls.vocab[y] for y in dls.valid_ds.images.y] == sorted(vocab[i] for i in fashion.y[:5])
+
+def test_parts_of_a_set_have_its_classes(tmp_path):
+    "The usual way to hold out images: two subsets of one set"
+    whole = ImageFolder(write_folders(tmp_path, dict(train=range(20)))/'train')
+    first = [i for i, y in enumerate(whole.targets) if y < 2]   # of two classes only
+    part = Subset(Subset(whole, first), range(len(first)))
+    assert dataset_dls(part, part, bs=1, **plain).vocab == whole.classes
 
 def test_a_damaged_item_is_named(tmp_path):
     top = write_folders(tmp_path, dict(train=range(20)), 'JPEG')/'train'
