@@ -13,6 +13,7 @@ import importlib, multiprocessing, os, sys, threading, time, traceback
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
@@ -26,7 +27,7 @@ from fastai.data.transforms import IntToFloatTensor, Normalize
 from fastai.torch_core import default_device, set_seed
 
 from ..core.device import all_gpus, Bf16
-from ..core.state import environment
+from ..core.state import environment, same_rng
 from ..data.images import Images
 from ..data.loaders import DeviceDL, ImageSet
 from ..data.views import Views
@@ -185,6 +186,15 @@ def valid_accuracy(
     return 100*(logits.argmax(1) == y).double().mean().item()
 
 # %% ../../nbs/compare/03_runner.ipynb #4c75e7b4
+@contextmanager
+def _settings_kept():
+    "Afterwards the random generators and cuDNN's settings are as they were: `start` sets both"
+    cudnn = torch.backends.cudnn
+    deterministic, benchmark = cudnn.deterministic, cudnn.benchmark
+    try:
+        with same_rng(): yield
+    finally: cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
+
 def plans(
     todo: list,   # of `Cell`
 ):                # yields (cell, [(phase, epochs), ...], 10^9 multiply-adds), once for each kind of run
@@ -196,8 +206,9 @@ def plans(
     for cell in kinds.values():
         # cells that differ in method and budget alone share a trial
         shared = tuple(str(cell.row[name]) for name in ('pair', 'labels', 'images', 'settings'))
-        if shared not in trials: trials[shared] = start(cell)
-        phases, gmacs = schedule(cell.method, trials[shared], cell.budget)
+        with _settings_kept():
+            if shared not in trials: trials[shared] = start(cell)
+            phases, gmacs = schedule(cell.method, trials[shared], cell.budget)
         yield cell, phases, gmacs
 
 # %% ../../nbs/compare/03_runner.ipynb #2402cfaa

@@ -49,6 +49,10 @@ def split_images(
     if labels % classes or images % classes or not 2*classes <= labels <= images:
         raise ValueError(f"labels is {labels}, images {images}; expected multiples of the {classes} classes, "
                          "2 per class or more, labels at most images")
+    rarest = int(train.y.unique(return_counts=True)[1].min())
+    if images//classes > rarest:
+        raise ValueError(f"images is {images}, {images//classes} of each class, but one class has only "
+                         f"{rarest}; expected at most {rarest*classes}")
     order = torch.randperm(len(train.y), generator=torch.Generator().manual_seed(seed))
     shuffled = Images(*(t[order] for t in train))
     with_label, rest = balanced(shuffled, labels//classes)
@@ -183,6 +187,7 @@ def _setting(default, expects, fits, several=False):
 
 # %% ../../nbs/compare/02_study.ipynb #735143e6
 def _is_text(value): return isinstance(value, str)
+def _is_flag(value): return isinstance(value, bool)
 def _is_count(value): return type(value) is int and value >= 1
 def _is_seed(value): return type(value) is int and 0 <= value < 2**32
 def _is_positive(value): return isinstance(value, Number) and type(value) is not bool and 0 < value < math.inf
@@ -223,7 +228,8 @@ class Study:
     holdout: float = _setting(.2, 'a share between 0 and 1', _is_share)
     precision: str = _setting('float32', "'float32' or 'bfloat16'", _is_precision)
     memory: str = '3 GB'                                         # for what is remembered
-    allow_seen: bool = False                                     # report in spite of the guard, with a remark
+    # report in spite of the guard, with a remark
+    allow_seen: bool = _setting(False, 'true or false', _is_flag)
     note: str = _setting('', 'text', _is_text)                   # what else must stand under its tables
 
 # %% ../../nbs/compare/02_study.ipynb #c95c3f24

@@ -1,5 +1,5 @@
 """The harness: what a run may see, parallel runs, what a kill leaves, what is refused."""
-import csv, json, os, re, signal, subprocess, sys, time
+import csv, json, os, random, re, signal, subprocess, sys, time
 
 import psutil
 import pytest
@@ -7,7 +7,7 @@ import torch
 from fastai.callback.core import Callback
 
 from sskd_tutor.compare.results import append_run, read_runs, run_columns
-from sskd_tutor.compare.runner import compare, examine, start, train_cell, valid_accuracy
+from sskd_tutor.compare.runner import compare, examine, plan_table, start, train_cell, valid_accuracy
 from sskd_tutor.data.images import Images, embedded_fashion
 from sskd_tutor.compare.budget import schedule, train
 from sskd_tutor.compare.methods import add_method, methods, phases_of, sources
@@ -90,6 +90,21 @@ def test_split(labels, images):
 @pytest.mark.parametrize('labels, images', [(105, 200), (10, 200), (300, 200), (200, 8010)])
 def test_split_that_cannot_be(labels, images):
     with pytest.raises(ValueError): split_images(embedded_fashion(), labels, images, 0)
+
+def test_a_class_that_is_used_up_is_named():
+    "The last one: 10 images, all of them labeled"
+    y = torch.arange(3).repeat_interleave(torch.tensor([30, 30, 10]))
+    train = Images(torch.zeros(70, 1, 2, 2, dtype=torch.uint8), y, torch.arange(70))
+    with pytest.raises(ValueError, match='images is 45, 15 of each class, but one class has only 10; expected at most 30'):
+        split_images(train, 30, 45, 0)
+    assert split_images(train, 15, 30, 0).pool.y.bincount().tolist() == [9, 9, 9]
+
+def test_a_plan_leaves_the_random_state_alone():
+    cudnn = torch.backends.cudnn
+    before = torch.get_rng_state(), random.getstate(), cudnn.deterministic, cudnn.benchmark
+    plan_table(study({**tiny, 'methods': ['labels', 'early_teacher'], 'bs': 32}))
+    after = torch.get_rng_state(), random.getstate(), cudnn.deterministic, cudnn.benchmark
+    assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
 
 @pytest.mark.parametrize('name', ['labels', 'kd', 'sskd', 'sskd+ft', 'assistant', 'fitnets', 'kd_soft', 'lw_kd', 'simkd', 'crd',
                                   'reviewkd', 'semckd', 'srrl', 'teacher_fed', 'all_at_once_teacher_head',
@@ -284,6 +299,7 @@ def test_budget_too_small_is_told_before_anything_trains(tmp_path):
 @pytest.mark.parametrize('toml, why', [
     ('methods = ["kd"]', 'outside a study'), ('', 'no study'), ('[a]\nmethods = ["kdd"]', "did you mean 'kd'"),
     ('[a', 'not TOML'),
+    ('[a]\nmethods = ["kd"]\nallow_seen = "false"', "allow_seen: 'false'; expected true or false"),
     ('[a]\nmethods = ["kd"]\nseeds = [1, 1]', 'twice'), ('[a]\nmethods = []', 'no cell')])
 def test_bad_config(tmp_path, toml, why):
     (tmp_path/'c.toml').write_text(toml)
