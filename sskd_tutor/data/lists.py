@@ -114,6 +114,13 @@ def listed_dls(
     return files_dls(folder, split, size, stats, workers, **batches)
 
 # %% ../../nbs/data/04_lists.ipynb #00b29c98
+def _check_loose(folder, part, names):
+    "Images that lie beside the class folders are of no class"
+    if not names: return
+    lie = 'lie' if len(names) > 1 else 'lies'
+    raise ValueError(f"{folder}: {few_names(names)} {lie} in {part} itself, so no folder names a class; "
+                     "put each image into the folder of its class, or take it away")
+
 def by_parent(
     folder: str | Path,
     part: str,           # 'train', 'val', ...
@@ -123,15 +130,11 @@ def by_parent(
     if not top.is_dir():
         raise FileNotFoundError(f"{folder} has no folder {part!r}; expected folders of images in it, "
                                 "one per class")
-    loose = sorted(path.name for path in top.iterdir() if is_image_name(path.name) and path.is_file())
-    if loose:
-        lie = 'lie' if len(loose) > 1 else 'lies'
-        raise ValueError(f"{folder}: {few_names(loose)} {lie} in {part} itself, so no folder names a class; "
-                         "put each image into the folder of its class, or take it away")
     rows, empty = [], []
     for place, dirs, files in os.walk(top, onerror=no_access):
         dirs[:] = sorted(name for name in dirs if not name.startswith('.'))  # walked in this order
         names = sorted(name for name in files if is_image_name(name))
+        if Path(place) == top: _check_loose(folder, part, names)
         below = Path(place).relative_to(folder).as_posix()
         if not dirs and not names: empty.append(below)
         rows += [(f'{below}/{name}', Path(place).name) for name in names]
