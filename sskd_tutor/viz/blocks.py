@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..core.units import is_missing
 from ..measure.recording import Recording
-from .film import colored, largest_shown
+from .film import channel_in, colored, largest_shown
 from .moments import nmse_rows
 from .panels import asset
 from .style import color_of
@@ -108,5 +108,6 @@ def recorded_block(
     nmse = last_measured(rec, stage)
     if fresh is not None: student, nmse = fresh
     n = min(images, len(rec.images), len(student))
+    channel = channel_in(rec, stage, channel)
     return block_html(stage, state, nmse, color_of(rec.stages)[stage], rec.images[:n],
                       teacher[:n, channel], student[:n, channel])

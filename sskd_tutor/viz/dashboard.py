@@ -43,6 +43,9 @@ class LiveAlignment(RecordAlignment):
         **kwargs
     ):
         super().__init__(share=share, **kwargs)
+        n = self.settings['channels']
+        if channel not in range(n):
+            raise ValueError(f"channel is {channel}; expected 0 to {n - 1}, or record more: channels={n + 1}")
         self.theme, self.wants, self.channel = theme, widgets, channel
         self.bars = ExitStack()    # gives fastai's bar and table back
 

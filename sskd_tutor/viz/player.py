@@ -20,7 +20,7 @@ from PIL import Image
 
 from ..core.units import is_missing
 from ..measure.recording import Recording
-from .film import caption, color_table, film_check, frame, largest_shown
+from .film import caption, channel_in, color_table, film_check, frame, largest_shown
 from .moments import epochs_done, moment, nmse_rows, phase_spans
 from .panels import asset
 from .style import color_of, text_color
@@ -81,6 +81,7 @@ def _ended(rec, phase):
 # %% ../../nbs/viz/08a_player.ipynb #b156dd92
 def _stage_values(rec, stage, channels):
     "One stage for the page"
+    channels = list(dict.fromkeys(channel_in(rec, stage, c) for c in channels))
     teacher = rec.maps['teacher', stage][:, :, channels]
     student, places = distinct(rec.maps['student', stage][:, :, channels])
     color = color_of(rec.stages)[stage]
@@ -162,7 +163,7 @@ def player(
     "A recorded run that can be played, e.g. `player(run.record)`"
     film_check(rec, images=1)
     if images: rec = _first_images(rec, images)
-    channels = list(range(rec.maps['teacher', rec.stages[0]].shape[2])) if channels is None else channels
+    if channels is None: channels = list(range(max(map(len, rec.channels.values()))))
     text = json.dumps(film_values(rec, channels, shown, curve)).replace('<', '\\u003c')
     name = hashlib.sha256(text.encode()).hexdigest()[:8]
     flags = Markup(' data-play' if play else '') + Markup(' data-link' if link else '')

@@ -16,6 +16,7 @@ from sskd_tutor.viz.board import Board, chips, seal_of
 from sskd_tutor.viz.dashboard import LiveAlignment
 from sskd_tutor.data.loaders import ImageSet, fashion_dls
 from sskd_tutor.data.images import balanced, embedded_fashion
+from sskd_tutor.viz.style import color_of
 from sskd_tutor.viz.explorer import Explorer, following, views
 from sskd_tutor.measure.recording import Recording
 from sskd_tutor.nets.weights import fashion_teacher
@@ -133,6 +134,21 @@ def test_anywidget_is_named_with_its_cure(monkeypatch):
     assert panels.no_widgets() == ''
     monkeypatch.setitem(sys.modules, 'anywidget', None)
     assert 'pip install anywidget' in panels.no_widgets()
+
+@pytest.mark.parametrize('channel', [4, -1])
+def test_a_channel_that_is_not_recorded_is_an_error_now(channel):
+    "It was an IndexError: with widgets after the dashboard was shown, without them after the whole training"
+    with pytest.raises(ValueError, match=f'channel is {channel}; expected 0 to 3, or record more: channels='):
+        LiveAlignment(channel=channel, **small)
+
+def test_a_resumed_run_knows_its_finished_stages(rec):
+    "They read 'waits', their epochs were counted as to come, and the first stage that was drawn had another's color"
+    board = Board(rec.schedule)
+    board.begin('stage2', 1)
+    board.pace = 1.
+    assert board.done == ['stage1'] and board.stage_state('stage1') == 'frozen' and board.seconds_left() == 9 + 10 + 4
+    board.epoch_done(2, dict(train_loss=.5, valid_loss=.4, nmse=.4, stitched=.3))
+    assert {trace.line.color for trace in board.panels['loss'].data} == {color_of(rec.stages)['stage2']}
 
 # --- explorer
 

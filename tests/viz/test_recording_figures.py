@@ -14,7 +14,10 @@ from sskd_tutor.measure.recording import Recording, measure_columns, step_column
 import sskd_tutor.viz.alignment, sskd_tutor.viz.maps, sskd_tutor.viz.outcome, sskd_tutor.viz.points
 from sskd_tutor.viz.alignment import channel_match, cka_map, measure_curves, pair_curve
 from sskd_tutor.viz.points import projection
-from sskd_tutor.viz.film import film
+from sskd_tutor.viz.blocks import recorded_block
+from sskd_tutor.viz.explorer import Explorer
+from sskd_tutor.viz.film import film, frame
+from sskd_tutor.viz.player import player
 from sskd_tutor.viz.walls import image_uri, image_wall, ten_images
 from sskd_tutor.viz.gallery import chapters_of, figures as registered, gallery, save_figures
 from sskd_tutor.viz.maps import feature_maps, map_wall
@@ -490,3 +493,25 @@ def test_a_film_is_longer_than_its_rests():
     rec = Recording.load(pkg_data/'example_recording')
     with pytest.raises(ValueError, match='seconds is 3; expected 5 or more'): film(rec, seconds=3)
     assert film(rec, seconds=5)[:3] == b'GIF'
+
+@pytest.mark.parametrize('epochs', [dict(head=0), dict(stage1=700, stage2=700, stage3=700)])
+def test_a_film_has_room_for_a_short_phase(epochs):
+    "An epoch of less than two pixels on the bar of time, and a head that did not train, ended in an error of Pillow's"
+    rec = Recording.load(pkg_data/'example_recording')
+    of_stage = rec.steps[rec.steps.phase.isin(['start', 'stage1'])]
+    short = replace(rec, schedule=rec.schedule | epochs, steps=of_stage)
+    assert frame(short, 1).size == frame(rec, 1).size
+
+def test_a_stage_with_fewer_channels_shows_its_last(tmp_path):
+    "Widths 32, 16, 24: the film, the player and the Explorer's saved twin ended in an IndexError"
+    rec = Recording.load(pkg_data/'example_recording')
+    maps = {key: found[:, :, :2] if key[1] == 'stage2' else found for key, found in rec.maps.items()}
+    rec = replace(rec, maps=maps, channels=rec.channels | dict(stage2=rec.channels['stage2'][:2]))
+    assert frame(rec, 5, channel=3).size == frame(rec, 5).size
+    of_stages = json.loads(re.search('(?s)json">(.*?)</script>', player(rec).html)[1])['stages']
+    assert [stage['channels'] for stage in of_stages] == [rec.channels[stage] for stage in rec.stages]
+    ex = Explorer(rec)
+    ex.channel.value = 3
+    assert json.dumps(rec.channels['stage1'][3]) in ex.film().html
+    assert 'stage2' in recorded_block(rec, 'stage2', 'learns', channel=3)
+    with pytest.raises(ValueError, match='channel is 4; expected 0 to 3'): frame(rec, 5, channel=4)
