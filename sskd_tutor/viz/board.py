@@ -123,7 +123,9 @@ def view(self: Board,
     there = self.rows if name == 'loss' else self.rec is not None
     if not there: return text_figure(board_views[name])
     theme = dict(theme=self.theme)
-    if name == 'loss': return drawn(stage_timeline, pd.DataFrame(self.rows, columns=columns), **theme)
+    if name == 'loss':
+        history = pd.DataFrame(self.rows, columns=columns)
+        return drawn(stage_timeline, history, stages=list(self.schedule), **theme)
     if name == 'curves': return drawn(registered['curves'].draw, self.rec, measure='stitched', **theme)
     return drawn(registered['cka'].draw, self.rec, **theme)
 
@@ -236,6 +238,8 @@ def begin(self: Board,
 ):
     "An epoch begins"
     now, is_new = time.perf_counter(), phase != self.phase
+    phases = list(self.schedule)
+    self.done = phases[:phases.index(phase)]   # those of a run that goes on were finished before
     self.pace = None if self.phase is None else now - self.began
     self.began = now
     self.phase, self.epoch = phase, epoch + 1

@@ -72,10 +72,11 @@ def stage_timeline(
     history: pd.DataFrame,    # tidy: phase, stage, epoch, measure, value
     measure: str = 'nmse',    # 'nmse' or 'valid_loss'
     theme: Theme = 'light',
+    stages: list = None,      # all, in order, for their colors; those of the history if None
 ) -> go.Figure:
     "How well each stage mimics its hint, over the epochs"
     table, spans = _mimic_rows(history, measure)
-    colors, fig = color_of(spans), go.Figure()
+    colors, fig = color_of(stages or spans), go.Figure()
     for (stage, what), rows in table.groupby(['stage', 'measure'], sort=False):
         _add_loss(fig, stage, rows, colors[stage], None if what == 'train_loss' else measure)
     fig.update_yaxes(title=mimic_names[measure], **log_ticks())
