@@ -62,7 +62,7 @@ def same_or_not(info, like):
 # %% ../nbs/01_cli.ipynb #d72921a2
 def distill_options(p):
     from sskd_tutor.runs.folder import FolderSettings
-    p.add_argument('--config', metavar='FILE', dest='config_file',
+    p.add_argument('--config', metavar='FILE',
                    help='a TOML file with settings, e.g. head_epochs = 2; what you type beside it wins')
     add_settings(p, FolderSettings)
     add_run_options(p)
@@ -78,10 +78,10 @@ def distill(a) -> int:
     from sskd_tutor.runs.report import outcome
     typed = given(a, FolderSettings)
     if a.resume:
-        refuse_others(a, a.resume, ['config_file', *typed])
+        refuse_others(a, a.resume, ['config', *typed])
         job = interrupted_job(a.resume, [FolderJob], a.allow_code, **how_to_talk(a))
     else:
-        found = from_config(a.config_file, FolderSettings, typed, a.allow_code)
+        found = from_config(a.config, FolderSettings, typed, a.allow_code)
         lacks = [flag(k) for k in ('data', 'teacher', 'student') if k not in found]
         if lacks: raise ValueError(f"{', '.join(lacks)} must be given; see sskd_tutor distill --help")
         job = FolderJob(FolderSettings(**found), **how_to_talk(a))
@@ -114,6 +114,8 @@ def recipe(a) -> int:
                              f"leave out {', '.join(others)}")
         job = interrupted_job(a.resume, list(recipe_jobs.values()), a.allow_code, **how_to_talk(a))
     elif not a.recipe:
+        others = [flag(k) for k in [*found, 'out', 'plan', 'overwrite'] if getattr(a, k) is not None]
+        if others: raise ValueError(f"name a recipe, or leave out {', '.join(others)} to list them all")
         for name in recipes(): print(f"{name:<34}{read_recipe(name)['title']}")
         return 0
     else:
@@ -165,6 +167,7 @@ def compare_options(p):
 @command('sskd_tutor compare study.toml --jobs 2', compare_options)
 def compare(a) -> int:
     "Compare methods at equal cost: make the runs that are not there yet, and say what they show"
+    if a.plan and a.json: raise ValueError("--plan prints tables, and no JSON; leave out --json")
     loading(a)
     from sskd_tutor.compare.results import groups, runs_of
     from sskd_tutor.compare.runner import compare as make, plan_table
@@ -207,6 +210,7 @@ def export_options(p):
 @command('sskd_tutor export runs/mine --out student', export_options)
 def export(a) -> int:
     "Write the student of a run as files that need neither the teacher nor this package"
+    if a.plan and not a.hub: raise ValueError("--plan is for --hub: the folder is written, and nothing is sent")
     loading(a)
     from sskd_tutor.runs.hub import check_hub_name, need_hub, push_folder
     from sskd_tutor.runs.jobs import export_run
@@ -324,7 +328,9 @@ def explore(a) -> int:
     text = ("One stage after the other learns to see what its teacher sees. Choose an image to see all its "
             "recorded channels. The address of this page keeps the moment and the image.")
     page = player_page(rec, f'The run in {Path(a.run).resolve().name}', text)
-    path = write_whole(Path(a.out or f'{Path(a.run)}.html'), page)
+    folder = Path(a.run)
+    if folder.name in ('', '..'): folder = folder.resolve()   # '.' and '..' name no file
+    path = write_whole(Path(a.out or f'{folder}.html'), page)
     print(path)
     if not a.no_browser: webbrowser.open(path.resolve().as_uri())
     return 0

@@ -1,5 +1,5 @@
 """What the command line says to words that it does not know; nothing is trained."""
-import shlex
+import shlex, shutil
 from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,6 +43,29 @@ def test_a_command_to_paste_names_a_folder_with_a_space():
     a, job = Namespace(command='distill', allow_code=False), SimpleNamespace(settings=None)
     words = shlex.split(resume_line(a, job, Path('my runs/one')))
     assert words == ['sskd_tutor', 'distill', '--resume', 'my runs/one']
+
+def test_going_on_in_place_of_an_older_run_asks_to_overwrite_it_again():
+    "Without it, the command to paste was refused: the folder holds a run"
+    a, job = Namespace(command='demo', allow_code=False, overwrite=True), SimpleNamespace(settings=None)
+    assert resume_line(a, job, Path('one')) == 'sskd_tutor demo --resume one --overwrite'
+
+def test_explore_names_its_page_after_the_folder(capsys, tmp_path, monkeypatch):
+    "`explore .` wrote the hidden file ..html into the run folder"
+    shutil.copytree(pkg_data/'example_recording', tmp_path/'run')
+    monkeypatch.chdir(tmp_path/'run')
+    code, _, _ = said(capsys, 'explore . --no-browser')
+    assert code == 0 and (tmp_path/'run.html').exists() and not Path('..html').exists()
+
+@pytest.mark.parametrize('line, says', [
+    ('distill --resume x --config f.toml', 'leave out --config\n'),   # it named --config-file, which is no option
+    ('recipe --data x --epochs 3', 'leave out --data, --epochs'),      # it listed the recipes and ended well
+    ('recipe --plan --overwrite', 'leave out --plan, --overwrite'),
+    ('compare x.toml --plan --json', '--plan prints tables, and no JSON'),
+    ('export x --out y --plan', '--plan is for --hub'),
+    ('plan --images 10 --bs 128', '--bs is 128; expected 1 to --images 10: a batch must be filled')])
+def test_options_that_would_be_ignored_or_fail_later(capsys, line, says):
+    code, out, err = said(capsys, line)
+    assert code == 2 and out == '' and says in err
 
 def test_the_warning_of_fastais_import_is_not_shown():
     "`torch.jit.script` is deprecated, says torch on every import of fastai; a user of ours can do nothing about it"

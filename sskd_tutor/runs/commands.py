@@ -170,7 +170,9 @@ def resume_line(a, job, folder) -> str:
     from sskd_tutor.nets.words import names_code
     words = [getattr(job.settings, name, None) for name in ('teacher', 'student')]
     yours = getattr(a, 'allow_code', False) or any(map(names_code, words))
-    return f"sskd_tutor {a.command} --resume {shlex.quote(str(folder))}{' --allow-code' if yours else ''}"
+    line = f"sskd_tutor {a.command} --resume {shlex.quote(str(folder))}"
+    if getattr(a, 'overwrite', False): line += ' --overwrite'   # an older run lies there
+    return line + (' --allow-code' if yours else '')
 
 def new_folder(a, name: str) -> Path:
     "Where the run is saved"

@@ -43,6 +43,9 @@ class PlanSettings(Settings):
     gpus: int = option(1, 'also on N such devices, on paper', at_least=1)
     device: str | None = option(None, 'cpu, cuda, ... (the best there is)', metavar='DEVICE')
 
+    def check(self):
+        self.need(self.bs <= self.images, 'bs', f'1 to images={self.images}: a batch must be filled')
+
 # %% ../../nbs/runs/13_noise.ipynb #c906db4e
 def planned_learner(s: PlanSettings):
     "A learner on noise, and the teacher"
