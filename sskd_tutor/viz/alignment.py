@@ -128,8 +128,9 @@ def cka_map(
     fig = go.Figure()
     _add_cells(fig, values, words)
     if pair: _add_ring(fig, values, pair)
-    fig.update_xaxes(title="teacher's stage", showgrid=False, side='bottom')
-    fig.update_yaxes(title="student's stage", showgrid=False, autorange='reversed')
+    # a category: names such as '1' and '2' would be taken for numbers
+    fig.update_xaxes(title="teacher's stage", type='category', showgrid=False, side='bottom')
+    fig.update_yaxes(title="student's stage", type='category', showgrid=False, autorange='reversed')
     baselines = {c: table.value[table.control == c] for c in baseline_names}
     note = '; '.join(f'{baseline_names[c]} {_span(v)}' for c, v in baselines.items() if len(v))
     return titled(fig, rec, step, f'CKA of {cka_names[measure]}', theme, 160 + 90*len(values), note)

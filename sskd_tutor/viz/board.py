@@ -121,7 +121,7 @@ def view(self: Board,
 ) -> go.Figure:
     "One view, as a plain figure"
     there = self.rows if name == 'loss' else self.rec is not None
-    if not there: return text_figure(board_views[name])
+    if not there: return text_figure(board_views[name], theme=self.theme)
     theme = dict(theme=self.theme)
     if name == 'loss':
         history = pd.DataFrame(self.rows, columns=columns)

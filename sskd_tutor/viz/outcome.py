@@ -75,7 +75,8 @@ def agreement(
                         subplot_titles=['same answer as the teacher, %', of_classes])
     _add_agreement(fig, final)
     _add_classes(fig, final, rec.vocab)
-    fig.update_yaxes(autorange='reversed', ticksuffix=' ', showgrid=False)
+    # a category: names such as '3' and '7' would be taken for numbers
+    fig.update_yaxes(type='category', autorange='reversed', ticksuffix=' ', showgrid=False)
     fig.update_xaxes(range=[0, 100], row=1, col=1)
     title = f"The student gives {100*final['student']['agreement']:.0f} % of the teacher's answers"
     styled(fig, title, theme, 200 + 22*min(max(8, n_classes), most_classes))

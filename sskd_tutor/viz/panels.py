@@ -23,7 +23,7 @@ from markupsafe import Markup
 from traitlets import Unicode
 
 from .motion import redraw
-from .style import ink, with_colors
+from .style import ink, paper, with_colors
 
 # %% ../../nbs/viz/07_panels.ipynb #7f560786
 def _no_colab_widgets() -> str:
@@ -50,11 +50,13 @@ clear = 'rgba(0,0,0,0)'
 def text_figure(
     text: str,
     height: int = 220,   # pixels
+    theme: str = 'auto',  # 'light' or 'dark': on its own paper
 ) -> go.Figure:
     "A figure that shows a line of text, in the place of one that cannot be drawn"
     words = '<br>'.join(textwrap.wrap(escape(text), 60))
-    fig = go.Figure().add_annotation(text=words, showarrow=False, font=dict(size=14, color=ink['light']))
-    fig.update_layout(height=height, paper_bgcolor=clear, plot_bgcolor=clear)
+    color = ink['dark' if theme == 'dark' else 'light']
+    fig = go.Figure().add_annotation(text=words, showarrow=False, font=dict(size=14, color=color))
+    fig.update_layout(height=height, paper_bgcolor=paper.get(theme, clear), plot_bgcolor=clear)
     return fig.update_xaxes(visible=False).update_yaxes(visible=False)
 
 # %% ../../nbs/viz/07_panels.ipynb #f5406c4b
@@ -83,7 +85,7 @@ def drawn(
 ) -> go.Figure:                 # or one that says why there is none
     "The figure, its background transparent under the theme 'auto'"
     try: fig = draw(*args, theme=still_theme(theme), **kwargs)
-    except (ValueError, KeyError) as e: fig = text_figure(str(e))
+    except (ValueError, KeyError) as e: fig = text_figure(str(e), theme=theme)
     return fig.update_layout(paper_bgcolor=clear) if theme == 'auto' else fig
 
 # %% ../../nbs/viz/07_panels.ipynb #0504333d

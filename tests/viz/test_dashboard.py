@@ -16,7 +16,7 @@ from sskd_tutor.viz.board import Board, chips, seal_of
 from sskd_tutor.viz.dashboard import LiveAlignment
 from sskd_tutor.data.loaders import ImageSet, fashion_dls
 from sskd_tutor.data.images import balanced, embedded_fashion
-from sskd_tutor.viz.style import color_of
+from sskd_tutor.viz.style import color_of, ink, paper
 from sskd_tutor.viz.explorer import Explorer, following, views
 from sskd_tutor.measure.recording import Recording
 from sskd_tutor.nets.weights import fashion_teacher
@@ -140,6 +140,15 @@ def test_a_channel_that_is_not_recorded_is_an_error_now(channel):
     "It was an IndexError: with widgets after the dashboard was shown, without them after the whole training"
     with pytest.raises(ValueError, match=f'channel is {channel}; expected 0 to 3, or record more: channels='):
         LiveAlignment(channel=channel, **small)
+
+def test_words_in_the_place_of_a_figure_can_be_read_in_the_dark(rec):
+    "They were dark on dark, and on the white page of a notebook without paper"
+    waiting = Board(rec.schedule, theme='dark').panels['curves'].layout
+    def cannot(theme): raise ValueError('no maps')
+    failed = panels.drawn(cannot, theme='dark').layout
+    for layout in (waiting, failed):
+        assert (layout.annotations[0].font.color, layout.paper_bgcolor) == (ink['dark'], paper['dark'])
+    assert panels.drawn(cannot).layout.paper_bgcolor == panels.clear
 
 def test_a_resumed_run_knows_its_finished_stages(rec):
     "They read 'waits', their epochs were counted as to come, and the first stage that was drawn had another's color"

@@ -515,3 +515,10 @@ def test_a_stage_with_fewer_channels_shows_its_last(tmp_path):
     assert json.dumps(rec.channels['stage1'][3]) in ex.film().html
     assert 'stage2' in recorded_block(rec, 'stage2', 'learns', channel=3)
     with pytest.raises(ValueError, match='channel is 4; expected 0 to 3'): frame(rec, 5, channel=4)
+
+def test_names_of_digits_are_names(rec):
+    "plotly took them for numbers: classes 3 and 7 lay four apart, and the ring of stages 1 and 2 lay beside its cell"
+    fig = agreement(replace(rec, vocab=['3', '7', '10']))
+    assert fig.layout.yaxis2.type == fig.layout.yaxis.type == 'category'
+    fig = cka_map(rec)
+    assert fig.layout.xaxis.type == fig.layout.yaxis.type == 'category'
