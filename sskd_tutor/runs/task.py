@@ -199,7 +199,9 @@ def plan(self: TaskJob):
     "Say what the run would compute and take"
     numbers, dls = self.numbers(), self.dls()
     learn, teacher = self.new_learner('student'), self.network('teacher')
-    source = self.settings.teacher_weights or f"learns from labels, {numbers['train_epochs']} epochs"
+    weights = self.settings.teacher_weights
+    if weights: load_weights(teacher, Path(weights))   # an error now, before a folder is claimed
+    source = weights or f"learns from labels, {numbers['train_epochs']} epochs"
     self.say(f"teacher   {self.recipe['teacher']}, {source}")
     self.say(f"student   {self.recipe['student']}; {len(dls.train_ds):,} images to train on, "
              f"{self.n_examined():,} {self.examined} to evaluate on")

@@ -72,3 +72,9 @@ def test_half_of_lfw(tmp_path, capsys):
     assert main(['recipe', 'lfw_resnet', '--data', str(tmp_path), '--plan', '--device', 'cpu']) == 2
     said = capsys.readouterr().err
     assert 'lfw_home lacks pairs.txt; put' in said and 'download' not in said
+
+def test_a_plan_looks_at_the_teachers_weights(line, tmp_path, capsys):
+    "A plan of a file that is not there went well; the run then failed and left a folder that had to be dropped"
+    assert main([*line, '--teacher-weights', str(tmp_path/'none.safetensors'), '--out', str(tmp_path/'run')]) == 2
+    assert 'none.safetensors' in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
