@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import nearest, with_extra
-from ..core.files import replace_whole, unfinished_beside
+from ..core.files import replace_whole, unfinished_beside, write_whole
 from ..core.state import environment, kept
 from ..core.units import counted, is_missing
 from ..nets.staged import count_macs
@@ -76,7 +76,11 @@ def own_network(
 def _graph(net, x): return torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
 
 def _save_weights(net, x, path): save_weights(own_network(net), path)
-def _save_torch(net, x, path): torch.export.save(_graph(net, x), path)
+def _save_torch(net, x, path):
+    file = io.BytesIO()   # on a full disk PyTorch's own writer ends the whole process
+    torch.export.save(_graph(net, x), file)
+    write_whole(path, file.getvalue())
+
 def _save_onnx(net, x, path):
     need_packages(['onnx', 'onnxscript', 'onnxruntime'])
     names = dict(input_names=['images'], output_names=['answers'])
@@ -173,6 +177,7 @@ def _write(kind, net, x, folder):
             worst = _difference(form.load(path, net), net, x)
     except ImportError: raise
     except Exception as e:
+        if getattr(e, 'errno', None): raise   # of the disk, e.g. a full one
         first = str(e).strip().splitlines()[0] if str(e).strip() else ''
         raise ValueError(f"{kind}: the network cannot be written in this form ({type(e).__name__}: {first}). "
                          f"Leave {kind!r} out of formats") from e

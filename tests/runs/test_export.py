@@ -1,5 +1,5 @@
 """What leaves is the student, in every form; nothing half-written stays."""
-import json, re, subprocess, sys, time
+import json, re, resource, subprocess, sys, time
 from dataclasses import replace
 
 import numpy as np
@@ -255,3 +255,14 @@ def test_input_that_no_file_can_come_of(change, error, match, tmp_path):
 
 def test_one_format_by_its_name(tmp_path):
     assert list(export_student(net(), images, tmp_path/'out', 'torch').index) == ['torch']
+
+@pytest.mark.parametrize('form', ['safetensors', 'torch', 'onnx'])
+def test_a_full_disk_is_no_fault_of_the_form(form, tmp_path):
+    "The message said to leave the form out; in the form `torch`, PyTorch's writer then ended the whole process"
+    large = nn.Sequential(nn.Flatten(), nn.Linear(784, 100))
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, old[1]))
+    try:
+        with pytest.raises(OSError, match='File too large'): export_student(large, images, tmp_path/'out', form)
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert not list(tmp_path.iterdir())
