@@ -24,6 +24,14 @@ def drawing_files() -> list[Path]:
     return sorted((_lesson_folder()/'images').iterdir())
 
 # %% ../../nbs/runs/12_lesson_files.ipynb #51ea2179
+def _copy_whole(source, target):
+    "Copy a file so that it is there whole or not at all: half a lesson would be kept for good"
+    half = target.with_name(f'.{target.name}.tmp')
+    try:
+        shutil.copyfile(source, half)
+        half.replace(target)
+    finally: half.unlink(missing_ok=True)
+
 def copy_lessons(
     folder: str | Path,             # made if it does not exist
 ) -> tuple[list[str], list[str]]:   # names of files that are new, and of those that were there
@@ -34,10 +42,10 @@ def copy_lessons(
     folder.mkdir(parents=True, exist_ok=True)
     kept = [p.name for p in lesson_files() if (folder/p.name).exists()]
     new = [p for p in lesson_files() if p.name not in kept]
-    for p in new: shutil.copyfile(p, folder/p.name)
+    for p in new: _copy_whole(p, folder/p.name)
     (folder/'images').mkdir(exist_ok=True)
     for p in drawing_files():
-        if not (folder/'images'/p.name).exists(): shutil.copyfile(p, folder/'images'/p.name)
+        if not (folder/'images'/p.name).exists(): _copy_whole(p, folder/'images'/p.name)
     return [p.name for p in new], kept
 
 # %% ../../nbs/runs/12_lesson_files.ipynb #dbd57f10
