@@ -57,7 +57,8 @@ def same_or_not(info, like):
     "Is the repeated student the same? In words"
     if 'repeats' not in info: return []
     same = 'the same as' if info['repeats']['same_bits'] else 'NOT the same as'
-    return [f"\nThe student is {same} that of {like}, compared bit for bit."]
+    old = like or 'the run that it repeats'   # one that goes on is not told its name
+    return [f"\nThe student is {same} that of {old}, compared bit for bit."]
 
 # %% ../nbs/01_cli.ipynb #d72921a2
 def distill_options(p):
@@ -210,7 +211,7 @@ def export_options(p):
 @command('sskd_tutor export runs/mine --out student', export_options)
 def export(a) -> int:
     "Write the student of a run as files that need neither the teacher nor this package"
-    if a.plan and not a.hub: raise ValueError("--plan is for --hub: the folder is written, and nothing is sent")
+    if a.plan and not a.hub: raise ValueError("--plan is for --hub: the folder is written, nothing is sent")
     loading(a)
     from sskd_tutor.runs.hub import check_hub_name, need_hub, push_folder
     from sskd_tutor.runs.jobs import export_run

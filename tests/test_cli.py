@@ -1,5 +1,5 @@
 """The command line as a user meets it: real commands, their exit codes, what they print and leave behind."""
-import json, re, signal, subprocess, sys, time
+import json, re, resource, shlex, signal, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +7,9 @@ import pytest
 
 import sskd_tutor
 from sskd_tutor.cli import main
+from sskd_tutor.runs.demo import DemoJob
+from sskd_tutor.runs.job import checkpoints_of, interrupted_job
+from sskd_tutor.runs.lesson_files import copy_lessons
 from sskd_tutor.runs.saved import load_run
 from sskd_tutor.core.state import tensors_sha256
 from sskd_tutor.nets.weights import load_weights
@@ -99,6 +102,27 @@ def test_ctrl_c_and_resume(first, tmp_path):
     trained = re.findall(r'^(\S+) +1/1 ', resumed.stderr, re.M)
     assert 'stage3' in trained and 'stage1' not in trained
     assert not (tmp_path/'runs/.x.checkpoints').exists()
+
+def test_a_repeated_run_that_was_interrupted_is_compared_too(first, monkeypatch, capsys):
+    "Going on forgot which run it repeats, and its number of threads; a space in its folder broke the line to repeat it"
+    monkeypatch.chdir(first[2])
+    def interrupt(self): raise KeyboardInterrupt
+    with monkeypatch.context() as m:
+        m.setattr(DemoJob, 'distill', interrupt)
+        assert main(['demo', '--like', 'runs/first', '--out', 'runs/the second']) == 130
+    job = interrupted_job('runs/the second', [DemoJob])
+    assert job.threads == load_run('runs/first').info['environment']['threads']
+    assert main(['demo', '--resume', 'runs/the second', '--json']) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)['repeats']['same_bits'] and 'the same as that of the run that it repeats' in err
+    again = shlex.split(load_run('runs/the second').info['command'])
+    assert again == ['sskd_tutor', 'demo', '--like', 'the second/run.json']
+
+def test_a_link_to_a_folder_has_its_checkpoints(tmp_path):
+    "With `--out` a link, an interrupted run was not found again"
+    (tmp_path/'disk').mkdir()
+    (tmp_path/'link').symlink_to(tmp_path/'disk')
+    assert checkpoints_of(tmp_path/'link') == checkpoints_of(tmp_path/'disk')
 
 def test_demo_plan_trains_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -255,6 +279,15 @@ def test_lessons(tmp_path, monkeypatch, capsys):
     assert f'0 new in mine, {len(names)} were there' in capsys.readouterr().err
     (tmp_path/'file').touch()
     assert main(['lessons', 'file']) == 2 and 'is a file' in capsys.readouterr().err
+
+def test_half_a_lesson_is_not_kept(tmp_path):
+    "A full disk left the beginning of a notebook, which every later call took for the user's own"
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, old[1]))
+    try:
+        with pytest.raises(OSError, match='File too large'): copy_lessons(tmp_path/'mine')
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert copy_lessons(tmp_path/'mine')[1] == [], "nothing was kept"
 
 def test_lessons_open_lab(tmp_path, monkeypatch):
     import sskd_tutor.runs.lesson_files as lesson_files

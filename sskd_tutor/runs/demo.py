@@ -9,6 +9,7 @@ __all__ = ['DemoSettings', 'quick_settings', 'new_learner', 'teacher_card', 'per
            'n_threads', 'job_like', 'rerun']
 
 # %% ../../nbs/runs/04_demo.ipynb #4ae1c9d5
+import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,16 @@ class DemoJob(RunJob):
     like: dict | None = None     # run.json of the run that this one repeats; see `rerun`
     threads: int | None = None   # of PyTorch, likewise
 
+    def notes(self):
+        if not self.like: return {}
+        return dict(repeats=dict(student_sha256=self.like['student_sha256'], threads=self.threads))
+
+    @classmethod
+    def from_document(cls, document, where, allow_code=False, **kwargs):
+        job, old = super().from_document(document, where, allow_code, **kwargs), document.get('repeats')
+        if old: job.like, job.threads = old, old['threads']
+        return job
+
     def parts(self):
         return dict(teacher=self.examine, distilled=self.distill, labels_only=self.train_on_labels)
 
@@ -192,7 +203,7 @@ def info(self: DemoJob) -> dict:
         data=dict(name='Fashion-MNIST, embedded', sha256=fashion_sha256, **counts),
         environment=environment(s.device),
         phase_seconds={k: found[k]['seconds'] for k in ('distilled', 'labels_only')},
-        command=f"sskd_tutor demo --like {self.folder.name}/run.json")
+        command=shlex.join(['sskd_tutor', 'demo', '--like', f'{self.folder.name}/run.json']))
     if self.like:
         same = self.like['student_sha256'] == distilled['sha256']
         info['repeats'] = dict(student_sha256=self.like['student_sha256'], same_bits=same)

@@ -100,7 +100,7 @@ def checkpoints_of(
     folder: str | Path,  # where a run will be saved
 ) -> Path:               # a hidden folder beside it
     "Where an unfinished run is kept"
-    folder = Path(folder).absolute()
+    folder = Path(folder).resolve()   # as `run` does: a link and its folder are one
     return folder.with_name(f'.{folder.name}.checkpoints')
 
 def was_interrupted(
