@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from sskd_tutor.viz import comparison as C, tradeoffs as T
+from sskd_tutor.viz.names import place_names
 import sskd_tutor.compare.verdicts as V
 from sskd_tutor.compare.boards import leaderboard_md
 from sskd_tutor.compare.methods import methods
@@ -320,7 +321,7 @@ def test_few_and_many(n):
     assert len(ends) == n + 1  # and the families
 
 def test_names_in_a_crowd_do_not_overlap():
-    crowd = T.place_names([(300., 150.)]*23, [], [(5, 5)]*23, ['some name']*23, (612, 400))
+    crowd = place_names([(300., 150.)]*23, [], [(5, 5)]*23, ['some name']*23, (612, 400))
     assert all(abs(a[0] - b[0]) >= 60 or abs(a[1] - b[1]) >= 16 for a, b in combinations(crowd, 2))
 
 def test_names_at_line_ends_do_not_overlap():
