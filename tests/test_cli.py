@@ -72,10 +72,9 @@ def test_the_same_run_again(first):
     assert a.equals(b)
 
 def test_demo_never_overwrites_untold(first):
-    begun = time.time()
     p = call('demo', *tiny, '--out', 'runs/first', cwd=first[2])
     assert p.returncode == 2 and '--overwrite' in p.stderr and 'Traceback' not in p.stderr and 'stage1' not in p.stderr
-    assert load_run(first[2]/'runs/first').info['settings']['seed'] == 3 and time.time() - begun < 60
+    assert load_run(first[2]/'runs/first').info['settings']['seed'] == 3
 
 def test_ctrl_c_and_resume(first, tmp_path):
     "An interrupted demo is not lost: the command that goes on is named, and ends with the student of an unbroken run"
