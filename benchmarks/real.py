@@ -25,7 +25,7 @@ from torch.utils.data import Subset
 
 from sskd_tutor.core.device import Bf16, fast_bf16, quiet
 from sskd_tutor.core.files import pkg_data
-from sskd_tutor.core.state import environment
+from sskd_tutor.core.state import differences, environment
 from sskd_tutor.data.formats import channel_stats
 from sskd_tutor.data.images import Images
 from sskd_tutor.data.views import Views
@@ -97,21 +97,33 @@ class RealSet:
         path = self.path('teacher', part)
         set_seed(0, reproducible=True)
         net = self.network('teacher', part)
-        if not path.exists(): self.train_teacher(net, part, path)
+        if path.exists(): self.check_teacher(path)
+        else: self.train_teacher(net, part, path)
         return load_weights(net, path).eval().requires_grad_(False)
+
+    def teacher_settings(self):
+        matters = 'teacher', 'teacher_epochs', 'teacher_lr', 'bs', 'size', 'detector'
+        return {name: self.how.get(name) for name in matters}
+
+    def check_teacher(self, path):
+        "A kept teacher of other settings is not taken for this one"
+        now = self.teacher_settings()
+        made_with = weights_meta(path).get('settings', now)   # a file that notes none is believed
+        lines = differences(made_with, now)
+        if lines: raise ValueError(f"{path} was trained with other settings: {'; '.join(lines)}. "
+                                   "Take the file away, or name another --folder")
 
     def train_teacher(self, net, part, path):
         "An interrupted training goes on"
         learn, begin = self.learner(self.dls(Case(0, part=part)), net), time.time()
         epochs, lr = self.how['teacher_epochs'], self.how['teacher_lr']
-        matters = 'teacher', 'teacher_epochs', 'teacher_lr', 'bs', 'size', 'detector'
-        keep = KeepEpochs(self.folder/path.stem, {key: self.how.get(key) for key in matters}, every=0)
+        keep = KeepEpochs(self.folder/path.stem, self.teacher_settings(), every=0)
         keep.go_on(learn)
         diary = EpochRows('joint', 'all')
         with quiet(learn):
             learn.fit_one_cycle(epochs, lr, cbs=[diary, StopOnNaN('the teacher'), ValidEvery(0), keep])
         an_epoch = (time.time() - begin)/max(1, diary.epochs)   # of those since the interruption
-        save_weights(net.float(), path, dict(seconds=an_epoch*epochs))
+        save_weights(net.float(), path, dict(seconds=an_epoch*epochs, settings=self.teacher_settings()))
         print(f'{path} trained, {an_epoch*epochs:.0f} s', flush=True)
 
     def new(self, case):

@@ -68,6 +68,15 @@ def test_rates_that_the_config_gives_are_not_chosen_again(started):
     s.how['rates'] = dict(sskd=[1e-2, 2e-2])
     assert real.rates_of(s, 'lfw') == {('sskd', 0): 1e-2, ('sskd', 1): 2e-2}
 
+def test_a_kept_teacher_of_other_settings_is_refused(tmp_path, started):
+    "It was taken silently, whatever the config said"
+    bccd_folder(tmp_path)
+    started('bccd').teacher()
+    again = started('bccd')
+    again.teacher()
+    again.how['teacher_lr'] *= 2
+    with pytest.raises(ValueError, match='teacher_lr: .* in the checkpoint, .* now'): again.teacher()
+
 def tables(folder): return {path.name: path.read_text() for path in folder.glob('*.csv')}
 
 @pytest.mark.slow   # it opens a hundred photographs time and again
