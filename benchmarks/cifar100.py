@@ -20,7 +20,8 @@ from rows import append_new, append_rows, read_rows
 from sskd_tutor.compare.budget import schedule
 from sskd_tutor.compare.results import append_run, read_runs
 from sskd_tutor.compare.runner import examine, loaders, start, stats_of, train_cell, valid_accuracy
-from sskd_tutor.compare.study import cells, load_data, run_key, study
+from sskd_tutor.compare.images import load_data
+from sskd_tutor.compare.study import cells, run_key, study
 from sskd_tutor.core.device import fast_bf16
 from sskd_tutor.core.files import pkg_data
 from sskd_tutor.core.state import environment

@@ -37,7 +37,8 @@ from ..distill.precision import layout_fault
 from .budget import schedule, train
 from .phases import Trial
 from .results import append_run, read_runs, rows_with, run_columns
-from .study import Cell, Study, cells, load_data, run_key, split_images, studies
+from .images import load_data, split_images
+from .study import Cell, Study, cells, run_key, studies
 
 # %% ../../nbs/compare/03_runner.ipynb #10b00103
 def stats_of(

@@ -11,7 +11,8 @@ from sskd_tutor.compare.runner import compare, examine, plan_table, start, train
 from sskd_tutor.data.images import Images, embedded_fashion
 from sskd_tutor.compare.budget import schedule, train
 from sskd_tutor.compare.methods import add_method, methods, phases_of, sources
-from sskd_tutor.compare.study import Pair, budget_words, cells, fashion_folder, guard, overlap, remarks, run_key, split_images, studies, study
+from sskd_tutor.compare.images import Pair, fashion_folder, guard, overlap, split_images
+from sskd_tutor.compare.study import budget_words, cells, remarks, run_key, studies, study
 from sskd_tutor.compare.boards import boards, leaderboard_md
 from sskd_tutor.core.device import quiet
 from sskd_tutor.distill.losses import losses
