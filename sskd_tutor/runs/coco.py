@@ -37,7 +37,8 @@ from .export import ToExport
 from .job import RunJob
 from .saved import Run, write_report
 from .progress import EpochLines, planned_phases, showing
-from .recipe import check_task, data_folder, recipe_command, RecipeSettings, weights_file
+from .recipe import (check_task, data_folder, recipe_command, RecipeSettings,
+    still_to_fetch, weights_file)
 from .recipe_file import parse_recipe, read_recipe
 from ..tasks.boxes import CocoSet, detection_dls
 from ..tasks.detection import (Pyramid, StagedDetector, detection_learner, detection_map,
@@ -239,7 +240,8 @@ def opened(self: CocoJob) -> Opened:
 @patch
 def plan(self: CocoJob) -> Plan:
     "Open the data and say what the run would compute and take"
-    opened, numbers = self.open(None), self.numbers()
+    to_fetch = bool(self.weights) and still_to_fetch(self.weights)
+    opened, numbers = self.open(None if to_fetch else self.weights), self.numbers()
     self.planned = opened.learner.sskd_plan(opened.teacher, numbers['epochs'], numbers['head_epochs'])
     self.say(self.planned.text())
     return self.planned

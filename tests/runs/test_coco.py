@@ -1,5 +1,6 @@
 """The COCO recipe as a job: it goes on to the bit wherever it stops, and its student leaves."""
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -115,6 +116,14 @@ def test_the_recipe_for_coco_from_end_to_end(tmp_path, capsys):
 def test_the_recipe_prints_no_number_of_the_paper():
     r = read_recipe('coco_resnet50_resnet18')
     assert r['task'] == 'detection' and r['published']['rows'] == [] and 'not available' in r['published']['remark']
+
+def test_a_plan_opens_the_teacher(tmp_path):
+    "A file that is missing or damaged is an error now, not after a folder is claimed"
+    settings = CocoSettings('coco_resnet50_resnet18', coco_folder(tmp_path), size=64, device='cpu')
+    settings.teacher_weights = str(tmp_path/'misspelt.pth')
+    with pytest.raises(FileNotFoundError, match='misspelt.pth'): CocoJob(settings).plan()
+    Path(settings.teacher_weights).write_bytes(b'no weights')
+    with pytest.raises(ValueError, match='misspelt.pth.* damaged'): CocoJob(settings).plan()
 
 def test_a_teacher_is_never_random_unasked(tmp_path):
     recipe = read_recipe('bccd_resnet')
