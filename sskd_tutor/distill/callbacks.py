@@ -186,6 +186,7 @@ class StitchedAccuracy(Metric):
         mimic = learn.mimic_features
         if not _are_classes(mimic.labels): return
         logits = mimic.teacher.forward_from(learn.pred.float(), mimic.tap_index)
+        if not isinstance(logits, Tensor) or logits.dim() != 2: return   # no answer for each class
         right = (logits.argmax(1) == mimic.labels).sum()
         self.right = self.right + learn.to_detach(right[None]).sum()  # of all processes
         self.n += len(mimic.labels)*max(1, num_distrib())
@@ -230,7 +231,7 @@ def stop_if_bad(self: StopOnNaN) -> None:
     self.learn.model.load_state_dict(self.good)
     raise FloatingPointError(f"{self.where}: the loss or a weight is not finite at epoch {self.epoch}, "
                              f"batch {batch} (counted from 0). The weights are those from before this epoch. "
-                             "Look for NaN in that batch's images, or try a smaller lr.")
+                             "Look for NaN in that batch's images or labels, or try a smaller lr.")
 
 # %% ../../nbs/distill/02_callbacks.ipynb #553b5886
 def _modules_that_run(net, xb):

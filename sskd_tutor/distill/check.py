@@ -8,6 +8,8 @@ Docs: https://sskd-tutor.github.io/sskd_tutor/distill/check.html.md"""
 __all__ = ['plain_batch', 'first_batch', 'check_float', 'frozen_parts', 'check_trainable', 'check_pair']
 
 # %% ../../nbs/distill/05_check.ipynb #388d66e7
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -29,7 +31,7 @@ def _drawn(dl):
     "One batch as it comes, or why there is none"
     try: return dl.one_batch() if hasattr(dl, 'one_batch') else next(iter(dl))
     except (StopIteration, ValueError) as e:
-        if not isinstance(e, StopIteration) and 'does not have any batches' not in str(e): raise
+        if not isinstance(e, StopIteration) and 'any batches' not in str(e): raise
         raise ValueError("the loader gives no batch: its set is empty, or smaller than a batch while the "
                          "last one is dropped; make bs smaller, or drop_last False") from e
     except (RuntimeError, TypeError, KeyError) as e:   # mostly of items that do not make a batch
@@ -144,16 +146,21 @@ def _shared_buffers(net):
             holders.setdefault(id(buffer), []).append(name)
     return [(names, buffers[i]) for i, names in holders.items() if len(names) > 1]
 
-def _buffers_moved_in_training(net, x):
-    "The `id` of each buffer that a forward in train mode changes; everything is put back"
+@contextmanager
+def _tried_in_training(net: nn.Module) -> Iterator[list]:
+    "Meanwhile in train mode; modes, buffers and random generators come back. Gives (buffer, its old value)"
     buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
     with kept(net), same_rng(), torch.no_grad():
         net.train()
+        try: yield buffers
+        finally:
+            for buffer, old in buffers: buffer.copy_(old)
+
+def _buffers_moved_in_training(net, x):
+    "The `id` of each buffer that a forward in train mode changes; everything is put back"
+    with _tried_in_training(net) as buffers:
         for _ in net.walk(x): pass
-    moved = {id(buffer) for buffer, old in buffers if not torch.equal(buffer, old)}
-    with torch.no_grad():
-        for buffer, old in buffers: buffer.copy_(old)
-    return moved
+        return {id(buffer) for buffer, old in buffers if not torch.equal(buffer, old)}
 
 def _check_shared_buffers(student, x):
     shared = _shared_buffers(student)
@@ -164,6 +171,33 @@ def _check_shared_buffers(student, x):
         raise ValueError(f"{' and '.join(parts)} of the student share a buffer of shape "
                          f"{tuple(buffer.shape)} that changes in training, so a frozen stage would not stand "
                          "still; give each its own, or make them one stage")
+
+# %% ../../nbs/distill/05_check.ipynb #c8bdb5f2
+def _last_batch(n, dl):
+    "How many images are in the last batch of an epoch of n; None if the loader does not say"
+    bs = getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None)
+    if not bs or getattr(dl, 'rank', None) is not None: return None   # several processes share an epoch
+    return bs if getattr(dl, 'drop_last', False) else n % bs or bs
+
+def _part_that_fails(net, x):
+    "(name of the first part that cannot train on these images, why); None if all can"
+    names = iter(net.parts)
+    with _tried_in_training(net):
+        try:
+            for _ in net.walk(x): next(names)
+        except (RuntimeError, ValueError) as e: return next(names), e
+    return None
+
+def _check_last_batch(student, dl, x, head):
+    n = len(dl.dataset)
+    if _last_batch(n, dl) != 1: return
+    failed = _part_that_fails(student, x[:1].to(next(student.parameters()).device))
+    if failed is None or failed[0] == 'head' and not head: return
+    part, error = failed
+    bs = getattr(dl, 'bs', None) or dl.batch_size
+    raise ValueError(f"an epoch of {n:,} images in batches of {bs} ends with one image, and {part} of the "
+                     f"student cannot train on it ({error}); choose another bs, or drop_last=True")
+
 
 # %% ../../nbs/distill/05_check.ipynb #c05a0002
 def _check_shared_parameters(student):
@@ -270,6 +304,7 @@ def checked_shapes(
     hints, teachers_answer = _shapes(teacher, 'the teacher', x[:2])
     _check_shared_parameters(student)
     _check_shared_buffers(student, x[:2])
+    _check_last_batch(student, learn.dls.train, x, head)
     classes = answer_shape
     if student.n_identities is not None and answer_shape: classes = (student.n_identities,)
     if head and classes: check_labels(learn, labels[0] if labels else None, classes)

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from fastai.learner import Learner
-from fastcore.all import patch
+from fastcore.all import CollBase, patch
 
 from ..core.state import kept
+from ..core.units import counted
 from .check import frozen_parts
 from .pairing import Pairing, check_network, normalized_by, pair_stages
 from .phase import learner_with, say
@@ -46,10 +47,12 @@ Learner.sskd_classes = None   # the teacher's, while a run works with a network 
 def classes_of(
     teacher: Any,             # a learner, or a network
 ) -> list[str] | None:
-    "The names of a learner's classes, in order, if they are known"
+    "The names of a learner's classes, in order, if they are known and there is one label for each image"
     if not isinstance(teacher, Learner): return None
     names = getattr(teacher.dls, 'vocab', None)
-    return None if names is None else [str(name) for name in names]
+    if names is None: return None
+    has_several_labels = any(isinstance(name, (CollBase, list)) for name in names)
+    return None if has_several_labels else [str(name) for name in names]
 
 def other_classes(
     learn: Learner,   # of the student
@@ -72,6 +75,14 @@ def are_staged(
     nets = learn.model, network_of(teacher)
     return all(isinstance(net, StagedNet) for net in nets) and teacher_input_of(teacher, learn) is None
 
+def _call(learn, teacher):
+    "How `fit_sskd` pairs the two, in words that can be run"
+    network = 'teacher.model' if isinstance(teacher, Learner) else 'teacher'
+    theirs = teacher_input_of(teacher, learn) or {}
+    rounded = {name: [round(value, 4) for value in values] for name, values in theirs.items()}
+    more = f", teacher_input={rounded}" if rounded else ''
+    return f"pair_stages({network}, learn.model, learn.dls{more})"
+
 def check_own_head(
     learn: Learner,
     teacher: Any,
@@ -86,9 +97,17 @@ def check_own_head(
     if isinstance(learn.model, StagedNet): return
     raise ValueError("head_epochs=0 gives the student the teacher's head, and learn.model, a "
                      f"{type(learn.model).__name__}, has no place for it; pass head_epochs=1 or more, "
-                     "or make the student a StagedNet: pair = pair_stages(teacher, learn.model, learn.dls); "
+                     f"or make the student a StagedNet: pair = {_call(learn, teacher)}; "
                      "learn.model = pair.student; "
                      "learn.fit_sskd(pair.teacher, adapter=pair.adapter, head_epochs=0)")
+
+def _still_frozen(net):
+    "A line for each part of which something is frozen"
+    for name, part in net.parts.items():
+        flags = [p.requires_grad for p in part.parameters()]
+        n = flags.count(False)
+        if n: yield (f"{name}: {n} of {counted(len(flags), 'parameter')} frozen, also in this run; "
+                     "learn.unfreeze() lets all learn")
 
 def _check_student(net):
     "Before anything of it is touched"
@@ -100,7 +119,7 @@ def _pair(learn, teacher, adapter):
     try: return pair_stages(network_of(teacher), learn.model, learn.dls, adapter=adapter,
                             teacher_input=teacher_input_of(teacher, learn))
     except (TypeError, ValueError) as e:
-        raise type(e)(f"{e}\nfit_sskd has called pair_stages(teacher, learn.model, learn.dls); call it "
+        raise type(e)(f"{e}\nfit_sskd has called {_call(learn, teacher)}; call it "
                       "yourself to set more, and give its two networks to learn.model and fit_sskd") from e
 
 def _paired(learn, teacher, adapter):
@@ -129,6 +148,7 @@ def cut_and_paired(
         pairing, frozen = _paired(learn, teacher, adapter)
         say(learn, pairing)
         if frozen: say(learn, f"{', '.join(frozen)}: frozen by learn.freeze(); they learn in this run")
+        for line in _still_frozen(pairing.student): say(learn, line)
         with learner_with(learn, model=pairing.student, sskd_classes=classes_of(teacher)): yield pairing
     if isinstance(own, StagedNet): own.head = pairing.student.head   # perhaps the teacher's
 

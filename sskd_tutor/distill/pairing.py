@@ -84,7 +84,8 @@ def check_network(who: str, net: Any) -> None:
     "Raise unless it is an `nn.Module` in float32"
     if isinstance(net, type): raise TypeError(f"the {who} is the class {net.__name__}; call it first")
     if not isinstance(net, nn.Module):
-        raise TypeError(f"the {who} is a {type(net).__name__}; expected an nn.Module")
+        cure = ', such as its .model' if hasattr(net, 'model') else ''   # a learner
+        raise TypeError(f"the {who} is a {type(net).__name__}; expected an nn.Module{cure}")
     check_float(f'the {who}', net)
 
 def _check_two(teacher, student):

@@ -19,7 +19,7 @@ import torch
 import fastai.callback.schedule  # noqa: F401, patches Learner.fit_one_cycle
 from fastai.learner import Callback, Learner, Recorder
 from fastai.torch_core import find_bs, num_distrib, trainable_params
-from fastcore.all import L, patch
+from fastcore.all import L, is_listy, patch
 from torch import nn
 
 from ..core.device import learner_device
@@ -170,7 +170,7 @@ def why_unstitched(
     student: StagedNet,
     teacher: StagedNet,
     shapes: PairShapes | None = None,   # what both answer, if known
-    n_classes: int | None = None,       # of the task, if known
+    n_classes: Any = None,              # of the task, if known; `dls.c`
 ) -> str:                # empty if it can be measured
     "Why no stitched accuracy can be measured"
     if not teacher.chained: return f"parts of {type(teacher).__name__} read more than the map before them"
@@ -180,6 +180,7 @@ def why_unstitched(
 
 def _other_classes(answer, teachers_answer, n_classes):
     "Why the teacher's answer does not name the task's classes"
+    if is_listy(n_classes): return "an image has several labels"   # as of two `CategoryBlock`s
     if len(answer) != 1 or len(teachers_answer) != 1: return ''
     (ours,), (theirs,) = answer, teachers_answer
     if theirs == 1: return "a single output names no class"

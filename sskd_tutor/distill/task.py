@@ -10,6 +10,7 @@ __all__ = []
 # %% ../../nbs/distill/04a_task.ipynb #7a5c0003
 import copy
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -40,8 +41,8 @@ def _label_range(learn, y):
     counted = [some for some in counted if len(some)]
     low = min((int(some.min()) for some in counted), default=0)
     high = max((int(some.max()) for some in counted), default=0)
-    n_classes = getattr(learn.dls, 'c', None) or 0
-    return low, max(high, n_classes - 1)
+    n_classes = getattr(learn.dls, 'c', None)   # several numbers, if an image has several labels
+    return low, max(high, n_classes - 1) if isinstance(n_classes, Integral) else high
 
 _class_losses = CrossEntropyLossFlat, nn.CrossEntropyLoss, nn.NLLLoss
 _class_functions = nn.functional.cross_entropy, nn.functional.nll_loss

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from fastai.callback.all import MixedPrecision
 from fastai.learner import Learner
 from fastai.torch_core import rank_distrib
-from fastcore.all import patch
+from fastcore.all import is_listy, patch
 from torch import Tensor
 
 from ..core.device import device_load, learner_device, used_memory, wait_for
@@ -242,5 +242,6 @@ def _same_classes(s: Tensor, t: Tensor) -> bool:
 @patch
 def end_run(self: RecordAlignment, learn: Learner, run) -> None:
     if rank_distrib() or not self.final or self.gauge.y is None: return
+    if is_listy(getattr(learn.dls, 'c', None)): return   # an image has several labels
     with self._counted_as_measuring(self.gauge.device): self._finish(learn, run)
     for draw in self.on_step: draw(self.recording)

@@ -68,6 +68,9 @@ def check_type(model: Any) -> None:
     if hasattr(model, '_orig_mod'):   # what `torch.compile(net)` returns
         raise TypeError("as_stages got a network that torch.compile has wrapped; give the network itself, "
                         "model._orig_mod. learn.tuned(compile=True) compiles the stage that learns")
+    if any(module._compiled_call_impl is not None for module in model.modules()):   # by `net.compile()`
+        raise TypeError("as_stages got a network that was compiled by net.compile(); do that after the run. "
+                        "learn.tuned(compile=True) compiles the stage that learns")
 
 # %% ../../nbs/nets/05_cut.ipynb #61c4d26f
 def _tensor_fault(tensor: Tensor, who: str) -> str:

@@ -219,6 +219,13 @@ def float_dls(bad=None, n=60):
     train = [(torch.full_like(x, float('nan')) if i == bad else x, y) for i, (x, y) in enumerate(data)]
     return DataLoaders(DataLoader(train, 10, device=cpu), DataLoader(data[:20], 10, device=cpu), device=cpu)
 
+def test_nan_in_the_labels():
+    "Found by the loss, in the head's first epoch; the images are not the only suspects"
+    items = [(x, torch.tensor(float('nan') if i == 5 else 1.)) for i, (x, _) in enumerate(images())]
+    learn = new_learner(staged(4, n_out=1), torch_dls(items), loss_func=lambda pred, y: (pred[:, 0] - y).square().mean(), metrics=None)
+    with pytest.raises(FloatingPointError, match="head: the loss .* batch 1 .*NaN in that batch's images or labels"):
+        learn.fit_sskd(staged(8, n_out=1), epochs=1, head_epochs=1)
+
 def test_nan_in_the_first_validation_batch():
     dls = float_dls()
     dls.valid.dataset[3][0].fill_(float('nan'))
@@ -410,6 +417,9 @@ def test_image_set_says_what_it_holds():
 def torch_dls(items, **kwargs):
     return DataLoaders(*(torch.utils.data.DataLoader(items, batch_size=4, **kwargs) for _ in range(2)), device=cpu)
 
+def fastai_dls(items, bs, **kwargs):
+    return DataLoaders(*(DataLoader(items, bs, num_workers=0, device=cpu, **kwargs) for _ in range(2)), device=cpu)
+
 def images(n=8): return [(torch.rand(1, 10, 10), torch.tensor(i % 10)) for i in range(n)]
 
 class Stream(torch.utils.data.IterableDataset):
@@ -424,6 +434,33 @@ class Stream(torch.utils.data.IterableDataset):
     ([], ValueError, 'gives no batch: its set is empty'), (Stream(), TypeError, 'does not say how many batches it has')],
     ids='dicts three words bytes sizes empty stream'.split())
 def test_batches_that_no_fit_can_take(items, error, match): refused(error, match, dls=torch_dls(items))
+
+def test_fastais_loader_without_a_batch():
+    dls = fastai_dls(images(), 16, drop_last=True)
+    refused(ValueError, 'gives no batch: its set is empty, or smaller than a batch', dls=dls)
+
+# --- a last batch of one image, on which a batch norm cannot train
+
+def normed(where):
+    "A batch norm behind a map of 1x1, in the last stage or in the head"
+    net = staged(4)
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(16))
+    if where == 'stage3': return StagedNet(dict(net.stages) | dict(stage3=nn.Sequential(net.stages['stage3'], pooled)), nn.Linear(16, 10))
+    return StagedNet(dict(net.stages), nn.Sequential(pooled, nn.Linear(16, 10)))
+
+@pytest.mark.parametrize('where', ['stage3', 'head'])
+def test_a_last_batch_of_one_image(where):
+    teacher = normed(where)
+    refused(ValueError, f"9 images in batches of 4 ends with one image, and {where} of the student cannot train on it .*more than 1 value.*drop_last=True",
+            student=normed(where), teacher=teacher, dls=torch_dls(images(9)))
+    refused(ValueError, "8 images in batches of 1.*one image", student=normed(where), teacher=teacher, dls=fastai_dls(images(8), 1))
+
+@pytest.mark.parametrize('net, kwargs', [(lambda: normed('head'), dict(drop_last=True)), (lambda: normed('head'), dict(head_epochs=0)),
+                                         (lambda: staged(4), {})], ids='dropped no_head no_norm'.split())
+def test_where_one_image_is_enough(net, kwargs):
+    torch.manual_seed(0)
+    dls = torch_dls(images(9), **{k: v for k, v in kwargs.items() if k == 'drop_last'})
+    assert new_learner(net(), dls).fit_sskd(staged(8), 1, kwargs.get('head_epochs', 1)).stages.nmse.notna().sum() == 3
 
 def test_a_head_without_weights():
     net = staged(4)

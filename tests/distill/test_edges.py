@@ -8,8 +8,8 @@ import pytest
 import torch
 from fastai.callback.channelslast import ChannelsLast
 from fastai.data.load import DataLoader
-from fastai.vision.all import (BCEWithLogitsLossFlat, Callback, CancelFitException, CSVLogger, DataLoaders, EarlyStoppingCallback,
-                               Learner, SaveModelCallback, ShortEpochCallback)
+from fastai.vision.all import (BCEWithLogitsLossFlat, Callback, CancelFitException, CategoryMap, CSVLogger, DataLoaders,
+                               EarlyStoppingCallback, L, Learner, SaveModelCallback, ShortEpochCallback)
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -42,6 +42,47 @@ def test_a_teacher_of_other_classes(capsys):
     assert 'stitched' not in set(run.history.measure) | set(run.record.measures.measure)
     assert run.record.info['unstitched'] == why and run.record.final == {}
     assert run.stages.stitched.isna().all() and not run.plan.stitched
+
+def two_labels(n=20):
+    "Each image has a class and a color, as of a `DataBlock` with two `CategoryBlock`s"
+    items = [(torch.rand(1, 10, 10), torch.tensor(i % 3), torch.tensor(i % 2)) for i in range(n)]
+    dls = DataLoaders(*(DataLoader(items, 10, num_workers=0, device=cpu) for _ in range(2)), device=cpu)
+    dls.train.n_inp = dls.valid.n_inp = 1
+    dls.c, dls.vocab = L(3, 2), L(CategoryMap(['a', 'b', 'c']), CategoryMap(['red', 'blue']))
+    return dls
+
+def both(pred, y, z):
+    y, z = y.long(), z.long()
+    return nn.functional.cross_entropy(pred[:, :3], y) + nn.functional.cross_entropy(pred[:, 3:], z)
+
+@pytest.mark.parametrize('kind', ['network', 'learner', 'learner of one label'])
+def test_two_labels_for_each_image(kind, capsys):
+    torch.manual_seed(0)
+    learn = new_learner(staged(4, n_out=5), two_labels(), loss_func=both, metrics=None)
+    learn.progress, teacher = None, staged(8, n_out=5)
+    if kind != 'network': teacher = new_learner(teacher, two_labels(), loss_func=both)
+    if kind == 'learner of one label': teacher.dls.vocab = CategoryMap(list('abcde'))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)   # such as: end_run failed
+        run = one_each(learn, teacher, cbs=RecordAlignment(sample=20) if kind == 'network' else None)
+    if kind == 'network': assert run.record.final == {}
+    assert run.unstitched == 'an image has several labels' and run.unstitched in capsys.readouterr().out
+    assert run.stages.stitched.isna().all() and run.stages.nmse.notna().sum() == 3
+
+class TwoAnswers(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.pool, self.a, self.b = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(width, 10), nn.Linear(width, 2)
+    def forward(self, x): return self.a(self.pool(x)), self.b(self.pool(x))
+
+def test_a_head_with_two_answers():
+    "Nothing says which of them is the class, so nothing is stitched"
+    torch.manual_seed(0)
+    teacher, student = (StagedNet(dict(staged(w).stages), TwoAnswers(4*w)) for w in (8, 4))
+    def of_one(answer, y): return nn.functional.cross_entropy(answer, y.long() % answer.shape[1])
+    def summed(answers, y): return sum(of_one(answer, y) for answer in answers)
+    run = one_each(new_learner(student, loss_func=summed, metrics=None), teacher)
+    assert run.stages.stitched.isna().all() and run.stages.nmse.notna().sum() == 3
 
 def test_the_students_head_does_not_matter_if_it_is_replaced():
     "A student with the 1,000 outputs of its library that takes the teacher's head"

@@ -14,6 +14,7 @@ from conftest import root
 from helpers.pairs import moved, snapshot
 from sskd_tutor.core.device import quiet
 from sskd_tutor.data.images import embedded_fashion
+from sskd_tutor.distill.pairing import pair_stages
 from sskd_tutor.nets.cut import as_stages
 
 torch.set_num_threads(1)
@@ -183,6 +184,19 @@ def test_the_teachers_head_needs_a_staged_student(folder):
     with quiet(learn): run = learn.fit_sskd(small_net(16), epochs=1, head_epochs=0)
     assert learn.model is own and own.head is run.student.head and isinstance(own.head, nn.Sequential)
 
+@pytest.mark.parametrize('normalized', [False, True])
+def test_the_cure_for_a_missing_place_works(normalized, folder):
+    "The line of the error, run as it stands, feeds a teacher of a learner as the run itself would"
+    learn, teacher = plain(folder), plain(folder, small_net(16))
+    if normalized: teacher.dls = loaders(folder, batch_tfms=Normalize.from_stats(*imagenet_stats))
+    with pytest.raises(ValueError, match='no place for it') as refusal: learn.fit_sskd(teacher, 1, 0)
+    cure = str(refusal.value).partition('make the student a StagedNet: ')[2]
+    names = dict(learn=learn, teacher=teacher, pair_stages=pair_stages)
+    with quiet(learn): exec(cure.replace('head_epochs=0', 'epochs=1, head_epochs=0'), names)
+    assert (names['pair'].converter is not None) == normalized
+    with pytest.raises(TypeError, match=r'the teacher is a Learner; expected an nn.Module, such as its \.model'):
+        pair_stages(teacher, learn.model, learn.dls)
+
 # --- frozen the fastai way
 
 def test_frozen_by_fastai(folder, capsys):
@@ -198,6 +212,18 @@ def test_frozen_by_fastai(folder, capsys):
     assert 'stage1, stage2, stage3: frozen' in capsys.readouterr().out
     assert not any(p.requires_grad for p in convs)  # as it was
     learn.fine_tune(1)
+
+def test_frozen_in_part(folder, capsys):
+    "What is frozen inside a stage that learns stays so, and the run says it"
+    net = small_net()
+    net[0][1].append(nn.Conv2d(16, 16, 1))
+    learn = plain(folder, net)
+    kept = net[0][1][0].weight.requires_grad_(False)
+    old = kept.clone()
+    learn.logger = lambda *_: None
+    learn.fit_sskd(small_net(16), epochs=1, head_epochs=1)
+    assert 'stage2: 1 of 5 parameters frozen, also in this run' in capsys.readouterr().out
+    assert torch.equal(kept, old) and not kept.requires_grad
 
 def test_frozen_by_hand_in_stages(folder):
     learn = plain(folder, as_stages(small_net(), (3, 64, 64)))

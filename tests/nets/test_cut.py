@@ -478,11 +478,17 @@ def test_the_head_has_something_to_learn():
     staged = as_stages(torchvision.models.squeezenet1_1(num_classes=10), (3, 64, 64))
     assert sum(p.numel() for p in staged.head.parameters()) == 512*10 + 10
 
+def compiled_in_place():
+    net = nn.Sequential(conv(c_in=3), conv(2))
+    net[1].compile()
+    return net
+
 @pytest.mark.filterwarnings('ignore')  # of torch.jit and torch.ao, old as they are
 @pytest.mark.parametrize('make, error, says', [
     (lambda: Own, TypeError, 'the class Own; call it first'),
     (lambda: 'resnet18', TypeError, 'as_stages got a str; expected an nn.Module'),
     (lambda: torch.jit.trace(conv(c_in=3), torch.zeros(1, 3, 8, 8)), TypeError, 'ScriptModule'),
+    (compiled_in_place, TypeError, r'compiled by net.compile\(\); do that after the run'),
     (quantized, ValueError, '1.2 is quantized.*give the float network that it was made from'),
     (lambda: DynamicUnet(nn.Sequential(conv(2, 3), conv(2)), 5, (64, 64)), TypeError, 'use segment_stages.*or as_stages'),
     (lambda: nn.Sequential(nn.LazyConv2d(8, 3, 2), nn.ReLU()), ValueError, 'has no shape yet'),
