@@ -268,7 +268,7 @@ def teachers_head(
     teacher: StagedNet,
     adapter: nn.Module,   # of the last stage: the student's tap -> the teacher's
     like: nn.Module,      # the copy is in this one's mode, train or eval
-) -> nn.Module:           # the student's last tap -> logits; it shares the adapter, and no weight of the teacher
+) -> nn.Module:           # the student's last tap -> logits; shares the adapter, no weight of the teacher
     "A copy of the teacher's head, after the last adapter unless that is the identity"
     head = copy.deepcopy(teacher.head).requires_grad_(True)
     if not isinstance(adapter, nn.Identity): head = nn.Sequential(adapter, head)

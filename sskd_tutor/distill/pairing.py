@@ -57,8 +57,8 @@ def _from_shape(shape, stats):
 
 # %% ../../nbs/distill/07_pairing.ipynb #99312201
 def normalized_by(
-    dl: Any,               # fastai's, or another loader
-) -> list | None:          # [means, deviations], a list by channel each, in [0,1]; None: it has no `Normalize`
+    dl: Any,        # fastai's, or another loader
+) -> list | None:   # [means, deviations], a list by channel each, in [0,1]; None: it has no `Normalize`
     "How a loader normalizes, as its last `Normalize` says"
     transforms = getattr(getattr(dl, 'after_batch', None), 'fs', ())
     norms = [t for t in transforms if isinstance(t, Normalize)]
