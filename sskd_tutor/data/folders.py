@@ -141,7 +141,7 @@ def imagenet_stats_for(
 # %% ../../nbs/data/03_folders.ipynb #b11e7e91
 def files_dls(
     folder: str | Path,
-    split: FileSplit,                # files below the folder, all of which can be read
+    split: FileSplit,            # files below the folder, all of which can be read
     size: int = 64,              # side of the images, pixels
     stats: tuple | None = None,  # as for `folder_dls`
     workers: int | None = None,

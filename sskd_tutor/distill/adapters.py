@@ -25,7 +25,7 @@ from ..core.units import ceil_div
 @dataclass(frozen=True)
 class AdapterKind:
     "A kind of adapter that can be asked for by name"
-    layers: Callable  # (channels in, channels out) -> dict name -> nn.Module, in order
+    layers: Callable  # (channels in, channels out) -> dict name -> nn.Module, in order; they keep (h,w)
     words: str        # what it does, for people
     source: str       # who proposed it: author, year, arXiv id
 
@@ -84,11 +84,13 @@ def make_adapter(
 
 # %% ../../nbs/distill/00_adapters.ipynb #ad3e0002
 class Prefixed(nn.Module):
-    "An adapter between maps of which one has prefix tokens in rows above the image"
+    """An adapter between maps of which one has prefix tokens in rows above the image.
+
+    `make_adapter((16, 14, 14), (24, 8, 7), prefix=(0, 1))` gives one"""
     def __init__(self,
         tap_shape: tuple[int, ...],   # (c,h,w), these rows included
         hint_shape: tuple[int, ...],
-        kind: str,                    # of the adapter of the image
+        kind: str,                    # a name in `adapter_kinds`, for the image
         prefix: tuple[int, int],      # prefix tokens of tap and hint
     ):
         super().__init__()

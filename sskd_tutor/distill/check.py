@@ -288,7 +288,7 @@ def checked_shapes(
     head: bool = True,    # will the head be trained on labels?
     cbs: Any = None,      # callbacks of the fit; None: the learner's own loss and metrics are not tried
 ) -> PairShapes:
-    "`check_pair`, and what both heads answer"
+    "`check_pair`, and what both heads answer; a `ValueError` or `TypeError` says what cannot work"
     student = learn.model
     _check_staged(student, teacher)
     _check_separate(student, teacher)
@@ -317,6 +317,6 @@ def check_pair(
     teacher: StagedNet,
     head: bool = True,    # will the head be trained on labels?
 ) -> tuple[list, list]:   # shapes (c,h,w) of the student's taps, and of the hints
-    "Find out before training what cannot work"
+    "Find out before training what cannot work; the `ValueError` or `TypeError` names the cure"
     shapes = checked_shapes(learn, teacher, head)
     return shapes.taps, shapes.hints

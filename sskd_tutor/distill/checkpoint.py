@@ -77,7 +77,7 @@ def _callback_settings(learn):
 # %% ../../nbs/distill/11_checkpoint.ipynb #a25f5a1b
 def trained_parts(
     run: Any,  # an `SSKDRun`
-) -> dict:     # name -> nn.Module
+) -> dict:     # stages, then 'head', then 'adapter of stage1', ... -> nn.Module
     "All that trains; the head of a run without head epochs is made anew from the teacher's"
     parts = dict(run.student.stages.items())
     if run.schedule['head']: parts['head'] = run.student.head

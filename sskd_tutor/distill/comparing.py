@@ -62,8 +62,8 @@ class RRD:
 # %% ../../nbs/distill/01d_comparing.ipynb #f12e0112
 class NeighborQueue(nn.Module):
     "What `RRD` builds: a linear map, and the queue of the teacher's vectors"
-    queue: Tensor
-    seen: Tensor
+    queue: Tensor   # (size,c_teacher), of length 1 each
+    seen: Tensor    # how many vectors have entered so far
 
     def __init__(self,
         c_student: int,   # channels
@@ -75,7 +75,7 @@ class NeighborQueue(nn.Module):
         self.how = how
         self.map = nn.Linear(c_student, c_teacher)
         self.register_buffer('queue', torch.zeros(size, c_teacher))
-        self.register_buffer('seen', torch.zeros((), dtype=torch.long))   # vectors so far
+        self.register_buffer('seen', torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
     def enter(self, vectors: Tensor) -> None:
@@ -86,7 +86,9 @@ class NeighborQueue(nn.Module):
         self.queue[places] = vectors
         self.seen += len(vectors)
 
-    def known(self) -> Tensor: return self.queue[:min(int(self.seen), len(self.queue))]
+    def known(self) -> Tensor:
+        "The vectors so far, (k,c) with k up to the size of the queue"
+        return self.queue[:min(int(self.seen), len(self.queue))]
 
     def cross_entropy(self, student: Tensor, teacher: Tensor, known: Tensor) -> Tensor:
         "Of the similarities to what is known; vectors (b,c), (b,c), (k,c) of length 1"
@@ -159,7 +161,9 @@ class MatchedChannels(nn.Module):
         for k, c in enumerate(channels): self.register_buffer(f'order{k}', torch.arange(c))
         self.register_buffer('batches', torch.zeros((), dtype=torch.long))   # trained on so far
 
-    def order(self, k: int) -> Tensor: return getattr(self, f'order{k}')
+    def order(self, k: int) -> Tensor:
+        "(c,), int64: the teacher's channel for each of the student's, at stage k"
+        return getattr(self, f'order{k}')
 
     def match(self, taps: Sequence[Tensor], hints: Sequence[Tensor]) -> None:
         "Assign anew if it is time"

@@ -54,7 +54,10 @@ def step_macs(
     return macs/(images or len(x))
 
 # %% ../../nbs/distill/06_costs.ipynb #a90c0de1
-def mean_square(pred, target=None):
+def mean_square(
+    pred: Tensor,         # of any shape
+    target: Any = None,   # not looked at
+) -> Tensor:              # scalar, float32
     "In place of any loss: a scalar that reads every value, whatever the target"
     return pred.float().square().mean()
 

@@ -264,8 +264,12 @@ def _memory_explained(learn: Learner, run: SSKDRun) -> Iterator[None]:
             f"{_what_helps(learn, run)} PyTorch says: {first_line}") from e
 
 # %% ../../nbs/distill/13_fit.ipynb #b0a5b8ec
-def teachers_head(teacher, adapter, like):
-    "A copy of the teacher's head, after the last adapter unless that is the identity; in the mode of `like`"
+def teachers_head(
+    teacher: StagedNet,
+    adapter: nn.Module,   # of the last stage: the student's tap -> the teacher's
+    like: nn.Module,      # the copy is in this one's mode, train or eval
+) -> nn.Module:           # the student's last tap -> logits; shares the adapter, no weight of the teacher
+    "A copy of the teacher's head, after the last adapter unless that is the identity"
     head = copy.deepcopy(teacher.head).requires_grad_(True)
     if not isinstance(adapter, nn.Identity): head = nn.Sequential(adapter, head)
     return head.train(like.training)

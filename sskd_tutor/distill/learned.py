@@ -33,8 +33,8 @@ class Batch(NamedTuple):
 
 @runtime_checkable
 class NeedsShapes(Protocol):
-    "A loss with weights of its own; its module is called with (taps, hints, batch) and gives a scalar"
-    def build(self, shapes: Shapes) -> nn.Module: ...
+    "A loss with weights of its own: `CRD().build(shapes)(taps, hints, batch)`"
+    def build(self, shapes: Shapes) -> nn.Module: ...   # (taps, hints, `Batch`) -> scalar
 
 # %% ../../nbs/distill/01b_learned.ipynb #f8adf1ce
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class CRD:
 # %% ../../nbs/distill/01b_learned.ipynb #6a45ca2b
 class Contrast(nn.Module):
     "What `CRD` builds: two maps, and a bank of remembered vectors for each network"
-    banks: Tensor
-    labels: Tensor
-    Z: Tensor
+    banks: Tensor    # (2,n_images,dim), of the student and of the teacher
+    labels: Tensor   # (n_images,), int64
+    Z: Tensor        # (2,)
     if TYPE_CHECKING:  # a type checker does not see the methods that are patched in below
         def __getattr__(self, name: str) -> Any: ...
 
@@ -69,9 +69,9 @@ class Contrast(nn.Module):
         super().__init__()
         self.how = how
         self.maps = nn.ModuleList([nn.Linear(c_student, how.dim), nn.Linear(c_teacher, how.dim)])
-        self.register_buffer('banks', torch.zeros(2, n_images, how.dim))   # of the student, of the teacher
-        self.register_buffer('labels', torch.full((n_images,), -1))        # -1: not seen yet
-        self.register_buffer('Z', torch.zeros(2))                          # 0: not estimated yet
+        self.register_buffer('banks', torch.zeros(2, n_images, how.dim))
+        self.register_buffer('labels', torch.full((n_images,), -1))   # -1: not seen yet
+        self.register_buffer('Z', torch.zeros(2))                     # 0: not estimated yet
 
     def vectors(self, tap, hint):
         "(b,dim) of both networks, of length 1"

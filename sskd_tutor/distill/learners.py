@@ -69,7 +69,7 @@ def other_classes(
 # %% ../../nbs/distill/12b_learners.ipynb #a174d36a
 def are_staged(
     learn: Learner,
-    teacher: Any,
+    teacher: Any,   # a learner, or a network
 ) -> bool:
     "Are both networks `StagedNet`s that see the same images? Then there is nothing to cut"
     nets = learn.model, network_of(teacher)

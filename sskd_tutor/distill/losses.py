@@ -98,7 +98,10 @@ def __call__(self: StitchedLoss,
 @runtime_checkable
 class NeedsTeacher(Protocol):
     "A mimic loss that must know the teacher and the stage before it can be used"
-    def bind(self, teacher: StagedNet, stage: str) -> Callable: ...
+    def bind(self,
+        teacher: StagedNet,  # frozen and in eval mode
+        stage: str,          # the teacher's stage that gives the hint
+    ) -> Callable: ...       # (pred, hint) -> scalar
 
 # %% ../../nbs/distill/01_losses.ipynb #d49394d7
 def bound(
@@ -173,7 +176,9 @@ def kd_loss(
     return (1 - alpha)*F.cross_entropy(pred.float(), y) + alpha*soft_kl(pred, logits, T)
 
 # %% ../../nbs/distill/01_losses.ipynb #8143f635
-def in_float32(loss):
+def in_float32(
+    loss: Callable,   # (tap, hint, ...) -> Tensor
+) -> Callable:        # with the same arguments
     "The loss without autocast, on float32 copies of both taps"
     @wraps(loss)
     def without_autocast(tap, hint, *args, **kwargs):
@@ -182,8 +187,11 @@ def in_float32(loss):
     return without_autocast
 
 # %% ../../nbs/distill/01_losses.ipynb #efcb1c83
-def wrong_classes(y, n_classes):
-    "(b,n-1): the classes that are not y, in the order in which they follow it"
+def wrong_classes(
+    y: Tensor,         # labels, (b,), int64
+    n_classes: int,
+) -> Tensor:           # (b,n_classes-1), int64
+    "The classes that are not y, in the order in which they follow it"
     return (y[:, None] + torch.arange(1, n_classes, device=y.device)) % n_classes
 
 def _decoupled(logits, y, T):
@@ -241,8 +249,10 @@ def similarity_loss(
     return difference.square().sum()/len(tap)**2
 
 # %% ../../nbs/distill/01_losses.ipynb #bb963467
-def pooled(tap):
-    "One vector per image: (b,c,h,w) or (b,d) -> (b,c) or (b,d)"
+def pooled(
+    tap: Tensor,   # (b,c,h,w) or (b,d)
+) -> Tensor:       # (b,c) or (b,d)
+    "One vector per image: the mean of each channel"
     return tap.flatten(2).mean(2) if tap.dim() > 2 else tap
 
 def _distances(vectors):

@@ -108,7 +108,7 @@ def mark_complete(self: Store) -> None:
 def stages_up_to(
     net: StagedNet,
     stage: int,       # place of the last stage
-) -> nn.Sequential:
+) -> nn.Sequential:   # images -> that stage's tap
     "The stages from the first to this one, as one module that shares them"
     return nn.Sequential(*list(net.stages.values())[:stage + 1])
 

@@ -56,8 +56,10 @@ def _from_shape(shape, stats):
     return _Images(x, stats, real=False)
 
 # %% ../../nbs/distill/07_pairing.ipynb #99312201
-def normalized_by(dl):
-    "(means, deviations) of the loader's last `Normalize`, or None"
+def normalized_by(
+    dl: Any,        # fastai's, or another loader
+) -> list | None:   # [means, deviations], a list by channel each, in [0,1]; None: it has no `Normalize`
+    "How a loader normalizes, as its last `Normalize` says"
     transforms = getattr(getattr(dl, 'after_batch', None), 'fs', ())
     norms = [t for t in transforms if isinstance(t, Normalize)]
     return [v.flatten().tolist() for v in (norms[-1].mean, norms[-1].std)] if norms else None

@@ -78,7 +78,7 @@ def learner_with(
 # %% ../../nbs/distill/12_phase.ipynb #7f7acb76
 def say(
     learn: Learner,
-    line: Any,
+    line: Any,   # whatever `print` takes
 ) -> None:
     "Print, unless `learn.no_bar()` has taken the progress bar away"
     if hasattr(learn, 'progress'): print(line)
@@ -190,9 +190,9 @@ def _other_classes(answer, teachers_answer, n_classes):
 # %% ../../nbs/distill/12_phase.ipynb #1341ebaf
 def cache_in(
     learn: Learner,
-    cbs: Any,                # more callbacks
-) -> CacheFeatures | None:
-    "The cache among the callbacks"
+    cbs: Any,                # more callbacks: one, several or None
+) -> CacheFeatures | None:   # None: nothing is remembered
+    "The cache among the callbacks of a learner and these"
     caches = [cb for cb in [*learn.cbs, *L(cbs)] if isinstance(cb, CacheFeatures)]
     return caches[0] if caches else None
 
@@ -264,8 +264,10 @@ def _mimicking(learn, teacher, k, adapter, cache, feed):
     model = alone if feed == 'teacher' else mimic_net(learn.model, k, adapter)
     return model, learn.dls, MimicFeatures(teacher, k, feed)
 
-def mimic_metrics(unstitched):
-    "What a stage measures; `unstitched`: of `why_unstitched`"
+def mimic_metrics(
+    unstitched: str,   # what `why_unstitched` says
+) -> list:         # of metrics
+    "What a stage measures"
     return [NMSE()] if unstitched else [NMSE(), StitchedAccuracy()]
 
 def _unstitched_in(learn, teacher):

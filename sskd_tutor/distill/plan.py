@@ -168,7 +168,7 @@ def _decide(self: Work, price: float, budget: float, may_remember: bool) -> _Cho
 # %% ../../nbs/distill/08_plan.ipynb #4fd60caf
 @dataclass
 class Remember:
-    "What is remembered"
+    "What is remembered: `Remember(plan.kept, plan.kept_views)`"
     kept: dict        # 'student' and 'teacher' -> places of the stages whose taps are remembered
     kept_views: int   # of how many views
 
@@ -300,7 +300,7 @@ def labels_only(self: Plan) -> float:
 
 # %% ../../nbs/distill/08_plan.ipynb #30c8e63b
 def shown(
-    table: pd.DataFrame,
+    table: pd.DataFrame,   # columns with 'bytes' in their name hold numbers of bytes
 ) -> str:
     "A table for a terminal of 80 columns: bytes in units, numbers short"
     in_words = {column: table[column].map(in_units) for column in table.columns if 'bytes' in column}

@@ -28,8 +28,8 @@ def _check_rows(losses, *probabilities):
 # %% ../../nbs/measure/06_risk.ipynb #1e38307d
 class RiskEstimate(NamedTuple):
     "How well a risk is known from one image; from N the variance is divided by N"
-    variance: float
-    bias: float = 0.
+    variance: float   # in squared units of the loss, 0 or more
+    bias: float = 0.  # in units of the loss; no number of images takes it away
 
     def mse(self,
         n: float,   # images

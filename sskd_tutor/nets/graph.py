@@ -134,8 +134,8 @@ def _bottlenecks(graph: fx.Graph) -> list[fx.Node]:
 # %% ../../nbs/nets/04_graph.ipynb #1ef23ec5
 class Cut(NamedTuple):
     "A place where a network can be cut"
-    node: fx.Node
-    grid: Grid
+    node: fx.Node  # that gives the map
+    grid: Grid     # how it carries it
     inplace: bool  # does what follows write into this tensor?
 
 def _may_be_transposed(node: fx.Node, grid: Grid) -> bool:

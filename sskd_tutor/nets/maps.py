@@ -106,12 +106,13 @@ def unchanged(
     """Eval mode and no gradients
 
     Afterwards, even after an error, modes, `requires_grad`, buffers and random numbers are as before."""
-    buffers = [(b, b._version, b.clone()) for b in model.buffers()]
+    buffers = [(b, b.clone()) for b in model.buffers()]
     with kept(model), same_rng(), torch.no_grad():
         try: yield model.eval()
         finally:
-            for b, version, old in buffers:
-                if b._version != version: b.copy_(old)
+            # not by `_version`: batch norm moves its statistics without raising it
+            for b, old in buffers:
+                if not torch.equal(b, old): b.copy_(old)
 
 # %% ../../nbs/nets/03a_maps.ipynb #6dc0a734
 class Seen(NamedTuple):

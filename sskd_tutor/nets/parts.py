@@ -98,7 +98,9 @@ def _share_holders(part: nn.Module, root: nn.Module, graph: fx.Graph) -> None:
         setattr(part.get_submodule(parent), name, holder)
 
 # %% ../../nbs/nets/04a_parts.ipynb #41080b4c
-def all_tensors(module: nn.Module) -> list[Tensor]: return [*module.parameters(), *module.buffers()]
+def all_tensors(module: nn.Module) -> list[Tensor]:
+    "Its parameters, then its buffers"
+    return [*module.parameters(), *module.buffers()]
 
 class _Parts:
     "Makes the parts of one network"

@@ -42,7 +42,7 @@ def classification_learner(
     net: StagedNet,
     **kwargs,           # for `Learner`
 ) -> Learner:
-    "A fastai `Learner` with accuracy, for a network that names a class"
+    "A fastai `Learner` with accuracy, for a network that names a class: `classification_learner(dls, net)`"
     return Learner(dls, net, **dict(metrics=accuracy) | kwargs)
 
 # %% ../../nbs/tasks/07_known.ipynb #8455142d

@@ -164,8 +164,8 @@ def exportable(
 
 # %% ../../nbs/tasks/03_segmentation.ipynb #13eea8ff
 def void_of(
-    codes: list,
-) -> int | None:  # its place
+    codes: list,  # names of the classes
+) -> int | None:  # its place; None if there is none
     "The class that stands for 'nobody knows'"
     for i, name in enumerate(codes):
         if str(name).lower() == 'void': return i

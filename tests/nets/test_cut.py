@@ -397,6 +397,12 @@ def test_random_numbers_are_as_before():
     with unchanged(net): net(x)
     assert states() == before
 
+def test_buffers_are_as_before_in_train_mode_too():
+    norm = nn.BatchNorm2d(3)
+    before = snapshot(norm)
+    with unchanged(norm): norm.train()(torch.rand(2, 3, 4, 4))   # moves its statistics without raising their _version
+    assert norm.training and not moved(before, norm)
+
 @pytest.mark.parametrize('make', [torchvision.models.googlenet, torchvision.models.inception_v3])
 def test_a_teacher_may_have_auxiliary_heads(make):
     net, x = make(num_classes=10, weights=None, init_weights=False), torch.rand(2, 3, 128, 128)
