@@ -43,7 +43,7 @@ from ..nets.staged import StagedNet
 class KeepBest(Callback):
     """Remember the weights of the epoch that validates best: `learn.fit(5, cbs=KeepBest(learn.model))`
 
-    Then `accuracy` is that epoch's, 0 to 1, and `weights` its state dict: -1 and None if none was measured."""
+    Then `accuracy` is that epoch's, 0 to 1, and `weights` its state dict; -1 and None before it."""
     order = 65
     def __init__(self,
         net: nn.Module,   # whose weights; `learn.model` may be a wrapper of it

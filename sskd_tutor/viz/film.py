@@ -251,7 +251,7 @@ def film_check(
 ):
     """Refuse what a film cannot show, e.g. `film_check(run.record)`
 
-    Raises `TypeError` for anything but a recording, `ValueError` for one without maps or with too few images."""
+    Raises `TypeError` for anything but a recording, `ValueError` for one that lacks maps or images."""
     if not isinstance(rec, Recording):
         raise TypeError(f"film takes a Recording, not a {type(rec).__name__}")
     bare = [stage for stage in rec.stages if ('student', stage) not in rec.maps]
