@@ -43,7 +43,7 @@ def check_row(
     line: int,             # in the file
     row: dict[str, str],   # column -> text
 ):
-    "Refuse a row that no run can have written"
+    "Raise `ValueError` for a row that no run can have written"
     cure = 'Rows are written by runs only; take that line out'
     for name, (low, high) in _ranges.items():
         if name in row and not is_within(row[name], low, high):
@@ -57,7 +57,7 @@ def check_row(
 def whole_rows(
     path: str | Path,                           # a CSV file, 256 MiB at most
 ) -> tuple[list[str], list[dict[str, str]]]:    # its columns; a dict for each row, all values as text
-    "The rows of a file that grows; one that was cut off is left out with a warning"
+    "The rows of a file that grows; one that was cut off is left out with a warning, a wrong one is an error"
     cure = 'Make the runs again: python benchmarks/curves.py'
     try:
         check_size(path)

@@ -32,7 +32,7 @@ class Paper:
     who: str        # authors and year
     state: str      # one of `states`
     says: str       # its claim, one sentence
-    arxiv: str
+    arxiv: str      # its id, e.g. '1812.01819'
     links: list = field(default_factory=list)     # notebooks, relative to nbs/
     methods: list = field(default_factory=list)   # names in `compare`
     studies: dict = field(default_factory=dict)   # study of benchmarks/gallery.toml -> its measure

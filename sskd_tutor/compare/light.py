@@ -124,7 +124,7 @@ class SoftLoss(Reversible):
         pred: Tensor,   # logits, (b,c)
         y: Tensor,      # labels, (b,)
     ) -> Tensor:        # scalar
-        "The loss in training"
+        "The loss in training; a subclass must have one"
         raise NotImplementedError
 
     def gmacs(self,
@@ -134,7 +134,7 @@ class SoftLoss(Reversible):
         return 0.
 
 class VirtualTeacher(SoftLoss):
-    "Teacher-free distillation: labels, and a teacher that is a rule"
+    "Teacher-free distillation: labels, and a rule as the teacher: `learn.fit(5, cbs=VirtualTeacher(10))`"
     def __init__(self,
         n_classes: int,
         a: float = .99,      # as for `virtual_logits`

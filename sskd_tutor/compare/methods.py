@@ -44,7 +44,7 @@ families = ['labels', 'logits', 'features', 'stage by stage', 'other']   # what 
 @dataclass(frozen=True)
 class Method:
     "A method of the comparison"
-    phases: Callable   # settings -> a list of `Phase`
+    phases: Callable   # its settings, each with a default -> a list of `Phase`
     words: str         # its name in tables and figures
     family: str        # of `families`
     symbol: str        # plotly's marker, of no other method of a gray family

@@ -36,11 +36,14 @@ from ..distill.losses import mimic_nmse
 from ..distill.phase import ValidEvery
 from ..distill.plan import make_plan
 from ..distill.planning import planned
+from ..measure.sample import redraw
 from ..nets.staged import StagedNet
 
 # %% ../../nbs/compare/00a_phases.ipynb #c7ce290a
 class KeepBest(Callback):
-    "Remember the weights of the epoch that validates best"
+    """Remember the weights of the epoch that validates best: `learn.fit(5, cbs=KeepBest(learn.model))`
+
+    Then `accuracy` is that epoch's, 0 to 1, and `weights` its state dict; -1 and None before it."""
     order = 65
     def __init__(self,
         net: nn.Module,   # whose weights; `learn.model` may be a wrapper of it
@@ -258,12 +261,11 @@ class FromCallback(Phase):
 
 # %% ../../nbs/compare/00a_phases.ipynb #8476811a
 def fresh(
-    net: nn.Module,
-) -> nn.Module:
-    "A copy with new weights"
+    net: nn.Module,    # left as it is
+) -> nn.Module:        # in train mode, ready to learn
+    "A copy with new weights, e.g. `fresh(teacher)`"
     net = copy.deepcopy(net).requires_grad_(True).train()
-    for module in net.modules():
-        if hasattr(module, 'reset_parameters'): module.reset_parameters()
+    redraw(net)
     return net
 
 @dataclass

@@ -163,7 +163,7 @@ def examine(
     seconds: float,  # that it took
     device=None,     # as for `run_cell`
 ) -> dict:           # a row of text, with all `run_columns`
-    "Look at the test images, once"
+    "Look at the test images, once; the student then has the weights of its best epoch"
     exam = _Exam(cell, str(device or default_device()))
     last = exam.logits(trial.student)
     valid, best = _at_best(trial, exam, last)

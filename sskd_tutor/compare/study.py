@@ -201,17 +201,19 @@ def budget_words(
 @dataclass(frozen=True)
 class Cell:
     "One run that is to be made"
-    method: str
+    method: str         # as for `phases_of`
     pair: Pair
-    labels: int
-    images: int
+    labels: int         # how many of the images have a label, those to choose by among them
+    images: int         # training images that the run may see
     seed: int
     budget: dict        # dict(epochs=12) or dict(gmacs=5200)
     told: Told          # what the guard says of the teacher
     study: Study        # for the settings that all its cells share
 
     @property
-    def data(self) -> Data: return load_data(self.study.data, self.study.folder)
+    def data(self) -> Data:
+        "Its images, to train and to test on"
+        return load_data(self.study.data, self.study.folder)
 
     @property
     def row(self) -> dict:
@@ -223,7 +225,9 @@ class Cell:
                     settings=json.dumps(settings, sort_keys=True))
 
     @property
-    def key(self) -> tuple: return run_key(self.row)
+    def key(self) -> tuple:
+        "What tells it from all other runs"
+        return run_key(self.row)
 
 # %% ../../nbs/compare/02_study.ipynb #cd83f179
 def cells(

@@ -131,10 +131,10 @@ def comparable(
 # %% ../../nbs/compare/04_verdicts.ipynb #50fc1911
 def finished(
     runs: pd.DataFrame,
-    measure: str,
+    measure: str,              # a column
     by: tuple = ('method',),   # what tells the cells apart
 ) -> pd.DataFrame:             # one row per cell and seed
-    "The runs that have the measure"
+    "The runs that have the measure; raises `ValueError` for a seed that is there twice"
     if measure not in runs: raise ValueError(f"the table has no column {measure!r}; {nearest(measure, runs)}")
     done = runs.dropna(subset=measure)
     own = [*by, 'seed']
@@ -179,13 +179,13 @@ class Paired:
     "Two methods seed by seed: a minus b"
     a: str
     b: str
-    measure: str
-    differences: pd.Series  # a - b, index seed
+    measure: str            # a column
+    differences: pd.Series  # a - b, index seed, in units of the column
     n: int                  # seeds that both have
-    mean: float
-    low: float              # of the 95 % interval
+    mean: float             # of the differences; NaN without any
+    low: float              # of the 95 % interval; NaN with fewer than two seeds, or equal differences
     high: float
-    p: float                # of the paired t-test, for this pair alone
+    p: float                # of the paired t-test, for this pair alone; NaN with fewer than two seeds
 
 # %% ../../nbs/compare/04_verdicts.ipynb #714f7be6
 def _differences(done, a, b, measure):

@@ -37,7 +37,7 @@ def _fields(found) -> dict:
 def weights_note(
     path: str | Path,  # weights
 ) -> dict:             # classes, size, mean, std, labels_seen: what is known
-    "What weights say of the images that they were trained on"
+    "What weights, or a file beside them, say of the images that they were trained on"
     path, found = Path(path), {}
     if path.suffix == '.safetensors' and path.exists(): found = weights_meta(path)
     beside = [path.with_name('images.json'), path.with_name('classes.txt')]   # the first one that is there
@@ -71,8 +71,8 @@ def check_classes(
 def _rounded(values): return [round(value, 6) for value in values.flatten().tolist()]
 
 def normalization_of(
-    dls,
-) -> tuple:   # means and standard deviations, lists by channel
+    dls,      # whose batches end with fastai's `Normalize`
+) -> tuple:   # means and standard deviations of images in [0,1], lists by channel
     "How the images of these loaders are normalized"
     normalize = next(t for t in dls.train.after_batch.fs if hasattr(t, 'std'))
     return _rounded(normalize.mean), _rounded(normalize.std)

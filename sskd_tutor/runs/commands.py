@@ -38,7 +38,9 @@ def command(
         return f
     return keep
 
-def to_stderr(line): print(line, file=sys.stderr, flush=True)
+def to_stderr(line):
+    "Print it where it does not mix with the result"
+    print(line, file=sys.stderr, flush=True)
 
 def colored(
     text: str,
@@ -53,11 +55,15 @@ def colored(
 
 def nobody(line): "Ignore the line"
 
-def listener(a) -> Callable:
+def listener(
+    a,           # parsed arguments
+) -> Callable:   # of a line
     "Who is told what happens: nobody with --quiet"
     return nobody if a.quiet else to_stderr
 
-def loading(a): listener(a)('loading PyTorch and fastai ...')
+def loading(a):
+    "Say why nothing happens for some seconds"
+    listener(a)('loading PyTorch and fastai ...')
 
 def how_to_talk(a) -> dict:
     "How a job talks: in lines and progress bars, or not at all"
@@ -174,13 +180,18 @@ def resume_line(a, job, folder) -> str:
     if getattr(a, 'overwrite', False): line += ' --overwrite'   # an older run lies there
     return line + (' --allow-code' if yours else '')
 
-def new_folder(a, name: str) -> Path:
-    "Where the run is saved"
+def new_folder(
+    a,           # parsed arguments
+    name: str,   # below runs/, if none is given
+) -> Path:
+    "Where the run is saved; raises `ValueError` if --resume and --out say two things"
     if a.resume and a.out:
         raise ValueError(f"--resume goes on in {a.resume}; leave out --out")
     return Path(a.resume or a.out or f'runs/{name}')
 
-def now() -> str: return f'{datetime.now():%Y-%m-%d-%H%M%S}'
+def now() -> str:   # e.g. '2026-11-30-184500'
+    "Date and time, as a name for a folder"
+    return f'{datetime.now():%Y-%m-%d-%H%M%S}'
 
 # %% ../../nbs/runs/11_commands.ipynb #5d6725ab
 def complete_files(parser):

@@ -83,7 +83,7 @@ def new_learner(
 
 def teacher_card(
     kind: str,  # 'full' or 'same-data'
-) -> dict:      # name, labels_seen, sha256 of the file
+) -> dict:      # name, labels_seen, sha256 of the file in hex
     "What is known of a shipped teacher"
     teacher = teachers[kind]
     return dict(name=kind, labels_seen=teacher.labels, sha256=teacher.sha256)
@@ -92,7 +92,7 @@ def teacher_card(
 def percent_right(
     net: StagedNet,
     dls,             # the validation images of these
-) -> float:
+) -> float:          # 0 to 100
     "Accuracy in %"
     with quiet(Learner(dls, net, metrics=accuracy)) as learn: return round(100*learn.validate()[1], 2)
 
@@ -224,7 +224,9 @@ def summary(self: DemoJob,
 
 # %% ../../nbs/runs/04_demo.ipynb #20ce818b
 @contextmanager
-def n_threads(n):
+def n_threads(
+    n: int | None,
+):
     "PyTorch computes with this many threads inside the block; None: as many as before"
     old = torch.get_num_threads()
     torch.set_num_threads(n or old)

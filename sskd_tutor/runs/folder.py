@@ -109,8 +109,8 @@ class FolderSettings(Settings):
 # %% ../../nbs/runs/05_folder.ipynb #36741a43
 def validation(
     s: FolderSettings,
-) -> float | str:      # a share, or the name of a folder
-    "What is held out"
+) -> float | str:      # a share, 0 to 1, or the name of a folder
+    "What is held out: as chosen, else a folder beside `train`, else a fifth"
     if s.valid is None: return valid_beside_train(s.data) or .2
     try: return float(s.valid)
     except ValueError: return s.valid

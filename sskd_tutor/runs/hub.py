@@ -47,8 +47,8 @@ def card_head(
     return f'---\n{yaml.safe_dump(found, sort_keys=False, allow_unicode=True)}---\n'
 
 def hub_tags(
-    measure: str,   # of the run
-) -> list:
+    measure: str,   # of the run: 'accuracy', 'mAP' ...
+) -> list:          # of text
     "What it is found under"
     tags = ['knowledge-distillation', 'feature-distillation', 'stage-by-stage', 'sskd_tutor', 'fastai']
     return [*tags, 'image-classification'] if measure == 'accuracy' else tags

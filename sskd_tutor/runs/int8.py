@@ -84,7 +84,7 @@ def judged(
     x: Tensor,           # images, (n,c,h,w)
     y: Tensor,           # labels, (n,)
     seconds: float,      # for each timing
-) -> dict:
+) -> dict:               # a row of `compare_files`, and under 'answers' the class of each image, (n,)
     "How large, how fast and how good is one file?"
     named = torch.cat([answers(part).argmax(1) for part in x.split(batch_size)])
     right = (named == y).float().mean().item()

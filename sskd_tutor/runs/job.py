@@ -32,7 +32,7 @@ from .saved import (check_folder, put_in_place, read_json, Run, run_format, writ
 def usable_device(
     device: str | None,   # 'cpu', 'cuda', ...; fastai's default device if None
 ) -> str:
-    "The device as text, if something can be computed on it"
+    "The device as text; raises `ValueError` if nothing can be computed on it"
     device = str(device or default_device())
     try: torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as e:
@@ -119,8 +119,8 @@ def document(self: RunJob) -> dict:
 old_files = ['demo.json', 'distill.json', 'recipe.json']  # where version 0.1 kept its settings
 
 def read_document(
-    folder: str | Path,   # of an interrupted run
-) -> dict:
+    folder: str | Path,   # where the interrupted run was to be saved
+) -> dict:                # job, format, settings, and what else the job noted
     "The settings.json of an interrupted run"
     place = checkpoints_of(folder)
     path = place/'settings.json'
@@ -185,8 +185,10 @@ def reclaim(
         raise ValueError(f"the run for {folder} was begun with other settings:\n  {told}")
     return checkpoints_of(folder)
 
-def json_like(o):
-    "The same as it comes back from JSON"
+def json_like(
+    o,   # ready for JSON
+):
+    "The same as it comes back from JSON: tuples as lists, keys as text"
     return json.loads(json.dumps(o))
 
 # %% ../../nbs/runs/02_job.ipynb #0accc31a

@@ -40,15 +40,15 @@ class LabelsSettings(Settings):
     "How a network learns from labels alone"
     network: str = option(help='a word of `build_model`', from_file=check_from_file)
     format: str          # of the data
-    data: str
-    size: int
+    data: str            # their folder
+    size: int            # side of an image, pixels
     augment: dict        # what a view does to an image: crop, flip, erase
-    opt: str
-    lr: float
+    opt: str             # of `optimizers`
+    lr: float            # the highest
     epochs: int
     bs: int
-    wd: float
-    drops: list = option([])
+    wd: float            # weight decay
+    drops: list = option([])   # epochs at which the rate falls to a tenth
     share: float = 1.    # of the training images of each class
     skip_corrupt: bool = False
     bf16: bool = False

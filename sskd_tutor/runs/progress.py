@@ -118,7 +118,7 @@ def bar(self: EpochLines,
 
 # %% ../../nbs/runs/00_progress.ipynb #5227dfc4
 def planned_phases(
-    plan,      # Plan
+    plan,      # Plan; of its table, epochs, gmacs and gmacs_valid of each phase
 ) -> list:     # (phase, epochs, 10^9 multiply-adds of one of its epochs, validation included)
     "What each phase will do, for `EpochLines`"
     phases = []

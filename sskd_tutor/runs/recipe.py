@@ -75,7 +75,7 @@ def data_folder(
     settings: RecipeSettings,
     what: str,                 # what is looked for, for the error
 ) -> str:
-    "Where the data are: given, or in the environment"
+    "Where the data are: given, or in the environment; raises with the cure if they are in neither place"
     named = os.environ.get('SSKD_DATA')
     folder = settings.data or named
     if folder and folder == named and not Path(folder).is_dir():
@@ -260,7 +260,7 @@ def distill(self: RecipeJob):
 def unlike(
     recipe: dict,
     settings: RecipeSettings,
-    info: dict,        # of the student's run
+    info: dict,        # of the student's run: data.n_train, data.n_valid, images.classes
 ) -> list:             # in words; empty if the run is the recipe's
     "What makes a run's accuracies incomparable with the published ones"
     have = dict(train=info['data']['n_train'], valid=info['data']['n_valid'],
@@ -273,7 +273,7 @@ def unlike(
 
 # %% ../../nbs/runs/06_recipe.ipynb #aac05c96
 def beside(
-    recipe: dict,
+    recipe: dict,         # from `read_recipe`
     folder: str | Path,   # of the run
 ) -> pd.DataFrame:        # network, published (%), epoch, source, last (%), best (%): ours
     "What was published, and what was run here"

@@ -28,8 +28,8 @@ from ..nets.words import check_from_file
 class RecipeTop(Settings):
     "The first lines of a recipe"
     title: str
-    data: str
-    size: int
+    data: str    # a format, e.g. 'cifar100'
+    size: int    # side of an image, pixels
     teacher: str = option(from_file=check_from_file)
     student: str = option(from_file=check_from_file)
     views: dict
@@ -39,13 +39,13 @@ class RecipeTop(Settings):
     published: dict
     task: str = 'classification'
     teacher_weights: str | None = None
-    share: float = 1.
+    share: float = 1.   # of the training images of each class, for the students
 
 @dataclass
 class ViewsTable(Settings):
     "[views]: what a view does to an image"
-    crop: int
-    erase: int
+    crop: int    # pixels, as for `Views`
+    erase: int   # likewise
     flip: bool = True
 
 @dataclass
@@ -55,15 +55,15 @@ class TrainTable(Settings):
     lr: float = option(positive=True)
     epochs: int = option(positive=True)
     bs: int = option(positive=True)
-    wd: float = option()
+    wd: float = option()       # weight decay
     drops: list = option([])   # epochs at which the rate falls to a tenth
 
 @dataclass
 class DistillTable(Settings):
     "[distill]: how the student learns stage by stage"
-    epochs: int
+    epochs: int        # of each stage
     head_epochs: int
-    lr: float
+    lr: float          # the highest
     bs: int
     loss: str = option(default_loss, choices=losses)
     views: int = 0
@@ -72,16 +72,16 @@ class DistillTable(Settings):
 @dataclass
 class RealTable(Settings):
     "[real]: the size of the true data set"
-    train: int
-    valid: int
+    train: int     # images
+    valid: int     # images to evaluate on
     classes: int
 
 @dataclass
 class PublishedTable(Settings):
     "[published]: what the papers say"
-    seen: str
-    remark: str
-    rows: list
+    seen: str      # what the published runs have seen, a sentence
+    remark: str    # what a reader must know
+    rows: list     # as `is_published_row` wants them
     def check(self):
         for row in self.rows:
             if not is_published_row(row):
@@ -169,10 +169,10 @@ def _percent(v): return '–' if is_missing(v) else f'{v:.2f}'
 def _word(v): return v if isinstance(v, str) else '–'
 
 def table_md(
-    recipe: dict,
+    recipe: dict,      # from `read_recipe`
     rows: list,        # of the table from `beside`, as dicts
-    why: list,         # from `unlike`
-    command: str,
+    why: list,         # from `unlike`, in words
+    command: str,      # the line that makes it again
     note: str = '',    # more to know
 ) -> str:
     "The table and what you must know to read it, in markdown"

@@ -61,8 +61,10 @@ def result_text(
         lines.append(row(cells, widths))
     return '\n'.join([*lines, '', *stage_lines(info['stages'])])
 
-def stage_lines(stages):
-    "A line of text for each phase"
+def stage_lines(
+    stages: list,   # of run.json: dicts with stage, epochs, gmacs, and what was measured, shares from 0 to 1
+) -> list:          # of text
+    "A line for each phase, below two lines of heading"
     widths = [10, 12, 12, 10, 18]
     lines = [row(['stage', 'mimic loss', 'stitched', 'epochs', 'multiply-adds'], widths), '─'*64]
     for r in stages:
@@ -91,7 +93,7 @@ def seen(
 
 # %% ../../nbs/runs/01_report.ipynb #7e4f15fe
 def standard_error(
-    percent: float,   # an accuracy
+    percent: float,   # an accuracy, 0 to 100
     n: int,           # images on which both were measured
 ) -> float:           # of the difference of two such accuracies, points
     "How far two equal networks may seem to be apart"
@@ -99,8 +101,8 @@ def standard_error(
     return 100*(2*share*(1 - share)/n)**.5
 
 def points(
-    gain: float,
-) -> str:
+    gain: float,   # in percent points
+) -> str:          # e.g. '1.50 points above'
     "A difference of two accuracies in words"
     return f"{abs(gain):.2f} points {'above' if gain >= 0 else 'below'}"
 
@@ -131,9 +133,9 @@ class Section:
     figures: list = field(default_factory=list)   # ready for JSON: data, frames, and a layout for each theme
 
 def themed(
-    draw,           # function of a theme
+    draw,           # function of a theme, and of `frames` where it has some
     title: str,     # of the section, for the error
-) -> dict:
+) -> dict:          # data and frames, which both themes share; light and dark, with a layout each
     "A figure for both themes, its traces and frames stored once"
     first = draw(theme='light')
     second = draw(theme='dark', frames=first.frames) if first.frames else draw(theme='dark')
@@ -186,7 +188,7 @@ def _tr(tag, values):
 # %% ../../nbs/runs/01_report.ipynb #d3a81360
 def main_figure(
     draw,     # function of a theme; its traces may depend on it
-) -> dict:
+) -> dict:    # light and dark, with data and layout each
     "A figure for both themes; the page has its own headings, so it goes without a title"
     drawn = {th: draw(theme=th).update_layout(title_text='', margin_t=34,
                                               paper_bgcolor='rgba(0,0,0,0)') for th in ink}

@@ -72,7 +72,7 @@ def _check_fields(path, info):
 def read_info(
     path: Path,   # a run.json
 ) -> dict:
-    "What a run.json says, if this version can read it"
+    "What a run.json says; raises `ValueError` for one that is damaged, changed, or of another version"
     info = read_json(path, _repeat)
     if not isinstance(info, dict) or not isinstance(info.get('format'), int):
         raise ValueError(f"{path} is not the run.json of a run: it has no `format` number")
@@ -133,7 +133,7 @@ class Run:
     job: Job | None = None     # what was run; None if the run was read from its folder
 
     def __repr__(self): return self.job.text(self.info) if self.job else result_text(self.info)
-    def summary(self) -> dict:
+    def summary(self) -> dict:   # of one that `run` gave; one from `load_run` has no job that could say it
         "The result as plain values, for a program"
         return self.job.summary(self.info) | dict(folder=self.path and str(self.path))
 

@@ -17,8 +17,8 @@ from ..core.files import pkg_data, replace_whole, unfinished_beside
 
 # %% ../../nbs/runs/03b_space.ipynb #88f80a1e
 def space_head(
-    title: str,
-) -> str:      # between two lines of dashes
+    title: str,   # cut off after 60 letters
+) -> str:         # between two lines of dashes
     "What the Hub reads of a Space"
     found = dict(title=title[:60], emoji='🎓', colorFrom='blue', colorTo='green', sdk='gradio',
                  app_file='app.py', pinned=False)

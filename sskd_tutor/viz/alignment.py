@@ -141,7 +141,11 @@ curve_names = dict(
     probe='linear-probe accuracy, %', attention='similarity of attention maps', cka_pooled='CKA, pooled maps',
     cka_flat='CKA, flattened maps')
 
-def in_percent(measure): return curve_names[measure].endswith('%')
+def in_percent(
+    measure: str,   # a key of `curve_names`
+) -> bool:
+    "Does the axis of a measure count in %, where the recording has a share from 0 to 1?"
+    return curve_names[measure].endswith('%')
 
 def cka_kind(
     measure: str,   # a key of `curve_names`

@@ -43,8 +43,8 @@ def strip(
 
 # %% ../../nbs/viz/08b_blocks.ipynb #e3dc294d
 def image_pixels(
-    images: np.ndarray,   # (n,c,h,w), uint8
-) -> np.ndarray:          # (n,h,w,3)
+    images: np.ndarray,   # (n,c,h,w), uint8; with one channel or two they become gray
+) -> np.ndarray:          # (n,h,w,3), uint8
     "Images of a recording as pixels"
     three = images[:, :3] if images.shape[1] >= 3 else np.repeat(images[:, :1], 3, axis=1)
     return np.ascontiguousarray(three.transpose(0, 2, 3, 1))

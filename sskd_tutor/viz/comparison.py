@@ -24,9 +24,9 @@ from .style import Theme, method_colors, other_color, see_through, styled, text_
 # %% ../../nbs/viz/05a_comparison.ipynb #876cb7fd
 class Look(NamedTuple):
     "How a method is drawn"
-    family: str
-    color: str
-    symbol: str
+    family: str   # of `families`
+    color: str    # hex
+    symbol: str   # plotly's name of the marker
 
     @property
     def is_open(self) -> bool: return self.symbol.endswith('-open')
@@ -77,16 +77,16 @@ def hovers(
 
 # %% ../../nbs/viz/05a_comparison.ipynb #7c302592
 def whisker(
-    half,          # lengths; None: no whiskers
+    half,          # half lengths, in units of the axis; None: no whiskers
     color: str,
-) -> dict:
-    "Whiskers of this half length"
+) -> dict:         # for plotly's `error_x` or `error_y`; None: no whiskers
+    "Whiskers of these half lengths"
     return None if half is None else dict(type='data', array=half, color=color, thickness=1.5, width=4)
 
 # %% ../../nbs/viz/05a_comparison.ipynb #85068651
 def add_marks(
-    fig: go.Figure,
-    method: str,
+    fig: go.Figure,                # changed
+    method: str,                   # as for `look`
     x, y,                          # where its marks are
     says: list,                    # under the mouse
     half_x=None, half_y=None,      # half lengths of whiskers
@@ -146,13 +146,13 @@ def _family_key(methods):
 
 # %% ../../nbs/viz/05a_comparison.ipynb #6689468c
 def finish(
-    fig: go.Figure,
+    fig: go.Figure,      # changed
     title: str,
     theme: Theme,
-    height: int,
+    height: int,         # pixels
     methods: list,       # that are drawn
     margin: int = 24,    # at the right, pixels
-) -> go.Figure:
+) -> go.Figure:         # the same figure
     "Style, and a line that names the families"
     fig.add_annotation(name='families', text=_family_key(methods), showarrow=False, x=1, xref='paper',
                        xanchor='right', xshift=margin - 12, y=1, yref='paper', yanchor='bottom', yshift=8)

@@ -249,7 +249,9 @@ def film_check(
     rec: Recording,
     images: int = n_shown,   # that must be there
 ):
-    "Refuse a recording without what a film needs"
+    """Refuse what a film cannot show, e.g. `film_check(run.record)`
+
+    Raises `TypeError` for anything but a recording, `ValueError` for one that lacks maps or images."""
     if not isinstance(rec, Recording):
         raise TypeError(f"film takes a Recording, not a {type(rec).__name__}")
     bare = [stage for stage in rec.stages if ('student', stage) not in rec.maps]

@@ -122,7 +122,7 @@ class Drawing:
     "A figure that can be drawn"
     figure: Figure
     rec: Recording
-    arguments: dict
+    arguments: dict   # of `figure.draw`, e.g. dict(stage='stage1')
 
     def still(self,
         theme: Theme = 'light',

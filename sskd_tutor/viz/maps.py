@@ -19,7 +19,7 @@ from .walls import image_uri
 
 # %% ../../nbs/viz/04a_maps.ipynb #88a4e07d
 def add_maps(
-    fig: go.Figure,       # made by `make_subplots`
+    fig: go.Figure,       # made by `make_subplots`; changed
     maps: np.ndarray,     # (n,h,w)
     row: int,             # counted from 1
     **look,               # of `go.Heatmap`
@@ -32,7 +32,7 @@ def add_maps(
 
 # %% ../../nbs/viz/04a_maps.ipynb #3d61a231
 def label_rows(
-    fig: go.Figure,
+    fig: go.Figure,   # changed
     names: list,      # of the rows
     columns: list,    # of the images
     **bottom,         # which axis bears the columns' names, e.g. row=4, col=1; all if none

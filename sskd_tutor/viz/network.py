@@ -127,7 +127,7 @@ def channel_strip(
 def channel_options(
     rec: Recording,
     stage: str,
-) -> list:           # (words, place among the recorded channels)
+) -> list:           # (words, place among the recorded channels); one with the place None if there are none
     "The recorded channels of a stage"
     channels = rec.channels.get(stage, ())
     return [(f'channel {channel}', i) for i, channel in enumerate(channels)] or [('no maps', None)]

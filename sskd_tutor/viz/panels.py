@@ -48,8 +48,8 @@ def no_widgets() -> str:  # '' where widgets can be drawn
 clear = 'rgba(0,0,0,0)'
 
 def text_figure(
-    text: str,
-    height: int = 220,   # pixels
+    text: str,            # plain words; what looks like HTML is escaped
+    height: int = 220,    # pixels
     theme: str = 'auto',  # 'light' or 'dark': on its own paper
 ) -> go.Figure:
     "A figure that shows a line of text, in the place of one that cannot be drawn"
@@ -131,7 +131,7 @@ def _helper():
 
 # %% ../../nbs/viz/07_panels.ipynb #35cfcfc6
 def hidden_style(
-    css: str,
+    css: str,   # rules, as in a file
 ) -> W.HTML:
     "A style sheet as a widget without a face"
     return W.HTML(f'<style>{css}</style>', layout=dict(display='none'))

@@ -119,7 +119,7 @@ def _mixed(a, b, share):
 def checked_theme(
     theme: Theme,
 ) -> Theme:
-    "The theme, or an error that names both"
+    "The theme; raises a `ValueError` that names both for any other word"
     if theme not in ink: raise ValueError(f"theme is {theme!r}; expected one of {list(ink)}")
     return theme
 

@@ -54,7 +54,7 @@ def _add_loss(fig, stage, rows, color, measure=None):
 def log_ticks(
     steps: tuple = (1, 2, 5),   # in each power of ten
 ) -> dict:                      # for an axis of plotly
-    "A logarithmic axis with plain numbers on it, from 10⁻⁶ to 10⁴"
+    "A logarithmic axis with plain numbers on it, for values from 10⁻⁶ to 10⁴"
     ticks = [step*10.**power for power in range(-6, 4) for step in steps]
     return dict(type='log', tickvals=ticks, ticktext=[f'{tick:g}' for tick in ticks])
 

@@ -5,12 +5,14 @@ import psutil
 import pytest
 import torch
 from fastai.callback.core import Callback
+from torch import nn
 
 from sskd_tutor.compare.results import append_run, read_runs, run_columns
 from sskd_tutor.compare.runner import compare, examine, plan_table, start, train_cell, valid_accuracy
 from sskd_tutor.data.images import Images, embedded_fashion
 from sskd_tutor.compare.budget import schedule, train
 from sskd_tutor.compare.methods import add_method, methods, phases_of, sources
+from sskd_tutor.compare.phases import fresh
 from sskd_tutor.compare.images import Pair, fashion_folder, guard, overlap, split_images
 from sskd_tutor.compare.study import budget_words, cells, remarks, run_key, studies, study
 from sskd_tutor.compare.boards import boards, leaderboard_md
@@ -45,6 +47,11 @@ def test_other_settings_are_other_runs(made):
     other = dict(teacher='teacher:same-data', student='tutorial:width=4,blocks=1')
     for change in (dict(lr=1e-3), dict(views=2), dict(augment=dict(erase=0)), dict(budget=dict(epochs=4)), dict(labels=200), dict(pairs=[other])):
         assert not known & {cell.key for cell in cells(study({**tiny, **change}))}, change
+
+def test_an_early_teacher_begins_from_nothing():
+    "Attention keeps its projection in a bare parameter, which no layer draws anew"
+    teacher = nn.MultiheadAttention(8, 2)
+    assert not fresh(teacher).in_proj_weight.equal(teacher.in_proj_weight)
 
 @pytest.mark.parametrize('name, part, same',
                          [(m, 'pool', True) for m in ('kd_soft', 'sskd', 'sskd_teacher_head', 'all_at_once', 'fitnets', 'simkd', 'teacher_fed',
