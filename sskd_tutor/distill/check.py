@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..core.device import learner_device
 from ..core.state import kept, same_rng
+from ..data.loaders import batch_size
 from .precision import layout_fault
 from .task import check_labels, try_task
 from ..nets.maps import channels_of
@@ -175,17 +176,17 @@ def _check_shared_buffers(student, x):
 # %% ../../nbs/distill/05_check.ipynb #c8bdb5f2
 def _last_batch(n, dl):
     "How many images are in the last batch of an epoch of n; None if the loader does not say"
-    bs = getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None)
+    bs = batch_size(dl)
     if not bs or getattr(dl, 'rank', None) is not None: return None   # several processes share an epoch
     return bs if getattr(dl, 'drop_last', False) else n % bs or bs
 
 def _part_that_fails(net, x):
     "(name of the first part that cannot train on these images, why); None if all can"
-    names = iter(net.parts)
+    n_passed = 0
     with _tried_in_training(net):
         try:
-            for _ in net.walk(x): next(names)
-        except (RuntimeError, ValueError) as e: return next(names), e
+            for _ in net.walk(x): n_passed += 1
+        except (RuntimeError, ValueError) as e: return list(net.parts)[n_passed], e
     return None
 
 def _check_last_batch(student, dl, x, head):
@@ -194,10 +195,8 @@ def _check_last_batch(student, dl, x, head):
     failed = _part_that_fails(student, x[:1].to(next(student.parameters()).device))
     if failed is None or failed[0] == 'head' and not head: return
     part, error = failed
-    bs = getattr(dl, 'bs', None) or dl.batch_size
-    raise ValueError(f"an epoch of {n:,} images in batches of {bs} ends with one image, and {part} of the "
-                     f"student cannot train on it ({error}); choose another bs, or drop_last=True")
-
+    raise ValueError(f"an epoch of {n:,} images in batches of {batch_size(dl)} ends with one image, and "
+                     f"{part} of the student cannot train on it ({error}); choose another bs, or drop_last=True")
 
 # %% ../../nbs/distill/05_check.ipynb #c05a0002
 def _check_shared_parameters(student):

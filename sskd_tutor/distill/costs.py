@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..core.device import autocast_of, learner_device, seconds_of
 from ..core.state import kept
+from ..data.loaders import batch_size
 from .check import first_batch, plain_batch
 from .losses import bound, mimic_nmse
 from .task import check_scalar
@@ -77,7 +78,7 @@ def images_per_epoch(
     dl: Any,  # a training loader, fastai's or PyTorch's
 ) -> int:     # of all processes together
     "How many images one epoch trains on"
-    n, bs = len(dl.dataset), getattr(dl, 'bs', None) or dl.batch_size
+    n, bs = len(dl.dataset), batch_size(dl)
     if getattr(dl, 'rank', None) is not None: bs *= dl.shards
     return n//bs*bs if dl.drop_last else n
 

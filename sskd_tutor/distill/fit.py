@@ -27,6 +27,7 @@ from ..core.events import RunCallback
 from ..core.state import described, loss_settings
 from ..core.tables import columns
 from ..core.units import counted, in_units
+from ..data.loaders import batch_size
 from .adapters import by_stage, default_adapter, make_adapters
 from .arguments import (check_fit, check_head_epochs, check_lengths, check_optimizer,
     check_rates, check_valid_every, check_words)
@@ -244,9 +245,8 @@ def _is_out_of_memory(error):
 
 def _what_helps(learn, run):
     "About the images in a batch, and about what is remembered"
-    bs = getattr(learn.dls.train, 'bs', None) or getattr(learn.dls.train, 'batch_size', None)
-    batches = (f"Make the batches smaller (bs is {bs}; GradientAccumulation keeps the steps as they are), "
-               "or compute in half precision: learn.tuned().")
+    batches = (f"Make the batches smaller (bs is {batch_size(learn.dls.train)}; GradientAccumulation keeps "
+               "the steps as they are), or compute in half precision: learn.tuned().")
     if run.plan is None or not run.plan.bytes: return batches
     return (f"The plan remembers up to {in_units(run.plan.bytes)} beside weights and activations: "
             "CacheFeatures(budget='...') makes it less, where='host' or where='disk' puts it elsewhere. "
