@@ -196,7 +196,8 @@ def _check_last_batch(student, dl, x, head):
     if failed is None or failed[0] == 'head' and not head: return
     part, error = failed
     raise ValueError(f"an epoch of {n:,} images in batches of {batch_size(dl)} ends with one image, and "
-                     f"{part} of the student cannot train on it ({error}); choose another bs, or drop_last=True")
+                     f"{part} of the student cannot train on it ({error}); "
+                     "choose another bs, or drop_last=True")
 
 # %% ../../nbs/distill/05_check.ipynb #c05a0002
 def _check_shared_parameters(student):
